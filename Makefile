@@ -1,0 +1,70 @@
+# Atrous: one word for each thing that people do. `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+# torch for pip, e.g. TORCH=torch==2.13.0 for a CPU build where one is found; empty: what pyproject.toml allows
+TORCH ?=
+TABLE ?= deeplabv3/table1
+SCALE ?= shapes
+SEEDS ?= 1
+ARGS ?=
+DATA ?= ../shared/data
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+seeds := $(shell seq -s, 0 $$(( $(SEEDS) - 1 )) 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train reproduce-table report test lint format bench bench-data wandb-sync wheel clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@echo "  variables: TABLE=$(TABLE) SCALE=$(SCALE) SEEDS=$(SEEDS) ARGS= TORCH= PYTHON=$(PYTHON) VENV=$(VENV)"
+
+setup: $(STAMP) ## make $(VENV) and install the project into it (TORCH=torch==X picks a build)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' || \
+		{ echo "error: $(PYTHON) is not Python 3.10 to 3.13; give one as PYTHON=python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=24'
+	$(if $(TORCH),$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)')
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+train: $(STAMP) ## one run: DeepLabv3+ on the built-in shapes (ARGS= for Hydra overrides)
+	$(BIN)/atrous-train $(ARGS)
+
+reproduce-table: $(STAMP) ## train what is missing of TABLE at SCALE with SEEDS seeds, print and write the table
+	$(BIN)/atrous-train -m +experiment=$(TABLE) scale=$(SCALE) seed=$(seeds) $(ARGS)
+
+report: $(STAMP) ## the table from what is trained already
+	$(BIN)/atrous-report +experiment=$(TABLE) scale=$(SCALE) $(ARGS)
+
+test: $(STAMP) ## the whole suite
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## let ruff format and mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## training step against plain PyTorch, loader against plain albumentations (DATA=folder with VOC)
+	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/loader.py --root $(DATA)
+
+bench-data: $(STAMP) ## the loader's part of it
+	$(BIN)/python benchmarks/loader.py --root $(DATA)
+
+wandb-sync: $(STAMP) ## send offline W&B runs of the store to the server
+	@find outputs/runs -type d -name 'offline-run-*' -print0 | xargs -0 -r $(BIN)/wandb sync
+
+wheel: $(STAMP) ## a wheel in dist/, with conf/ and experiments/ inside
+	$(BIN)/python -m build --wheel
+
+clean: ## remove environments, caches and builds; outputs/ stays
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -not -path './outputs/*' -prune -exec rm -rf {} +

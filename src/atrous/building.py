@@ -1,0 +1,50 @@
+"""Turning config nodes into objects: `_target_` may point into atrous and nowhere else."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from atrous.errors import ConfigError
+
+_ALLOWED = ("atrous.",)
+
+
+def check_targets(node: Any, *, where: str = "") -> None:
+    """Refuse any `_target_` outside of atrous, at any depth: configs are data, also those out of a checkpoint.
+
+    Raises:
+        ConfigError: names the key and the target.
+    """
+    if isinstance(node, Mapping):
+        target = node.get("_target_")
+        if target is not None and not str(target).startswith(_ALLOWED):
+            raise ConfigError(
+                f"{where or 'config'}._target_={target!r}: only classes of atrous can be built from a config"
+            )
+        for key, value in node.items():
+            check_targets(value, where=f"{where}.{key}".lstrip("."))
+    elif isinstance(node, Sequence) and not isinstance(node, str):
+        for position, value in enumerate(node):
+            check_targets(value, where=f"{where}[{position}]")
+
+
+def build(node: Mapping[str, Any], *, where: str, **arguments: Any) -> Any:
+    """The object that `node` describes, with `arguments` added to its constructor call.
+
+    Args:
+        node: a plain mapping with `_target_`.
+        where: the node's key, for messages.
+        **arguments: further keyword arguments.
+
+    Raises:
+        ConfigError: for a target outside of atrous or a constructor argument that does not exist.
+    """
+    from hydra.utils import instantiate
+
+    check_targets(node, where=where)
+    try:
+        return instantiate({**node, "_convert_": "all"}, **arguments)
+    except Exception as error:
+        cause = error.__cause__
+        if isinstance(cause, ValueError):
+            raise cause from None
+        raise ConfigError(f"{where}: {cause or error}") from error

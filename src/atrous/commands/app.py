@@ -1,0 +1,94 @@
+"""What the console scripts share: Hydra on our folders, and errors that are one line for people."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from atrous.commands.explain import explain
+from atrous.errors import AtrousError
+from atrous.resources import conf_folder
+from atrous.studies.schema import register
+
+Task = Callable[[DictConfig], Any]
+
+
+def run_app(task: Task, *, config_name: str) -> None:
+    """Run `task` as a Hydra application on conf/ and experiments/; exit with a line, not a traceback, on user errors.
+
+    Args:
+        task: gets the composed config; what it returns goes to Hydra's sweepers.
+        config_name: the primary config in conf/.
+
+    Raises:
+        SystemExit: 2 for what the user has to mend, 1 for runs that failed, 130 when interrupted.
+    """
+    register()
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    wants_trace = "HYDRA_FULL_ERROR" in os.environ
+    # argparse takes overrides in one piece only: `a=1 -m b=2` would be refused.
+    sys.argv[1:] = sorted(sys.argv[1:], key=_is_override)
+    errors: list[Exception] = []
+    try:
+        with _errors_raised():
+            run = _keeping_errors(task, errors)
+            hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(run)()
+        if errors:
+            raise errors[0]
+    except AtrousError as error:
+        _stop(str(error), code=error.exit_code)
+    except (HydraException, OmegaConfBaseException) as error:
+        if wants_trace:
+            raise
+        _stop(explain(error, config_name=config_name))
+    except KeyboardInterrupt:
+        _stop("interrupted; the same command goes on where it stopped", code=130)
+
+
+def _is_override(argument: str) -> bool:
+    return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
+
+
+def _keeping_errors(task: Task, errors: list[Exception]) -> Task:
+    """`task`, which hands a single run's error over here: Hydra would print a line of its own first."""
+
+    @wraps(task)
+    def run(config: DictConfig) -> Any:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return task(config)
+        try:
+            return task(config)
+        except Exception as error:
+            errors.append(error)
+            return None
+
+    return run
+
+
+@contextmanager
+def _errors_raised() -> Iterator[None]:
+    """Let Hydra raise what it would print with a traceback."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def _stop(message: str, *, code: int = AtrousError.exit_code) -> None:
+    for line in message.splitlines():
+        print(f"error: {line}" if not line.startswith("  ") else line, file=sys.stderr)  # noqa: T201
+    sys.exit(code)

@@ -1,0 +1,97 @@
+"""Hydra's and OmegaConf's messages as one line: the key, its value and what would be right."""
+
+import difflib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
+
+from atrous.resources import conf_folder, experiments_folder
+
+_KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+
+
+def explain(error: BaseException, *, config_name: str) -> str:
+    """One line out of an error's message, with what looks like the thing that was meant.
+
+    Args:
+        error: raised while a config was composed or read.
+        config_name: the primary config, whose keys are known.
+    """
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _missing_file(error.missing_cfg_file)
+    inner = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    if isinstance(inner, MissingMandatoryValue):
+        return f"{inner.full_key} has no value: give one as {inner.full_key}=VALUE"
+    if isinstance(inner, ValidationError) and inner.full_key:
+        return _wrong_type(inner)
+    line = " ".join(part.strip() for part in str(inner).splitlines() if part.strip() and "object_type" not in part)
+    if "hydra.cc/docs" in line:
+        return _grammar(str(error))
+    several = re.search(r"Ambiguous value for argument '([^=]+)=(.*?)' 1", line)
+    if several:
+        key, values = several.groups()
+        line = f"{key}={values} is several values: add -m for a sweep over them, or write a list as '{key}=[{values}]'"
+    unknown = re.search(r"[Kk]ey '([^']+)' (?:is )?not in", line)
+    if unknown:
+        override = re.search(r"Could not override '([^']+)'", str(error))
+        key = override.group(1) if override else str(getattr(inner, "full_key", None) or unknown.group(1))
+        line = f"unknown key {key!r}; {_similar(key, config_name)}"
+    return line
+
+
+def _grammar(text: str) -> str:
+    shown = " ".join(part.strip() for part in text.splitlines() if part.strip(" ^") and "hydra.cc" not in part)
+    return f"not an override (KEY=VALUE; quote what the shell or Hydra would split, e.g. 'rows=[os8,os16]'): {shown}"
+
+
+def _missing_file(name: str) -> str:
+    group, _, choice = name.partition("/")
+    folder = experiments_folder() if group == "experiment" else conf_folder() / group
+    known = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    if not choice or not known:
+        folders = sorted(path.name for path in conf_folder().iterdir() if path.is_dir())
+        return f"there is no config {name!r}; groups are {', '.join(folders)} and experiment"
+    close = difflib.get_close_matches(choice, known, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    return f"{group}={choice} does not exist{hint}; there are {', '.join(known)}"
+
+
+def _wrong_type(error: OmegaConfBaseException) -> str:
+    text = str(error).splitlines()[0]
+    found = re.search(r"Value '(.*)' of type '.*' could not be converted to (\w+)", text)
+    if not found:
+        return f"{error.full_key}: {text}"
+    return f"{error.full_key}={found.group(1)}: must be {_KINDS.get(found.group(2), found.group(2))}"
+
+
+def _similar(key: str, config_name: str) -> str:
+    names, (group, _, leaf) = sorted(_known_keys(config_name)), key.rpartition(".")
+    for choice in sorted((conf_folder() / group).glob("*.yaml")) if group else ():
+        if key in _known_keys(config_name, f"{group}={choice.stem}"):
+            return f"it is a key of {group}={choice.stem}: add that"
+    close = [name for name in names if name.rsplit(".", 1)[-1] == leaf]
+    close += [name for name in difflib.get_close_matches(key, names, n=2, cutoff=0.7) if name not in close]
+    return f"did you mean {' or '.join(close[:3])}?" if close else "see --help for the keys that there are"
+
+
+def _known_keys(config_name: str, *overrides: str) -> set[str]:
+    from hydra import compose, initialize_config_dir
+
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
+            config = compose(config_name=config_name, overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException):
+        return set()  # a group that this primary config does not have
+    return set(_leaves(OmegaConf.to_container(config, resolve=False)))
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from _leaves(value, f"{prefix}.{key}".lstrip("."))
+    else:
+        yield prefix

@@ -1,0 +1,52 @@
+"""CamVid street scenes as prepared for SegNet: 701 frames of 480x360, 11 classes."""
+
+from pathlib import Path
+
+from atrous.data.dataset import Pair, PairList, found_in, read_list
+from atrous.data.spec import CAMVID_SPEC
+from atrous.errors import ConfigError, DataError
+
+SPLITS = ("train", "val", "test")
+UNLABELLED = 11  # the value that SegNet's masks give to pixels of no class
+
+
+class CamVid(PairList):
+    """CamVid, 11 classes; label 11 on disk is unlabelled and becomes the ignore label.
+
+    Args:
+        root: the folder that holds train.txt, val.txt and test.txt, whose lines are `image mask`, relative to it.
+        split: train (367 images), val (101) or test (233).
+        limit: use only the first so many images of the list, for a check that a network can learn them by heart.
+
+    Raises:
+        ConfigError: the split is unknown.
+        DataError: a folder, list, image or mask is missing, or a line of the list is not a pair.
+    """
+
+    def __init__(self, *, root: str | Path, split: str, limit: int | None = None) -> None:
+        if split not in SPLITS:
+            raise ConfigError(f"data: split={split!r} is not a split of CamVid; choose one of {', '.join(SPLITS)}")
+        source = f"CamVid {split}"
+        root = Path(root).expanduser()
+        if not root.is_dir():
+            raise DataError(
+                f"CamVid: data.root={str(root)!r} does not exist; it must be the folder that holds train.txt, val.txt "
+                "and test.txt"
+            )
+        if (root / "camvid").is_dir() and not (root / f"{split}.txt").is_file():
+            root /= "camvid"
+        lines = read_list(root / f"{split}.txt", source=source)
+        pairs = [_pair(root, line, source=source) for line in lines]
+        super().__init__(spec=CAMVID_SPEC, pairs=pairs[:limit], source=source, void=(UNLABELLED,), same_size=True)
+        self.split = split
+
+
+def _pair(root: Path, line: str, *, source: str) -> Pair:
+    fields = line.split()
+    if len(fields) != 2:
+        raise DataError(
+            f"{source}: the list holds {line!r}; expected `image mask`, both relative to {str(root)!r} "
+            f"({found_in(root)})"
+        )
+    image, mask = fields
+    return Pair(Path(image).stem, str(root / image), str(root / mask))

@@ -1,0 +1,129 @@
+"""The part of the augmentation that is albumentations: our transform in its API, and its transforms after our crop.
+
+Imported only where it is used, because importing albumentations takes a second or two.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import contacts PyPI otherwise
+
+import numpy as np
+from albumentations import BaseCompose, BasicTransform, Compose, DualTransform
+from albumentations.core.transforms_interface import BaseTransformInitSchema
+from albumentations.core.type_definitions import Targets
+
+from atrous.data.augmentation import CropConfig, draw
+from atrous.data.files import Pixels
+from atrous.data.window import Crop, CropWindow, window_image, window_label
+from atrous.errors import ConfigError
+
+
+class ScaleFlipCrop(DualTransform):  # type: ignore[misc]  # albumentations has no types
+    """Random scale, flip, pad (bottom and right) and crop in one step, for any albumentations `Compose`.
+
+    Args:
+        crop_size: (height, width) of the result.
+        scale_min: smallest scale factor.
+        scale_max: largest scale factor.
+        scale_step: 0 for the whole range, or the grid of the factors.
+        flip_probability: chance of a left-right flip.
+        fill: value of padded pixels; one number or one per channel.
+        fill_mask: label of padded pixels.
+        p: probability that the transform is applied at all.
+
+    Raises:
+        ConfigError: sizes or ranges are impossible.
+    """
+
+    _targets = (Targets.IMAGE, Targets.MASK)
+
+    class InitSchema(BaseTransformInitSchema):  # type: ignore[misc]
+        """Types that albumentations checks before construction."""
+
+        crop_size: tuple[int, int]
+        scale_min: float
+        scale_max: float
+        scale_step: float
+        flip_probability: float
+        fill: float | tuple[float, ...]
+        fill_mask: int
+
+    def __init__(
+        self,
+        *,
+        crop_size: tuple[int, int],
+        scale_min: float = 0.5,
+        scale_max: float = 2.0,
+        scale_step: float = 0.0,
+        flip_probability: float = 0.5,
+        fill: float | tuple[float, ...] = 0,
+        fill_mask: int = 255,
+        p: float = 1.0,
+    ) -> None:
+        super().__init__(p=p)
+        self.config = CropConfig(
+            crop_size=crop_size,
+            scale_min=scale_min,
+            scale_max=scale_max,
+            scale_step=scale_step,
+            flip_probability=flip_probability,
+        )
+        self.crop_size, self.scale_min, self.scale_max, self.scale_step = crop_size, scale_min, scale_max, scale_step
+        self.flip_probability, self.fill, self.fill_mask = flip_probability, fill, fill_mask
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draw the window from the transform's own generator."""
+        height, width = params["shape"][:2]
+        return {"window": draw(self.random_generator, height, width, self.config)}
+
+    def apply(self, img: Pixels, window: CropWindow, **params: Any) -> Pixels:
+        """Cut the window out of the image."""
+        return window_image(img, window, fill=self.fill)
+
+    def apply_to_mask(self, mask: Pixels, window: CropWindow, **params: Any) -> Pixels:
+        """Cut the window out of the mask."""
+        return window_label(mask, window, fill=self.fill_mask)
+
+
+class AfterCrop:
+    """Ordinary albumentations transforms, such as ColorJitter, on the content of a crop and never on its padding.
+
+    Args:
+        transforms: albumentations transforms that keep the size.
+
+    Raises:
+        ConfigError: a value is not an albumentations transform.
+    """
+
+    def __init__(self, transforms: Sequence[object]) -> None:
+        for transform in transforms:
+            if not isinstance(transform, (BasicTransform, BaseCompose)):
+                raise ConfigError(f"data.transforms: {transform!r} is not an albumentations transform")
+        self._compose = Compose(list(transforms))
+
+    def __call__(self, crop: Crop, rng: np.random.Generator) -> Crop:
+        """Apply the transforms with draws that come from `rng` alone.
+
+        Args:
+            crop: the crop, changed in place.
+            rng: the sample's generator.
+
+        Returns:
+            The crop.
+
+        Raises:
+            ConfigError: a transform changed the size or the type of the image.
+        """
+        rows, columns = crop.extent
+        image, label = crop.image[:rows, :columns], crop.label[:rows, :columns]
+        self._compose.set_random_seed(int(rng.integers(2**31)))
+        result = self._compose(image=np.ascontiguousarray(image), mask=np.ascontiguousarray(label))
+        if result["image"].shape != image.shape or result["image"].dtype != np.uint8:
+            raise ConfigError(
+                f"data.transforms: turned {image.shape} uint8 into {result['image'].shape} "
+                f"{result['image'].dtype}; they must keep size and type (normalisation comes later)"
+            )
+        image[...], label[...] = result["image"], result["mask"]
+        return crop

@@ -1,0 +1,79 @@
+"""PASCAL VOC 2012 in its official layout, with the 10,582 augmented training images of SBD (DeepLabv3, section 4)."""
+
+from pathlib import Path
+
+from atrous.data.dataset import Pair, PairList, found_in, names_in, read_list
+from atrous.data.spec import VOC_SPEC
+from atrous.errors import ConfigError, DataError
+
+SPLITS = ("train", "train_aug", "val", "trainval")
+
+_AUG_ADVICE = (
+    ". The augmented set is not part of VOC: put train_aug.txt (10,582 ids) into ImageSets/Segmentation and the masks "
+    "converted from SBD (Hariharan et al., 2011) into SegmentationClassAug beside SegmentationClass, or use split=train"
+)
+
+
+class VOC2012(PairList):
+    """PASCAL VOC 2012 segmentation: 20 objects and background.
+
+    Args:
+        root: the folder that holds VOCdevkit, or VOCdevkit, or VOC2012 itself.
+        split: train (1464 images), val (1449), trainval (2913) or train_aug (10582; its masks are read from
+            SegmentationClassAug, and from SegmentationClass for ids that are missing there).
+        limit: use only the first so many images of the list, for a check that a network can learn them by heart.
+
+    Raises:
+        ConfigError: the split is unknown.
+        DataError: a folder, list, image or mask is missing, or the list is empty.
+    """
+
+    def __init__(self, *, root: str | Path, split: str, limit: int | None = None) -> None:
+        if split not in SPLITS:
+            raise ConfigError(f"data: split={split!r} is not a split of VOC 2012; choose one of {', '.join(SPLITS)}")
+        source = f"VOC 2012 {split}"
+        home = find_voc(root)
+        augmented = split == "train_aug"
+        names = read_list(
+            home / "ImageSets" / "Segmentation" / f"{split}.txt",
+            source=source,
+            advice=_AUG_ADVICE if augmented else ". Unpack VOCtrainval_11-May-2012.tar again",
+        )
+        folder_of = _mask_folders(home, names) if augmented else dict.fromkeys(names, str(home / "SegmentationClass"))
+        images = home / "JPEGImages"
+        pairs = [Pair(name, f"{images}/{name}.jpg", f"{folder_of[name]}/{name}.png") for name in names]
+        super().__init__(spec=VOC_SPEC, pairs=pairs[:limit], source=source)
+        self.split = split
+
+
+def find_voc(root: str | Path) -> Path:
+    """Return the VOC2012 folder (the one that holds ImageSets) at or below `root`.
+
+    Raises:
+        DataError: no such folder; says what was expected and what was found.
+    """
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise DataError(
+            f"VOC 2012: data.root={str(root)!r} does not exist; it must be the folder that holds VOCdevkit/VOC2012 "
+            "(unpack VOCtrainval_11-May-2012.tar there)"
+        )
+    for candidate in (root / "VOCdevkit" / "VOC2012", root / "VOC2012", root):
+        if (candidate / "ImageSets" / "Segmentation").is_dir():
+            return candidate
+    raise DataError(
+        f"VOC 2012: expected VOCdevkit/VOC2012/ImageSets/Segmentation below data.root={str(root)!r}; {found_in(root)}"
+    )
+
+
+def _mask_folders(home: Path, names: list[str]) -> dict[str, str]:
+    augmented = home / "SegmentationClassAug"
+    if not augmented.is_dir():
+        raise DataError(f"VOC 2012 train_aug: expected the folder {str(augmented)!r}; {found_in(home)}{_AUG_ADVICE}")
+    available = names_in(augmented)
+    official = home / "SegmentationClass"
+    official_names = names_in(official)
+    return {
+        name: str(official if f"{name}.png" not in available and f"{name}.png" in official_names else augmented)
+        for name in names
+    }

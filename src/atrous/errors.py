@@ -1,0 +1,27 @@
+"""The errors that a user may meet: one line that says what is wrong, where, and what would be right."""
+
+
+class AtrousError(ValueError):
+    """Base of every error that is the user's to mend; commands print it without a traceback.
+
+    Attributes:
+        exit_code: of a command that ends with this error: 2 for what was asked, 1 for what went wrong later.
+    """
+
+    exit_code = 2
+
+
+class ConfigError(AtrousError):
+    """A key, a value or a combination of keys that cannot be run."""
+
+
+class DataError(AtrousError):
+    """A data folder, a list, an image or a mask that cannot be used."""
+
+
+class CheckpointError(AtrousError):
+    """A checkpoint or a weight file that does not fit or cannot be read safely."""
+
+
+class StoreError(AtrousError):
+    """A run store whose files are missing, damaged or written by a newer version."""

@@ -1,0 +1,1 @@
+"""Protocols, inference and scores; plain PyTorch."""

@@ -1,0 +1,66 @@
+"""The networks of both papers in plain PyTorch; every name here is imported when it is first asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from atrous.networks.aspp import ASPP
+    from atrous.networks.backbone import Backbone, BackboneFactory, FeatureInfo
+    from atrous.networks.complexity import Complexity, multiply_adds
+    from atrous.networks.decoder import Decoder
+    from atrous.networks.deeplab import DeepLabV3, DeepLabV3Cascade, DeepLabV3Plus
+    from atrous.networks.output_stride import UnitPlan, aspp_rates_at, plan_units
+    from atrous.networks.resize import resize_bilinear
+    from atrous.networks.resnet import ResNet, resnet18, resnet34, resnet50, resnet101
+    from atrous.networks.segmenter import Segmenter
+
+__all__ = [
+    "ASPP",
+    "Backbone",
+    "BackboneFactory",
+    "Complexity",
+    "Decoder",
+    "DeepLabV3",
+    "DeepLabV3Cascade",
+    "DeepLabV3Plus",
+    "FeatureInfo",
+    "ResNet",
+    "Segmenter",
+    "UnitPlan",
+    "aspp_rates_at",
+    "multiply_adds",
+    "plan_units",
+    "resize_bilinear",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+]
+
+_FILES = {
+    "aspp": ("ASPP",),
+    "backbone": ("Backbone", "BackboneFactory", "FeatureInfo"),
+    "complexity": ("Complexity", "multiply_adds"),
+    "decoder": ("Decoder",),
+    "deeplab": ("DeepLabV3", "DeepLabV3Cascade", "DeepLabV3Plus"),
+    "output_stride": ("UnitPlan", "aspp_rates_at", "plan_units"),
+    "resize": ("resize_bilinear",),
+    "resnet": ("ResNet", "resnet18", "resnet34", "resnet50", "resnet101"),
+    "segmenter": ("Segmenter",),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import the file that holds a name when the name is first asked for."""
+    from importlib import import_module
+
+    for file, names in _FILES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{file}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the lazy names."""
+    return sorted(__all__)

@@ -1,0 +1,102 @@
+"""Atrous spatial pyramid pooling with image-level features (DeepLabv3, section 3.3 and Figure 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from atrous.errors import ConfigError
+from atrous.networks.layers import ConvBatchNorm
+from atrous.networks.output_stride import aspp_rates_at
+from atrous.networks.resize import resize_bilinear
+
+
+class ImagePooling(nn.Module):
+    """Image-level features: the mean of the whole map, 1x1 convolution, batch norm, ReLU, resized to the map.
+
+    Args:
+        in_channels: Channels of the map.
+        channels: Channels of the result.
+        align_corners: As for `resize_bilinear`; without effect on one value, stated for completeness.
+    """
+
+    def __init__(self, *, in_channels: int, channels: int, align_corners: bool = True) -> None:
+        super().__init__()
+        self.align_corners = align_corners
+        self.project = ConvBatchNorm(in_channels=in_channels, out_channels=channels, kernel_size=1)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Return [N, channels, H, W]."""
+        pooled_NC11 = self.project(x_NCHW.mean(dim=(2, 3), keepdim=True))
+        return resize_bilinear(pooled_NC11, x_NCHW.shape[-2:], align_corners=self.align_corners)
+
+
+class ASPP(nn.Module):
+    """Parallel branches at several atrous rates and image pooling, concatenated and projected.
+
+    Every branch has `channels` channels, batch norm and ReLU. Concatenated in the official order: image pooling, 1x1,
+    then the rates as given.
+
+    Args:
+        in_channels: Channels of the backbone's last map.
+        channels: Channels of each branch and of the result; 256 in the papers.
+        rates: Atrous rates of the 3x3 branches, written for output stride 16; any number of them.
+        image_pooling: Whether the image-level branch is there.
+        dropout: Share of the result that dropout zeroes in training.
+        output_stride: Output stride of the map, to which the rates adapt.
+        align_corners: Handed to image pooling.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        channels: int = 256,
+        rates: Sequence[int] = (6, 12, 18),
+        image_pooling: bool = True,
+        dropout: float = 0.1,
+        output_stride: int = 16,
+        align_corners: bool = True,
+    ) -> None:
+        super().__init__()
+        if channels < 1:
+            raise ConfigError(f"aspp_channels={channels!r} must be at least 1; the papers use 256")
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"dropout={dropout!r} must be at least 0 and below 1; the papers' code uses 0.1")
+        self.rates_at_os16 = tuple(rates)
+        self.out_channels = channels
+        self.image_pooling = (
+            ImagePooling(in_channels=in_channels, channels=channels, align_corners=align_corners)
+            if image_pooling
+            else None
+        )
+        self.conv_1x1 = ConvBatchNorm(in_channels=in_channels, out_channels=channels, kernel_size=1)
+        self.atrous_convs = nn.ModuleList(
+            ConvBatchNorm(in_channels=in_channels, out_channels=channels, kernel_size=3) for _ in rates
+        )
+        branches = 1 + len(self.rates_at_os16) + image_pooling
+        self.project = ConvBatchNorm(in_channels=branches * channels, out_channels=channels, kernel_size=1)
+        self.dropout = nn.Dropout(dropout)
+        self.set_output_stride(output_stride)
+
+    @property
+    def rates(self) -> tuple[int, ...]:
+        """The atrous rates at the present output stride."""
+        return aspp_rates_at(self.rates_at_os16, self._output_stride)
+
+    def set_output_stride(self, output_stride: int) -> None:
+        """Adapt the atrous rates to a map of another output stride; no parameter changes."""
+        self._output_stride = output_stride
+        for conv, rate in zip(self.atrous_convs, self.rates, strict=True):
+            cast("ConvBatchNorm", conv).set_atrous(rate=rate)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Return [N, channels, H, W] for a map [N, in_channels, H, W]."""
+        branches = [] if self.image_pooling is None else [self.image_pooling(x_NCHW)]
+        branches.append(self.conv_1x1(x_NCHW))
+        branches.extend(conv(x_NCHW) for conv in self.atrous_convs)
+        y_NCHW: Tensor = self.dropout(self.project(torch.cat(branches, dim=1)))
+        return y_NCHW

@@ -1,0 +1,183 @@
+"""ResNet-18/34/50/101 at any output stride, with blocks 5 to 7 of the cascade and multi-grid (DeepLabv3, section 3).
+
+Built as the official TensorFlow code does by default ("beta" stem, stride in a block's last unit); `stem="7x7"` with
+`strides_in="first_unit"` is torchvision's layout, for its ImageNet weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from atrous.errors import ConfigError
+from atrous.networks.backbone import Backbone, FeatureInfo
+from atrous.networks.output_stride import StridesIn, plan_units, resnet_unit_strides
+from atrous.networks.resnet_layers import BasicUnit, Bottleneck, MaxPool, Stem, StemKind, Unit
+
+UnitKind = Literal["bottleneck", "basic"]
+
+
+class ResNet(Backbone):
+    """A ResNet without its classifier.
+
+    Features: `low_level` (what DeepLabv3+'s decoder reads, stride 4) and `high` (the last block's output). The low
+    level is the second to last unit of block1, its last convolution after batch norm, before the shortcut is added and
+    before any ReLU: unit 2, conv3 of ResNet-50/101, unit 1, conv2 of ResNet-18, as in the official code. That unit
+    has stride 4 at every output stride. Where block1 has one unit only: that unit if it keeps the stride (first_unit),
+    else the pooled stem.
+
+    Args:
+        units: Units of block1 to block4.
+        unit: "bottleneck" (1x1, 3x3, 1x1) or "basic" (3x3, 3x3).
+        width: Channels of block1's 3x3 convolutions, which scale all others; 64 in the papers.
+        stem: "beta" (three 3x3 convolutions, as in the papers' Multiply-Adds) or "7x7".
+        strides_in: "last_unit" (official) or "first_unit" (torchvision).
+        output_stride: Ratio of input to output size, a power of two from 4 to what `blocks` can reach.
+        multi_grid: What each unit of block4, and of every added block, multiplies its atrous rate by; None = all 1.
+        blocks: 4, or up to 7 with copies of block4 behind it.
+        pool_padding: How the max pool pads even sizes: "same" (TensorFlow: after the map only) or "symmetric"
+            (torchvision). None follows `strides_in`: the official layout pads as TensorFlow does.
+        zero_init_residual: Start every residual branch at zero (Goyal et al., arXiv:1706.02677, section 5.1), which
+            helps deep cascades that are trained from scratch; the official code does not.
+
+    Raises:
+        ConfigError: A value that is out of range, or a multi-grid that does not fit block4.
+    """
+
+    def __init__(
+        self,
+        *,
+        units: Sequence[int] = (3, 4, 6, 3),
+        unit: UnitKind = "bottleneck",
+        width: int = 64,
+        stem: StemKind = "beta",
+        strides_in: StridesIn = "last_unit",
+        output_stride: int = 16,
+        multi_grid: Sequence[int] | None = None,
+        blocks: int = 4,
+        pool_padding: Literal["same", "symmetric"] | None = None,
+        zero_init_residual: bool = False,
+    ) -> None:
+        super().__init__()
+        _check(units=units, unit=unit, width=width, multi_grid=multi_grid, blocks=blocks)
+        self.units = (*units, *[units[3]] * (blocks - 4))
+        self.unit, self.width, self.stem_kind, self.strides_in = unit, width, stem, strides_in
+        self.multi_grid = tuple(multi_grid or (1,) * units[3])
+        block_strides = resnet_unit_strides(self.units, strides_in=strides_in)
+        self.unit_strides = tuple(chain.from_iterable(block_strides))
+
+        self.stem = Stem(kind=stem, width=width)
+        self.pool = MaxPool(padding=pool_padding or ("same" if strides_in == "last_unit" else "symmetric"))
+        self.blocks = nn.ModuleList()
+        channels = self.stem.out_channels
+        for block, count in enumerate(self.units):
+            block_width = width * 2 ** min(block, 3)
+            built = [_unit(unit, channels, block_width, strides_in)]
+            built += [_unit(unit, built[0].out_channels, block_width, strides_in) for _ in range(count - 1)]
+            self.blocks.append(nn.Sequential(*built))
+            channels = built[0].out_channels
+        self.out_channels = channels
+        self._low_level_unit = _low_level_unit(block_strides[0])
+        if zero_init_residual:
+            self._zero_residuals()
+        self.set_output_stride(output_stride)
+
+    @property
+    def output_stride(self) -> int:
+        """The ratio of the input's size to that of the feature `high`."""
+        return self._output_stride
+
+    @property
+    def feature_info(self) -> Mapping[str, FeatureInfo]:
+        """Channels and stride of `low_level` and `high`."""
+        tapped = self._low_level_unit
+        low_channels = self.stem.out_channels if tapped is None else next(self.iter_units()).out_channels
+        return {
+            "low_level": FeatureInfo(channels=low_channels, stride=4),
+            "high": FeatureInfo(channels=self.out_channels, stride=self.output_stride),
+        }
+
+    def iter_units(self) -> Iterator[Unit]:
+        """Yield every residual unit in order."""
+        for block in self.blocks:
+            yield from block.children()  # type: ignore[misc]  # a Sequential does not know its members' type
+
+    def set_output_stride(self, output_stride: int) -> None:
+        """Run at another output stride from now on: strides and atrous rates change, no parameter does.
+
+        Raises:
+            ConfigError: The blocks cannot reach it.
+        """
+        grids = [self.multi_grid if block >= 3 else (1,) * count for block, count in enumerate(self.units)]
+        plans = plan_units(self.unit_strides, output_stride, unit_rates=tuple(chain.from_iterable(grids)))
+        for unit, plan in zip(self.iter_units(), plans, strict=True):
+            unit.set_atrous(plan)
+        self._output_stride = output_stride
+
+    def _zero_residuals(self) -> None:
+        for index, unit in enumerate(self.iter_units()):
+            if index != self._low_level_unit:  # the decoder reads that one's residual branch
+                nn.init.zeros_(unit.last_batch_norm.weight)
+
+    def forward(self, x_NCHW: Tensor) -> dict[str, Tensor]:
+        """Return `low_level` [N, C, ceil(H / 4), ceil(W / 4)] and `high`, at the output stride."""
+        x = low_level = self.pool(self.stem(x_NCHW))
+        for index, unit in enumerate(self.iter_units()):
+            if index == self._low_level_unit:
+                low_level = unit.residual(x)
+                x = F.relu(low_level + unit.shortcut(x), inplace=True)
+            else:
+                x = unit(x)
+        return {"low_level": low_level, "high": x}
+
+
+def resnet18(**options: Any) -> ResNet:
+    """Build ResNet-18: (2, 2, 2, 2) basic units; options as for ResNet."""
+    return ResNet(units=(2, 2, 2, 2), unit="basic", **options)
+
+
+def resnet34(**options: Any) -> ResNet:
+    """Build ResNet-34: (3, 4, 6, 3) basic units; options as for ResNet."""
+    return ResNet(units=(3, 4, 6, 3), unit="basic", **options)
+
+
+def resnet50(**options: Any) -> ResNet:
+    """Build ResNet-50: (3, 4, 6, 3) bottlenecks; options as for ResNet."""
+    return ResNet(units=(3, 4, 6, 3), unit="bottleneck", **options)
+
+
+def resnet101(**options: Any) -> ResNet:
+    """Build ResNet-101: (3, 4, 23, 3) bottlenecks; options as for ResNet."""
+    return ResNet(units=(3, 4, 23, 3), unit="bottleneck", **options)
+
+
+def _unit(kind: UnitKind, in_channels: int, width: int, strides_in: StridesIn) -> Unit:
+    if kind == "bottleneck":
+        return Bottleneck(in_channels=in_channels, width=width)
+    return BasicUnit(in_channels=in_channels, width=width, strided="conv2" if strides_in == "last_unit" else "conv1")
+
+
+def _low_level_unit(strides_of_block1: Sequence[int]) -> int | None:
+    if len(strides_of_block1) > 1:
+        return len(strides_of_block1) - 2
+    return 0 if strides_of_block1[0] == 1 else None
+
+
+def _check(*, units: Sequence[int], unit: str, width: int, multi_grid: Sequence[int] | None, blocks: int) -> None:
+    if len(units) != 4 or min(units) < 1:
+        raise ConfigError(f"units={tuple(units)!r}: give the units of block1 to block4, each at least 1")
+    if unit not in ("bottleneck", "basic"):
+        raise ConfigError(f"unit={unit!r} is unknown; choose bottleneck or basic")
+    if width < 1:
+        raise ConfigError(f"width={width!r} must be at least 1; the papers use 64")
+    if not 4 <= blocks <= 7:
+        raise ConfigError(f"blocks={blocks!r} must be 4, 5, 6 or 7")
+    if multi_grid is not None and (len(multi_grid) != units[3] or min(multi_grid) < 1):
+        raise ConfigError(
+            f"multi_grid={tuple(multi_grid)!r} must have one rate of at least 1 for each of the {units[3]} units "
+            f"of this backbone's block4, for example {(1, 2, 4, 8)[: units[3]]!r}, or be null for all 1"
+        )

@@ -1,0 +1,167 @@
+"""The parts of a ResNet: its stem, its max pool and its residual units (version 1: ReLU after the sum)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from atrous.errors import ConfigError
+from atrous.networks.layers import ConvBatchNorm, Subsample
+from atrous.networks.output_stride import UnitPlan
+
+StemKind = Literal["beta", "7x7"]
+
+
+class Stem(nn.Sequential):
+    """What comes before the max pool, at stride 2: three 3x3 convolutions ("beta") or one of 7x7.
+
+    Args:
+        kind: "beta" (width, width and 2 * width channels, the first strides) or "7x7" (width channels).
+        width: 64 in the papers.
+    """
+
+    def __init__(self, *, kind: StemKind, width: int) -> None:
+        if kind == "beta":
+            shapes = [("conv1", 3, width, 3, 2), ("conv2", width, width, 3, 1), ("conv3", width, 2 * width, 3, 1)]
+        elif kind == "7x7":
+            shapes = [("conv1", 3, width, 7, 2)]
+        else:
+            raise ConfigError(f"stem={kind!r} is unknown; choose beta (as in the papers) or 7x7")
+        super().__init__(
+            OrderedDict(
+                (name, ConvBatchNorm(in_channels=cin, out_channels=cout, kernel_size=kernel, stride=stride))
+                for name, cin, cout, kernel, stride in shapes
+            )
+        )
+        self.out_channels = shapes[-1][2]
+
+
+class MaxPool(nn.Module):
+    """The 3x3 max pool of stride 2 behind the stem; [N, C, H, W] -> [N, C, ceil(H / 2), ceil(W / 2)].
+
+    Args:
+        padding: "same" pads an even size after the map only, as TensorFlow does; "symmetric" pads both sides, as
+            torchvision does. Odd sizes come out alike.
+    """
+
+    def __init__(self, *, padding: Literal["same", "symmetric"]) -> None:
+        super().__init__()
+        if padding not in ("same", "symmetric"):
+            raise ConfigError(
+                f"pool_padding={padding!r} is unknown; choose same (TensorFlow) or symmetric (torchvision)"
+            )
+        self.padding = padding
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Return the pooled map."""
+        if self.padding == "symmetric":
+            return F.max_pool2d(x_NCHW, kernel_size=3, stride=2, padding=1)
+        # An even size has windows at 0, 2, ..., of which the last hangs over the end: ceil_mode without padding.
+        height, width = x_NCHW.shape[-2:]
+        return F.max_pool2d(x_NCHW, kernel_size=3, stride=2, padding=(height % 2, width % 2), ceil_mode=True)
+
+
+class Unit(nn.Module, ABC):
+    """A residual unit: relu(residual(x) + shortcut(x)).
+
+    The shortcut is a 1x1 convolution where the channels change, otherwise the input itself, subsampled by the stride.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+    """
+
+    def __init__(self, *, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.shortcut: ConvBatchNorm | Subsample = Subsample()
+        if in_channels != out_channels:
+            self.shortcut = ConvBatchNorm(in_channels=in_channels, out_channels=out_channels, kernel_size=1, relu=False)
+
+    @abstractmethod
+    def set_atrous(self, plan: UnitPlan) -> None:
+        """Set the unit's stride and the atrous rates of its 3x3 convolutions; no parameter changes."""
+
+    @property
+    @abstractmethod
+    def last_batch_norm(self) -> nn.BatchNorm2d:
+        """The batch norm that ends the residual branch."""
+
+    @abstractmethod
+    def residual(self, x_NCHW: Tensor) -> Tensor:
+        """Return the residual branch, after its last batch norm."""
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Return [N, out_channels, ceil(H / stride), ceil(W / stride)]."""
+        summed = self.residual(x_NCHW).add_(self.shortcut(x_NCHW))  # in place: one map less in memory
+        return F.relu(summed, inplace=True)
+
+
+class Bottleneck(Unit):
+    """1x1, 3x3 (stride and atrous rate), 1x1 to four times the width.
+
+    Args:
+        in_channels: Channels of the input.
+        width: Channels of the 3x3 convolution.
+    """
+
+    def __init__(self, *, in_channels: int, width: int) -> None:
+        super().__init__(in_channels=in_channels, out_channels=4 * width)
+        self.conv1 = ConvBatchNorm(in_channels=in_channels, out_channels=width, kernel_size=1)
+        self.conv2 = ConvBatchNorm(in_channels=width, out_channels=width, kernel_size=3)
+        self.conv3 = ConvBatchNorm(in_channels=width, out_channels=4 * width, kernel_size=1, relu=False)
+
+    def set_atrous(self, plan: UnitPlan) -> None:
+        """Set the stride of conv2 and the shortcut, and the rate of conv2."""
+        self.conv2.set_atrous(stride=plan.stride, rate=plan.rate)
+        self.shortcut.set_atrous(stride=plan.stride)
+
+    @property
+    def last_batch_norm(self) -> nn.BatchNorm2d:
+        """The batch norm of conv3."""
+        return self.conv3.norm
+
+    def residual(self, x_NCHW: Tensor) -> Tensor:
+        """Return conv3(conv2(conv1(x)))."""
+        y_NCHW: Tensor = self.conv3(self.conv2(self.conv1(x_NCHW)))
+        return y_NCHW
+
+
+class BasicUnit(Unit):
+    """3x3, 3x3, both atrous.
+
+    Args:
+        in_channels: Channels of the input.
+        width: Channels of both convolutions.
+        strided: The convolution that strides: "conv2" (official `lite_bottleneck_v1`) or "conv1" (torchvision).
+    """
+
+    def __init__(self, *, in_channels: int, width: int, strided: Literal["conv1", "conv2"]) -> None:
+        super().__init__(in_channels=in_channels, out_channels=width)
+        self.strided = strided
+        self.conv1 = ConvBatchNorm(in_channels=in_channels, out_channels=width, kernel_size=3)
+        self.conv2 = ConvBatchNorm(in_channels=width, out_channels=width, kernel_size=3, relu=False)
+
+    def set_atrous(self, plan: UnitPlan) -> None:
+        """Set the stride of one convolution and of the shortcut, and the rates of both convolutions."""
+        if self.strided == "conv1":
+            self.conv1.set_atrous(stride=plan.stride, rate=plan.rate)
+            self.conv2.set_atrous(rate=plan.rate_after)
+        else:
+            self.conv1.set_atrous(rate=plan.rate)
+            self.conv2.set_atrous(stride=plan.stride, rate=plan.rate)
+        self.shortcut.set_atrous(stride=plan.stride)
+
+    @property
+    def last_batch_norm(self) -> nn.BatchNorm2d:
+        """The batch norm of conv2."""
+        return self.conv2.norm
+
+    def residual(self, x_NCHW: Tensor) -> Tensor:
+        """Return conv2(conv1(x))."""
+        y_NCHW: Tensor = self.conv2(self.conv1(x_NCHW))
+        return y_NCHW

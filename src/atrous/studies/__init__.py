@@ -1,0 +1,1 @@
+"""A table as data: rows -> jobs -> run store -> report."""

@@ -1,0 +1,73 @@
+"""From Hydra's config to a plain one, whose keys are those of the schemas, and to the data sets it names."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from atrous.building import build
+from atrous.errors import ConfigError
+
+_CONTEXT = ("hydra", "experiment", "scale", "rows", "fail_fast", "output", "sweep")
+
+Config = dict[str, Any]
+
+
+def resolve(config: DictConfig) -> Config:
+    """The config of one run as plain values, without what belongs to the sweep.
+
+    Raises:
+        ConfigError: names the first key that does not exist (`+key=` adds any) or has no value.
+    """
+    _compare_with_schema(config)
+    content = {key: config[key] for key in config if key not in _CONTEXT}
+    try:
+        plain = OmegaConf.to_container(OmegaConf.create(content), resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ConfigError(_explain_missing(error.full_key)) from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from None
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def open_datasets(config: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The training and the validation set; constructing them checks folders and lists but reads no pixels.
+
+    Raises:
+        DataError: a missing folder, list or file, or an empty split.
+    """
+    train, val = (build(config["data"][split], where=f"data.{split}") for split in ("train", "val"))
+    return train, val
+
+
+def _compare_with_schema(node: DictConfig, prefix: str = "") -> None:
+    """Refuse keys that no schema has, and schemas' keys that are gone: Hydra's `+key=value` and `~key` allow both."""
+    kind = OmegaConf.get_type(node)
+    known = [entry.name for entry in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else None
+    keys = [str(key) for key in node]
+    gone = [key for key in known or () if key not in keys]
+    if gone:
+        raise ConfigError(f"{prefix}{gone[0]} was removed (~{prefix}{gone[0]}), but a run needs it")
+    for key in keys:
+        name = f"{prefix}{key}"
+        if name == "hydra" or OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
+            continue
+        if known is not None and key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {prefix}{close[0]}?" if close else f"there are {', '.join(known)}"
+            raise ConfigError(f"unknown key {name!r}; {hint}")
+        if isinstance(node[key], DictConfig):
+            _compare_with_schema(node[key], f"{name}.")
+
+
+def _explain_missing(key: str | None) -> str:
+    if key == "data.root":
+        return (
+            "data.root has no value: give the folder of the data set, e.g. data.root=/data (see conf/data), "
+            "or data=shapes, which needs none"
+        )
+    return f"{key} has no value: give one as {key}=VALUE"

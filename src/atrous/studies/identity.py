@@ -1,0 +1,91 @@
+"""The identity of a training: one hash over all that can change its weights or its score.
+
+Paths, devices, workers, loggers and the table that asked for it are left out, so that two tables that need the same
+training share one folder.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from atrous.errors import ConfigError
+from atrous.run_store import RunFolder
+
+_NOT_IDENTITY = {"root"}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a training is.
+
+    Attributes:
+        name: readable and unique apart from the seed, `[a-z0-9._-]`.
+        key: hash of everything, the seed included; the W&B run id.
+        family: hash without the budget (`recipe.max_steps`) and the seed: cut runs of a row are found by it.
+        seed: the seed.
+    """
+
+    name: str
+    key: str
+    family: str
+    seed: int
+
+    def folder(self, store: str | Path) -> RunFolder:
+        """Where the training lives in a run store."""
+        return RunFolder(Path(store) / "runs" / self.name / f"seed{self.seed}")
+
+
+def identify(config: Mapping[str, Any]) -> Identity:
+    """The identity of a resolved config (a plain mapping)."""
+    data = {split: _without(config["data"][split], _NOT_IDENTITY) for split in ("train", "val")}
+    data["evaluation_size"] = config["data"]["evaluation_size"]
+    content = {
+        "model": config["model"],
+        "backbone": config["backbone"],
+        "output_stride": config["output_stride"],
+        "data": data,
+        "recipe": {**config["recipe"], "pretrained": _content_of(config["recipe"]["pretrained"])},
+        "accumulate": config["trainer"]["accumulate"],  # it divides batch norm's batch, which devices do not
+    }
+    without_budget = {**content, "recipe": _without(content["recipe"], {"max_steps"})}
+    seed = int(config["seed"])
+    return Identity(
+        name=f"{_slug(config)}-{_hash(content)}",
+        key=_hash({**content, "seed": seed}),
+        family=_hash(without_budget),
+        seed=seed,
+    )
+
+
+def _slug(config: Mapping[str, Any]) -> str:
+    model, data = (str(node["_target_"]).rsplit(".", 1)[-1] for node in (config["model"], config["data"]["train"]))
+    return re.sub(r"[^a-z0-9._-]+", "-", f"{model}-os{config['output_stride']}-{data}".lower())[:60]
+
+
+def _hash(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _without(node: Any, keys: set[str]) -> Any:
+    if isinstance(node, Mapping):
+        return {key: _without(value, keys) for key, value in node.items() if key not in keys}
+    return node
+
+
+def _content_of(path: str | None) -> str | None:
+    """Initial weights count by what is in the file, not by where it is."""
+    if path is None:
+        return None
+    digest = hashlib.sha256()
+    try:
+        with Path(path).open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise ConfigError(f"recipe.pretrained={path!r} cannot be read: {error.strerror}") from None
+    return digest.hexdigest()

@@ -1,0 +1,92 @@
+"""A sweep on this machine: every job is checked before the first one starts, then the pool runs them."""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig
+from rich.console import Console
+
+from atrous.errors import AtrousError, ConfigError
+from atrous.studies import jobs, pool
+from atrous.studies.live import LiveView
+
+
+def launch(
+    job_overrides: Sequence[Sequence[str]],
+    compose: Callable[[Sequence[str]], DictConfig],
+    *,
+    jobs_at_once: int | None,
+    fail_fast: bool,
+) -> list[JobReturn]:
+    """Run one job per list of overrides.
+
+    Args:
+        job_overrides: the jobs.
+        compose: makes a config of a job's overrides.
+        jobs_at_once: upper limit, None for as many as fit.
+        fail_fast: whether the first failure ends the others.
+
+    Returns:
+        One JobReturn per job, with its mIoU or its error.
+
+    Raises:
+        AtrousError: when any job cannot be run; nothing has been started then.
+    """
+    todo = _prepare_all(job_overrides, compose)
+    first = todo[0]
+    slots = pool.slots_for(
+        gpus=pool.visible_gpus() if first.config["trainer"]["accelerator"] != "cpu" else [],
+        devices=max(job.devices for job in todo),
+        threads=first.config["trainer"]["threads"],
+        cores=len(os.sched_getaffinity(0)),
+        wanted=jobs_at_once,
+    )
+    console = Console()
+    console.print(f"{len(todo)} runs, {min(len(slots), len(todo))} at a time")
+    with LiveView(todo, console) as view, _every_second(view.refresh):
+        outcomes = pool.run_all(todo, slots, fail_fast=fail_fast, on_change=view.on_change)
+    return [_as_return(job, outcome) for job, outcome in zip(todo, outcomes, strict=True)]
+
+
+def _prepare_all(
+    job_overrides: Sequence[Sequence[str]], compose: Callable[[Sequence[str]], DictConfig]
+) -> list[jobs.Job]:
+    todo = []
+    for overrides in job_overrides:
+        try:
+            todo.append(jobs.prepare(compose(overrides), list(overrides)))
+        except AtrousError as error:
+            row = next((text[4:] for text in overrides if text.startswith("row=")), None)
+            raise ConfigError(f"row {row}: {error}" if row else str(error)) from None
+    return todo
+
+
+def _as_return(job: jobs.Job, outcome: pool.Outcome) -> JobReturn:
+    result = JobReturn(overrides=job.overrides, task_name="train")
+    if outcome.state in ("done", "skipped"):
+        result.status, result.return_value = JobStatus.COMPLETED, job.score()
+    else:
+        result.status = JobStatus.FAILED
+        result.return_value = outcome.error or AtrousError(f"{job.folder.path}: {outcome.state}")
+    return result
+
+
+class _every_second:  # noqa: N801
+    """Calls a function once a second in the background."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._function, self._ended = function, threading.Event()
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+
+    def _loop(self) -> None:
+        while not self._ended.wait(1.0):
+            self._function()
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()

@@ -1,0 +1,205 @@
+"""The type of every key of a run: Hydra checks names and types against these before anything else happens.
+
+The values live in conf/; a file there names its schema first in its defaults list.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from atrous.studies.schema_networks import CascadeConfig, DeepLabV3Config, DeepLabV3PlusConfig, ResNetConfig
+
+
+@dataclass
+class OptimizerConfig:
+    """SGD with momentum; parameter groups as in the released code."""
+
+    lr: float = MISSING
+    momentum: float = 0.9
+    weight_decay: float = MISSING
+    bias_lr_multiplier: float = 2.0
+    poly_power: float = 0.9
+
+
+@dataclass
+class BatchNormConfig:
+    """Decay of the running statistics (PyTorch's momentum is 1 - decay), or no training of batch norm at all."""
+
+    backbone_decay: float = MISSING
+    head_decay: float = MISSING
+    frozen: bool = False
+
+
+@dataclass
+class AugmentationConfig:
+    """Random scale (continuous when `scale_step` is 0), horizontal flip and crop."""
+
+    scale_min: float = 0.5
+    scale_max: float = 2.0
+    scale_step: float = 0.0
+    flip_probability: float = 0.5
+
+
+@dataclass
+class RecipeConfig:
+    """How a network is trained."""
+
+    max_steps: int = MISSING
+    batch_size: int = MISSING
+    crop_size: int = MISSING
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    batch_norm: BatchNormConfig = field(default_factory=BatchNormConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    upsample_logits: bool = True
+    preprocessing: str = "inception"
+    pretrained: str | None = None
+    precision: str = "auto"
+
+
+@dataclass
+class DataConfig:
+    """Where the images are and how they are loaded; `train` and `val` are constructor calls."""
+
+    root: str | None = MISSING
+    train: dict[str, Any] = field(default_factory=dict)
+    val: dict[str, Any] = field(default_factory=dict)
+    evaluation_size: list[int] | None = None
+    num_workers: int = 2
+    val_batch_size: int = 4
+
+
+@dataclass
+class TrainerConfig:
+    """The machine: nothing here changes what a run is, only where and how fast it happens."""
+
+    accelerator: str = "auto"
+    devices: int = 1
+    accumulate: int = 1
+    batch_per_device: int | None = None
+    threads: int = 0
+    channels_last: bool = True
+    val_every: int = 0
+    checkpoint_every: int = 100
+    log_every: int = 10
+    progress: bool = True
+    stop_at_step: int | None = None
+
+
+@dataclass
+class WandbConfig:
+    """Weights & Biases; `mode: auto` is online when there is a login and offline otherwise."""
+
+    project: str = "atrous"
+    entity: str | None = None
+    mode: str = "auto"
+    images: int = 4
+
+
+@dataclass
+class LoggerConfig:
+    """metrics.csv is always written; W&B when its section is there."""
+
+    wandb: WandbConfig | None = None
+
+
+@dataclass
+class RowConfig:
+    """One row of a table: what it overrides and what the paper reports."""
+
+    name: str = MISSING
+    overrides: list[str] = field(default_factory=list)
+    columns: dict[str, Any] = field(default_factory=dict)
+    paper: dict[str, float] = field(default_factory=dict)
+    protocol: str = "single"
+    note: str = ""
+
+
+@dataclass
+class ExperimentConfig:
+    """A table of a paper: its rows drive the sweep, the tests and the report."""
+
+    table: str = MISSING
+    paper: str = MISSING
+    title: str = MISSING
+    trend: str = ""
+    overrides: list[str] = field(default_factory=list)
+    rows: list[RowConfig] = field(default_factory=list)
+    deviations: list[str] = field(default_factory=list)
+
+
+@dataclass
+class ScaleConfig:
+    """A size at which tables are run; only `paper` is a reproduction."""
+
+    name: str = MISSING
+    label: str = MISSING
+    is_reproduction: bool = False
+    overrides: list[str] = field(default_factory=list)
+    substitute: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class RunConfig:
+    """One training and the protocols it is evaluated with."""
+
+    model: Any = MISSING
+    backbone: Any = MISSING
+    data: DataConfig = field(default_factory=DataConfig)
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    output_stride: int = 16
+    seed: int = 0
+    protocols: list[str] = field(default_factory=lambda: ["single"])
+    store: str = "outputs"
+    table: str | None = None
+    row: str | None = None
+    scale: ScaleConfig | None = None
+    experiment: ExperimentConfig | None = None
+    rows: list[str] | None = None
+    fail_fast: bool = False
+
+
+@dataclass
+class EvaluateConfig:
+    """Which run is evaluated how."""
+
+    run: str = MISSING
+    protocols: list[str] = field(default_factory=lambda: ["single"])
+    checkpoint: str = "last"
+    data_root: str | None = None
+    batch_size: int = 4
+    threads: int = 0
+    accelerator: str = "auto"
+    overwrite: bool = False
+
+
+@dataclass
+class ReportConfig(RunConfig):
+    """A table's report; takes the same overrides as the table's sweep."""
+
+    output: str | None = None
+    sweep: str | None = None
+
+
+def register() -> None:
+    """Put every schema where the files in conf/ refer to it: beside the groups, so that none is offered as a choice."""
+    schemas: dict[str, Any] = {
+        "run": RunConfig,
+        "evaluate": EvaluateConfig,
+        # Composed after train.yaml, whose values stay as they are.
+        "report": ReportConfig(**{entry.name: MISSING for entry in fields(RunConfig)}),
+        "resnet": ResNetConfig,
+        "cascade": CascadeConfig,
+        "deeplabv3": DeepLabV3Config,
+        "deeplabv3plus": DeepLabV3PlusConfig,
+        "data": DataConfig,
+        "recipe": RecipeConfig,
+        "trainer": TrainerConfig,
+        "scale": ScaleConfig,
+        "experiment": ExperimentConfig,
+    }
+    for name, node in schemas.items():
+        ConfigStore.instance().store(name=f"{name}_schema", node=node)

@@ -1,0 +1,76 @@
+"""Batch norm's policy: decay by group, frozen for good, in step across ranks."""
+
+from collections.abc import Iterator
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+from atrous.networks.segmenter import Segmenter
+
+
+def batch_norms(module: nn.Module) -> Iterator[nn.BatchNorm2d]:
+    """Every batch norm inside of `module`."""
+    return (child for child in module.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm))  # type: ignore[misc]
+
+
+def set_decay(model: Segmenter, *, backbone: float, head: float) -> None:
+    """Set the decay of the running statistics; PyTorch's momentum is 1 - decay.
+
+    Args:
+        model: a network whose backbone is its attribute `backbone`.
+        backbone: decay of the backbone's statistics (paper 0.9997, released code 0.95 on ResNet).
+        head: decay of all others.
+    """
+    for norm in batch_norms(model):
+        norm.momentum = 1 - head
+    for norm in batch_norms(model.backbone):
+        norm.momentum = 1 - backbone
+
+
+def freeze(model: nn.Module) -> None:
+    """Stop statistics and affine parameters; call it again after every `model.train()`, which thaws the statistics."""
+    for norm in batch_norms(model):
+        norm.eval()
+        norm.requires_grad_(False)
+
+
+def synchronise(model: nn.Module, *, on_cuda: bool) -> nn.Module:
+    """Batch norm over the batches of all ranks: PyTorch's kernel on CUDA, ours (on gloo) elsewhere."""
+    if on_cuda:
+        synced: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        return synced
+    for norm in list(batch_norms(model)):
+        if type(norm) is nn.BatchNorm2d:
+            norm.__class__ = CrossRankBatchNorm2d
+    return model
+
+
+class CrossRankBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm2d whose batch is that of all ranks, for devices on which nn.SyncBatchNorm does not run.
+
+    Mean and variance are taken in two passes, so that the result equals one process with the whole batch.
+    """
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Normalise; same shape as the input."""
+        if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
+            return super().forward(x_NCHW)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.momentum is not None
+        x = x_NCHW.float()
+        count = x.new_tensor([x.numel() / x.shape[1]])
+        dist.all_reduce(count)
+        mean_C: Tensor = all_reduce(x.sum((0, 2, 3))) / count  # type: ignore[no-untyped-call]
+        centred = x - mean_C[:, None, None]
+        squares_C: Tensor = all_reduce(centred.square().sum((0, 2, 3)))  # type: ignore[no-untyped-call]
+        variance_C = squares_C / count
+        with torch.no_grad():
+            self.running_mean.lerp_(mean_C, self.momentum)
+            self.running_var.lerp_(variance_C * count / (count - 1), self.momentum)
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+        y: Tensor = centred * torch.rsqrt(variance_C + self.eps)[:, None, None]
+        return (y * self.weight[:, None, None] + self.bias[:, None, None]).to(x_NCHW.dtype)

@@ -1,0 +1,109 @@
+"""Checkpoints that survive a kill: written beside the old one, flushed, renamed; read as data only."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from atrous.errors import CheckpointError
+from atrous.files import write_atomically
+from atrous.networks.segmenter import Segmenter
+from atrous.run_store import RunFolder
+
+_PREFIX = "model."
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's file access, atomic and with `weights_only=True`."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write `checkpoint` to `path`, which holds either the old or the new one at any time."""
+        write_atomically(Path(path), lambda stream: torch.save(checkpoint, stream))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
+        """Read a checkpoint as tensors and plain values, never as code."""
+        return read_checkpoint(Path(path), map_location=map_location)
+
+
+def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
+    """A checkpoint's content.
+
+    Raises:
+        CheckpointError: not there, truncated, or not made of tensors and plain values.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    try:
+        content = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: not a checkpoint of tensors and plain values ({reason})") from None
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise CheckpointError(f"{path}: holds no state_dict; expected a checkpoint of atrous-train")
+    return content
+
+
+def load_weights(model: Segmenter, path: Path) -> int:
+    """Put a checkpoint's weights into `model`.
+
+    Returns:
+        The step at which it was saved.
+
+    Raises:
+        CheckpointError: unreadable, or of another architecture; lists the names that differ.
+    """
+    content = read_checkpoint(path)
+    weights = {key[len(_PREFIX) :]: value for key, value in content["state_dict"].items() if key.startswith(_PREFIX)}
+    expected = model.state_dict()
+    wrong = sorted(expected.keys() ^ weights.keys())
+    wrong += [key for key in expected if key in weights and expected[key].shape != weights[key].shape]
+    if wrong:
+        shown = ", ".join(wrong[:6]) + (f" and {len(wrong) - 6} more" if len(wrong) > 6 else "")
+        raise CheckpointError(f"{path}: made by another architecture; missing, surplus or mis-shaped: {shown}")
+    model.load_state_dict(weights)
+    return int(content["global_step"])
+
+
+class Checkpoints(Callback):
+    """Saves `last` every so many steps and at the end, `best` whenever val improves.
+
+    Args:
+        folder: the run's folder.
+        every: optimiser steps between two saves of `last`.
+    """
+
+    def __init__(self, *, folder: RunFolder, every: int) -> None:
+        self._folder, self._every = folder, max(1, every)
+        self._best, self._saved_at = -1.0, -1
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score so far, kept in the checkpoint."""
+        return {"best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self._best = float(state_dict["best"])
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Save `last` when it is time."""
+        step = trainer.global_step
+        if step % self._every == 0 and step != self._saved_at and step < trainer.max_steps:
+            self._save(trainer, step)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save `best` when val has improved."""
+        score = float(trainer.callback_metrics.get("val/miou", -1.0))
+        if score > self._best and not trainer.sanity_checking:
+            self._best = score
+            trainer.save_checkpoint(self._folder.best_checkpoint)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the final state."""
+        if trainer.global_step != self._saved_at:
+            self._save(trainer, trainer.global_step)
+
+    def _save(self, trainer: Trainer, step: int) -> None:
+        trainer.save_checkpoint(self._folder.last_checkpoint)
+        self._saved_at = step

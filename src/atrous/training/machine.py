@@ -1,0 +1,56 @@
+"""What this machine can do: where the network runs, in which precision, and who dies with whom."""
+
+import ctypes
+import platform
+import signal
+from pathlib import Path
+
+import torch
+
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+_PR_SET_PDEATHSIG = 1
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEEP_BYTES = 1 << 30
+
+
+def device_type(accelerator: str) -> str:
+    """`cuda` or `cpu` for Lightning's accelerator name; `auto` takes CUDA where there is one."""
+    if accelerator in ("cuda", "gpu") or (accelerator == "auto" and torch.cuda.is_available()):
+        return "cuda"
+    return "cpu"
+
+
+def has_bf16(device: str) -> bool:
+    """Whether bfloat16 convolutions run in hardware (emulated ones are slower than float32)."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if platform.machine() in ("arm64", "aarch64"):
+        return False
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and bool(_BF16_FLAGS & set(cpuinfo.read_text().split()))
+
+
+def resolve_precision(key: str, device: str) -> str:
+    """Lightning's precision for `recipe.precision`: `auto` is bf16 where it is in hardware, else exact float32."""
+    if key != "auto":
+        return key
+    return "bf16-mixed" if has_bf16(device) else "32-true"
+
+
+def autocast_dtype(precision: str) -> torch.dtype | None:
+    """The dtype of automatic mixed precision, None for float32."""
+    return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+
+
+def keep_freed_memory() -> None:
+    """Ask glibc to keep large blocks that PyTorch frees; handing them back costs a page fault per 4 KiB each step."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2 * _KEEP_BYTES - 1)
+
+
+def end_with_parent() -> None:
+    """Have the kernel send SIGTERM to this process when the one that started it dies, so that no job is orphaned."""
+    if platform.system() == "Linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

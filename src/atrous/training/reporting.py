@@ -1,0 +1,147 @@
+"""What a run says while it trains: status.json for whoever watches, metrics for the loggers, samples for W&B."""
+
+import math
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.utils.data import default_collate
+
+from atrous.data.loading import EvaluationSamples, Sample
+from atrous.errors import AtrousError
+from atrous.evaluation.inference import predict
+from atrous.evaluation.protocol import Protocol
+from atrous.run_store import RunFolder
+from atrous.training.task import SegmentationTask
+
+
+class DivergedError(AtrousError):
+    """The loss is not a finite number."""
+
+
+class Reporter(Callback):
+    """Logs loss, learning rate and speed every so many steps, and keeps status.json up to date.
+
+    Args:
+        folder: the run's folder.
+        every: optimiser steps between two entries.
+        batch_size: the global batch.
+        printed: whether to print a line per entry (where no progress bar is shown).
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: RunFolder,
+        every: int,
+        batch_size: int,
+        printed: bool,
+    ) -> None:
+        self._folder, self._every, self._batch_size = folder, max(1, every), batch_size
+        self._printed = printed
+        self._since, self._at_step = time.monotonic(), 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say that the run is running."""
+        self._since, self._at_step = time.monotonic(), trainer.global_step
+        self._set_status(trainer, step=trainer.global_step)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        """Report when it is time; a loss that is not finite ends the run.
+
+        Raises:
+            DivergedError: says at which step.
+        """
+        step = trainer.global_step
+        is_due = step % self._every == 0 or step == trainer.max_steps
+        if not is_due or step == self._at_step:
+            return
+        of_all_ranks = trainer.strategy.reduce(outputs["loss"], reduce_op="mean")
+        loss, now = float(of_all_ranks) * trainer.accumulate_grad_batches, time.monotonic()
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"the loss is {loss} at step {step}: lower recipe.optimizer.lr, or use recipe.precision=32-true"
+            )
+        speed = (step - self._at_step) * self._batch_size / max(now - self._since, 1e-9)
+        self._since, self._at_step = now, step
+        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.log_metrics({"train/loss": loss, "train/lr": rate, "train/images_per_second": speed}, step)
+            self._set_status(trainer, step=step, loss=loss, images_per_second=round(speed, 3))
+            if self._printed:
+                print(f"step {step}/{trainer.max_steps}  loss {loss:.4f}  {speed:.1f} images/s", flush=True)  # noqa: T201
+
+    def _set_status(self, trainer: Trainer, **details: Any) -> None:
+        if trainer.is_global_zero:
+            self._folder.set_status("running", pid=os.getpid(), max_steps=trainer.max_steps, **details)
+
+
+class StopAt(Callback):
+    """Ends the training early, with its checkpoint: at a step, or when asked to (SIGTERM).
+
+    Ranks may hear the signal between different steps, so they agree on the step at which all of them stop.
+
+    Args:
+        step: where to stop, or None.
+        every: optimiser steps between two agreements, when there are several ranks.
+    """
+
+    def __init__(self, *, step: int | None, every: int) -> None:
+        self._step, self._every = step, max(1, every)
+        self.asked = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take SIGTERM over from Lightning, whose own handler ends the process without a checkpoint."""
+        signal.signal(signal.SIGTERM, self._ask)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Stop after the current step."""
+        is_asked = self.asked
+        if trainer.world_size > 1:
+            is_time = trainer.global_step % self._every == 0
+            is_asked = is_time and trainer.strategy.reduce_boolean_decision(self.asked, all=False)
+        if is_asked or (self._step is not None and trainer.global_step >= self._step):
+            trainer.should_stop = True
+
+
+class SamplePredictions(Callback):
+    """Sends images with their truth and prediction, by class name, to W&B at every validation.
+
+    Args:
+        samples: padded validation images.
+        count: how many; the same ones every time.
+        send: told (images, step), each image as (pixels, truth, prediction, name).
+    """
+
+    def __init__(
+        self, *, samples: EvaluationSamples, count: int, send: Callable[[list[tuple[Any, ...]], int], None]
+    ) -> None:
+        self._samples, self._count, self._send = samples, min(count, len(samples)), send
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Predict the samples one by one."""
+        if not trainer.is_global_zero or not self._count:
+            return
+        assert isinstance(pl_module, SegmentationTask)
+        positions = [round(i * (len(self._samples) - 1) / max(1, self._count - 1)) for i in range(self._count)]
+        self._send([self._predicted(pl_module, position) for position in positions], trainer.global_step)
+
+    def _predicted(self, task: SegmentationTask, position: int) -> tuple[Any, ...]:
+        batch: Sample = default_collate([self._samples[position]])
+        on_device = {
+            key: value.to(task.device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()
+        }
+        with torch.no_grad():
+            labels = predict(task.model, task.normalise(on_device), Protocol())[0]  # type: ignore[arg-type]
+        height, width = (int(side) for side in batch["extent"][0])
+        pixels = batch["image"][0].permute(1, 2, 0)[:height, :width].numpy()
+        truth, prediction = batch["label"][0][:height, :width].numpy(), labels[:height, :width].cpu().numpy()
+        return pixels, truth, prediction, self._samples.dataset.sample_id(position)

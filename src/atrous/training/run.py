@@ -1,0 +1,192 @@
+"""A run from its config to its results: build, train, measure."""
+
+import resource
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from atrous.building import build
+from atrous.data.dataset import SegmentationDataset
+from atrous.evaluation.evaluate import evaluate
+from atrous.evaluation.protocol import load_protocol
+from atrous.networks.complexity import Complexity, multiply_adds
+from atrous.networks.resnet import ResNet
+from atrous.networks.segmenter import Segmenter
+from atrous.run_store import RunFolder
+from atrous.training import batch_norm, machine
+from atrous.training.checkpoints import load_weights, read_checkpoint
+from atrous.training.reporting import StopAt
+from atrous.training.task import SegmentationTask
+from atrous.training.trainer import build_data_module, build_loggers, build_trainer, is_first_rank
+from atrous.training.wandb_log import WandbLog
+
+Config = Mapping[str, Any]
+
+
+def build_model(config: Config, *, num_classes: int) -> Segmenter:
+    """The network of a config, with weights drawn from its seed or read from `recipe.pretrained`."""
+    torch.manual_seed(config["seed"])
+    model: Segmenter = build(
+        config["model"],
+        where="model",
+        backbone=build(config["backbone"], where="backbone"),
+        num_classes=num_classes,
+        output_stride=config["output_stride"],
+    )
+    decays = config["recipe"]["batch_norm"]
+    batch_norm.set_decay(model, backbone=decays["backbone_decay"], head=decays["head_decay"])
+    if config["recipe"]["pretrained"] is not None:
+        from atrous.weights.torchvision import from_torchvision
+
+        assert isinstance(model.backbone, ResNet)
+        from_torchvision(model.backbone, config["recipe"]["pretrained"])
+    return model
+
+
+def train_and_evaluate(folder: RunFolder, config: Config, protocols: Sequence[str]) -> None:
+    """Train what is missing and measure `protocols`; called on every rank.
+
+    Args:
+        folder: the run's folder.
+        config: the resolved config.
+        protocols: names of the protocols to measure.
+    """
+    machine.keep_freed_memory()
+    if config["trainer"]["threads"]:
+        torch.set_num_threads(config["trainer"]["threads"])
+    train_set, val_set = (build(config["data"][split], where=f"data.{split}") for split in ("train", "val"))
+    model = build_model(config, num_classes=train_set.spec.num_classes)
+    board: WandbLog | None = None
+    code = 1
+    try:
+        start = _steps_done(folder)
+        if start < config["recipe"]["max_steps"]:
+            loggers = build_loggers(folder, config, classes=train_set.spec.classes, first_step=start)
+            board = next((logger for logger in loggers if isinstance(logger, WandbLog)), None)
+            finished = _fit(folder, config, model, (train_set, val_set), loggers=loggers, start=start)
+        else:
+            load_weights(model, folder.last_checkpoint)
+            finished = True
+        if finished and is_first_rank():
+            for name in protocols:
+                measure(folder, config, model, val_set, name)
+            folder.set_status("done", step=config["recipe"]["max_steps"])
+        code = 0
+    finally:
+        if board is not None:
+            board.finish(_summary(folder), exit_code=code)
+
+
+def measure(
+    folder: RunFolder,
+    config: Config,
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    name: str,
+    *,
+    checkpoint: str = "last",
+) -> None:
+    """Evaluate a trained model under a protocol and add the entry to results.json, `NAME@best` for the best weights."""
+    device = machine.device_type(config["trainer"]["accelerator"])
+    precision = machine.resolve_precision(config["recipe"]["precision"], device)
+    size, settings = config["data"]["evaluation_size"], load_protocol(name)
+    start = time.monotonic()
+    result = evaluate(
+        model,
+        dataset,
+        settings,
+        padded_size=None if size is None else (size[0], size[1]),
+        preprocessing_name=config["recipe"]["preprocessing"],
+        batch_size=config["data"]["val_batch_size"],
+        num_workers=config["data"]["num_workers"],
+        device=device,
+        autocast=machine.autocast_dtype(precision),
+    )
+    facts = {"protocol": settings.as_dict(), "checkpoint": checkpoint, "seconds": round(time.monotonic() - start, 2)}
+    entry = name if checkpoint == "last" else f"{name}@{checkpoint}"
+    folder.add_results(evaluations={entry: {**result, **facts}})
+
+
+def _steps_done(folder: RunFolder) -> int:
+    return int(read_checkpoint(folder.last_checkpoint)["global_step"]) if folder.last_checkpoint.is_file() else 0
+
+
+def _fit(
+    folder: RunFolder,
+    config: Config,
+    model: Segmenter,
+    datasets: tuple[SegmentationDataset, SegmentationDataset],
+    *,
+    loggers: list[Any],
+    start: int,
+) -> bool:
+    """Train to the last step, from last.ckpt if there is one; False if it was stopped before."""
+    recipe, settings = config["recipe"], config["trainer"]
+    cost = multiply_adds(model, size=(recipe["crop_size"], recipe["crop_size"]))
+    data = build_data_module(config, *datasets)
+    data.start_step = start * settings["accumulate"]
+    task = SegmentationTask(
+        model=model,
+        spec=datasets[0].spec,
+        seed=config["seed"],
+        max_steps=recipe["max_steps"],
+        preprocessing=recipe["preprocessing"],
+        optimizer=recipe["optimizer"],
+        freeze_batch_norm=recipe["batch_norm"]["frozen"],
+        upsample_logits=recipe["upsample_logits"],
+    )
+    if settings["channels_last"]:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if settings["devices"] > 1:
+        batch_norm.synchronise(model, on_cuda=machine.device_type(settings["accelerator"]) == "cuda")
+    stop = StopAt(step=settings["stop_at_step"], every=settings["log_every"])
+    trainer = build_trainer(folder, config, data=data, loggers=loggers, stop=stop)
+    began = time.monotonic()
+    trainer.fit(task, datamodule=data, ckpt_path=str(folder.last_checkpoint) if start else None)
+    if trainer.is_global_zero:
+        _record(folder, config, trainer, cost, steps=trainer.global_step - start, seconds=time.monotonic() - began)
+    return bool(trainer.global_step >= recipe["max_steps"])
+
+
+def _record(
+    folder: RunFolder, config: Config, trainer: Trainer, cost: Complexity, *, steps: int, seconds: float
+) -> None:
+    """Add to results.json what is known when the training ends, whether it is complete or stopped."""
+    earlier = folder.results().get("training", {})
+    batch_size, devices = config["recipe"]["batch_size"], config["trainer"]["devices"]
+    accumulate = config["trainer"]["accumulate"]
+    training = {
+        "steps": trainer.global_step,
+        "seconds": round(earlier.get("seconds", 0.0) + seconds, 2),
+        "images_per_second": round(steps * batch_size / max(seconds, 1e-9), 3),
+        "precision": str(trainer.precision),
+        "batch_norm_batch": batch_size // accumulate,
+        "devices": devices,
+        "peak_memory_mib": round(_peak_memory_mib(trainer)),
+        "torch": torch.__version__,
+    }
+    size = config["recipe"]["crop_size"]
+    model = {
+        "parameters": cost.parameters,
+        "multiply_adds": cost.true,
+        "multiply_adds_paper": cost.paper,
+        "size": [size, size],
+    }
+    folder.add_results(training=training, model=model)
+    if trainer.global_step < config["recipe"]["max_steps"]:
+        folder.set_status("stopped", step=trainer.global_step, reason=f"stopped at step {trainer.global_step}")
+
+
+def _peak_memory_mib(trainer: Trainer) -> float:
+    if trainer.strategy.root_device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _summary(folder: RunFolder) -> dict[str, Any]:
+    results = folder.results()
+    scores = {f"{name}/miou": entry["miou"] for name, entry in results.get("evaluations", {}).items()}
+    return {**scores, **results.get("model", {}), **results.get("training", {})}

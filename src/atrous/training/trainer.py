@@ -1,0 +1,129 @@
+"""The Lightning side of a run: data module, loggers, callbacks, trainer."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
+
+from atrous.data.datamodule import SegmentationDataModule
+from atrous.data.dataset import SegmentationDataset
+from atrous.run_store import RunFolder
+from atrous.training import machine
+from atrous.training.checkpoints import AtomicCheckpointIO, Checkpoints
+from atrous.training.csv_log import CsvLog
+from atrous.training.reporting import Reporter, SamplePredictions, StopAt
+from atrous.training.wandb_log import WandbLog
+
+Config = Mapping[str, Any]
+
+
+def is_first_rank() -> bool:
+    """Whether this process writes the run's files."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def build_data_module(
+    config: Config, train_set: SegmentationDataset, val_set: SegmentationDataset
+) -> SegmentationDataModule:
+    """Crops and whole images for every rank, as the config says."""
+    recipe, settings, data = config["recipe"], config["trainer"], config["data"]
+    return SegmentationDataModule(
+        train=train_set,
+        val=val_set,
+        crop_size=recipe["crop_size"],
+        batch_per_device=recipe["batch_size"] // (settings["devices"] * settings["accumulate"]),
+        max_steps=recipe["max_steps"] * settings["accumulate"],
+        seed=config["seed"],
+        **recipe["augmentation"],
+        evaluation_size=data["evaluation_size"],
+        output_stride=config["output_stride"],
+        val_batch_size=data["val_batch_size"],
+        num_workers=data["num_workers"],
+        pin_memory=machine.device_type(settings["accelerator"]) == "cuda",
+    )
+
+
+def build_loggers(folder: RunFolder, config: Config, *, classes: Sequence[str], first_step: int) -> list[Logger]:
+    """metrics.csv always, W&B when the config has it; on the first rank."""
+    if not is_first_rank():
+        return []
+    loggers: list[Logger] = [CsvLog(folder.path / "metrics.csv", first_step=first_step)]
+    settings = config["logger"]["wandb"]
+    if settings is not None:
+        loggers.append(
+            WandbLog(folder=folder.path, settings=settings, facts=folder.facts(), config=config, classes=classes)
+        )
+    return loggers
+
+
+def build_trainer(
+    folder: RunFolder, config: Config, *, data: SegmentationDataModule, loggers: list[Logger], stop: StopAt
+) -> Trainer:
+    """A Trainer that counts in optimiser steps and leaves data sharding to the data module."""
+    recipe, settings = config["recipe"], config["trainer"]
+    device = machine.device_type(settings["accelerator"])
+    shows_bar = settings["progress"] and sys.stdout.isatty()
+    val_every = settings["val_every"] or max(1, recipe["max_steps"] // 10)
+    return Trainer(
+        accelerator="gpu" if device == "cuda" else "cpu",
+        devices=settings["devices"],
+        strategy=_strategy(settings["devices"], device),
+        precision=machine.resolve_precision(recipe["precision"], device),  # type: ignore[arg-type]
+        max_steps=recipe["max_steps"],
+        max_epochs=-1,
+        accumulate_grad_batches=settings["accumulate"],
+        val_check_interval=min(val_every, recipe["max_steps"]) * settings["accumulate"],
+        check_val_every_n_epoch=None,
+        limit_val_batches=1.0 if val_every <= recipe["max_steps"] else 0,
+        num_sanity_val_steps=0,
+        log_every_n_steps=settings["log_every"],
+        logger=loggers,
+        callbacks=_callbacks(folder, config, data=data, loggers=loggers, stop=stop, shows_bar=shows_bar),
+        plugins=[AtomicCheckpointIO()],
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        enable_progress_bar=shows_bar,
+        enable_model_summary=False,
+        default_root_dir=folder.path,
+        benchmark=device == "cuda",
+    )
+
+
+def _callbacks(
+    folder: RunFolder,
+    config: Config,
+    *,
+    data: SegmentationDataModule,
+    loggers: Sequence[Logger],
+    stop: StopAt,
+    shows_bar: bool,
+) -> list[Callback]:
+    settings, batch_size = config["trainer"], config["recipe"]["batch_size"]
+    callbacks: list[Callback] = [
+        Reporter(folder=folder, every=settings["log_every"], batch_size=batch_size, printed=not shows_bar),
+        Checkpoints(folder=folder, every=settings["checkpoint_every"]),
+        stop,
+    ]
+    if shows_bar:
+        callbacks.append(RichProgressBar())
+    for board in loggers:
+        if isinstance(board, WandbLog):
+            count = config["logger"]["wandb"]["images"]
+            callbacks.append(SamplePredictions(samples=data.val_samples, count=count, send=board.send))
+    return callbacks
+
+
+def _strategy(devices: int, device: str) -> Strategy:
+    if devices == 1:
+        return SingleDeviceStrategy(device=torch.device(device, 0) if device == "cuda" else torch.device("cpu"))
+    backend = "nccl" if device == "cuda" else "gloo"
+    # Buffers are equal on all ranks already, and shards of val may differ in length: nothing is broadcast in forward.
+    return DDPStrategy(
+        process_group_backend=backend, broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=True
+    )

@@ -1,0 +1,68 @@
+"""Put foreign tensors into a network by name: all of them or, where a single one does not fit, none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from atrous.errors import CheckpointError
+
+
+class LoadReport(NamedTuple):
+    """What a loader did.
+
+    Attributes:
+        loaded: Names, as the source has them, of everything that was copied.
+        left: The network's own names of the parameters that kept the values they had (a head, an added block).
+    """
+
+    loaded: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+def load_by_name(
+    model: nn.Module,
+    *,
+    targets: Mapping[str, Tensor],
+    values: Mapping[str, Tensor],
+    source: str,
+    optional: Iterable[str] = (),
+) -> LoadReport:
+    """Copy every value into its target; check all names and shapes before the first is written.
+
+    Args:
+        model: The network that owns the targets, for the report.
+        targets: The network's tensors by the source's names.
+        values: The source's tensors by the same names, in PyTorch's layout.
+        source: What to call the source in errors.
+        optional: Targets that the source may lack.
+
+    Raises:
+        CheckpointError: Missing, surplus or mis-shaped entries; the network is then as it was.
+    """
+    missing = sorted(targets.keys() - values.keys() - set(optional))
+    surplus = sorted(values.keys() - targets.keys())
+    shared = [name for name in targets if name in values]
+    misshaped = [
+        f"{name} is {tuple(values[name].shape)}, wanted {tuple(targets[name].shape)}"
+        for name in shared
+        if values[name].shape != targets[name].shape
+    ]
+    problems = [("missing", missing), ("surplus", surplus), ("of another shape", misshaped)]
+    complaints = [f"{len(names)} {kind}: {_shorten(names)}" for kind, names in problems if names]
+    if complaints:
+        raise CheckpointError(f"{source} does not fit this network; {'; '.join(complaints)}")
+    with torch.no_grad():
+        for name in shared:
+            targets[name].copy_(values[name])
+    written = {id(targets[name]) for name in shared}
+    left = tuple(name for name, parameter in model.named_parameters() if id(parameter) not in written)
+    return LoadReport(loaded=tuple(shared), left=left)
+
+
+def _shorten(names: list[str], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

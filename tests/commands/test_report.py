@@ -1,0 +1,67 @@
+"""atrous-report: the table from the store, with the sweep's own command line; trains nothing."""
+
+import csv
+import json
+import re
+
+import pytest
+
+from .conftest import SMOKE_TABLE, Run, Trained
+
+
+def test_it_has_to_be_told_which_report(atrous: Run) -> None:
+    ended = atrous("report")
+    assert ended.code == 2
+    assert ended.errors == ["error: which report? Give +experiment=deeplabv3/table1 scale=shapes, or sweep=NAME"]
+
+
+def test_an_unknown_sweep_is_refused(atrous: Run) -> None:
+    ended = atrous("report", "sweep=nope")
+    assert ended.code == 2
+    assert "there are: none" in ended.errors[0]
+
+
+@pytest.mark.parametrize("flags", [(), ("-m",)])
+def test_it_takes_the_command_line_of_the_sweep_and_trains_nothing(atrous: Run, flags: tuple[str, ...]) -> None:
+    ended = atrous("report", *flags, "+experiment=deeplabv3plus/table1", "scale=shapes", "seed=0,1,2", "output=here")
+    assert ended.code == 0, ended.err
+    assert "5 of 5 rows have no result yet." in ended.out
+    assert "Scale shapes: not a reproduction" in ended.out
+    assert ended.heavy == []
+
+
+def test_the_papers_scale_is_reported_without_the_data(atrous: Run) -> None:
+    ended = atrous("report", "+experiment=deeplabv3/table1", "scale=paper")
+    assert ended.code == 0, ended.err
+    assert "75.18" in ended.out
+
+
+@pytest.mark.slow
+def test_the_report_holds_the_numbers_of_the_store(trained: Trained) -> None:
+    ended = trained.run("report", *SMOKE_TABLE, "output=again")
+    assert ended.code == 0, ended.err
+    with (trained.folder / "again" / "table.csv").open() as stream:
+        rows = {row["output_stride"]: row for row in csv.DictReader(stream)}
+    scores = {}
+    for run in trained.runs():
+        stride = re.findall(r"-os(\d+)-", run.parent.name)[0]
+        scores[stride] = 100 * json.loads((run / "results.json").read_text())["evaluations"]["single"]["miou"]
+    assert {stride: float(row["measured_mean"]) for stride, row in rows.items()} == pytest.approx(scores)
+    page, markdown = ((trained.folder / "again" / name).read_text() for name in ("index.html", "table.md"))
+    for score in scores.values():
+        assert f"{score:.2f}" in page
+        assert f"{score:.2f}" in markdown
+    assert not re.search(r"https?:|src=", page)
+    sweeps_own = trained.folder / "outputs" / "reports" / "deeplabv3" / "table1" / "smoke" / "table.csv"
+    assert sweeps_own.read_text() == (trained.folder / "again" / "table.csv").read_text()
+
+
+@pytest.mark.slow
+def test_a_cut_run_is_an_unfinished_budget_and_never_a_result(trained: Trained) -> None:
+    table = ("+experiment=deeplabv3/table1", "scale=smoke", "rows=[os256]", "store=cut_store")
+    assert trained.run("train", "-m", *table, "recipe.max_steps=1").code == 0
+    ended = trained.run("report", *table, "output=cut")
+    assert "os256: not trained; unfinished budget: seed 0 has 1 of 2 steps" in ended.out
+    with (trained.folder / "cut" / "table.csv").open() as stream:
+        (row,) = csv.DictReader(stream)
+    assert (row["measured_mean"], row["seeds"]) == ("", "0")

@@ -1,0 +1,142 @@
+"""Reading files: equal to Pillow on good ones, an error that names the file on bad ones."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atrous.data.files import Pixels, check_pair, image_size, read_image, read_mask
+from atrous.data.spec import CAMVID_SPEC, VOC_SPEC
+from atrous.errors import DataError
+
+SaveMask = Callable[[Path, Pixels], None]
+Scene = Callable[[int, int, int], tuple[Pixels, Pixels]]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_images_are_read_as_pillow_reads_them(scene: Scene, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"image.{suffix}"
+    Image.fromarray(scene(0, 37, 51)[0]).save(path)
+    expected = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    read = read_image(path)
+    assert read.dtype == np.uint8
+    assert np.abs(read - expected).max() <= (2 if suffix == "jpg" else 0)
+    assert image_size(path) == (37, 51)
+
+
+def test_grayscale_images_become_rgb(scene: Scene, tmp_path: Path) -> None:
+    Image.fromarray(scene(0, 20, 30)[1]).save(tmp_path / "gray.jpg")
+    assert read_image(tmp_path / "gray.jpg").shape == (20, 30, 3)
+
+
+def test_an_exif_rotation_is_not_applied_because_masks_follow_the_stored_pixels(scene: Scene, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(scene(0, 20, 30)[0]).save(tmp_path / "rotated.jpg", exif=exif)
+    assert read_image(tmp_path / "rotated.jpg").shape == (20, 30, 3)
+
+
+def test_palette_and_grayscale_masks_give_indices_in_every_png_variant(
+    save_mask: SaveMask, scene: Scene, tmp_path: Path
+) -> None:
+    mask = scene(1, 33, 47)[1]
+    save_mask(tmp_path / "palette.png", mask)
+    Image.fromarray(mask).save(tmp_path / "gray.png")  # Pillow chooses row filters here
+    few = (mask % 4).astype(np.uint8)
+    four_bit = Image.fromarray(few, mode="P")
+    four_bit.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0])
+    four_bit.save(tmp_path / "four_bit.png", bits=4)
+    np.testing.assert_array_equal(read_mask(tmp_path / "palette.png"), mask)
+    np.testing.assert_array_equal(read_mask(tmp_path / "gray.png"), mask)
+    np.testing.assert_array_equal(read_mask(tmp_path / "four_bit.png"), few)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95, 0.999])
+def test_a_truncated_jpeg_is_an_error_that_names_it(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "cut.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8)).save(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(DataError, match=r"image '.*cut\.jpg' is truncated or corrupt \(\d+ bytes, no end marker\)"):
+        read_image(path)
+
+
+def test_bytes_after_the_end_marker_are_no_truncation(scene: Scene, tmp_path: Path) -> None:
+    path = tmp_path / "tail.jpg"
+    Image.fromarray(scene(0, 20, 30)[0]).save(path)
+    path.write_bytes(path.read_bytes() + b"\0\0tail")
+    assert read_image(path).shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (b"hello", "is truncated or corrupt")])
+def test_a_file_that_is_no_image_is_an_error(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "x.jpg").write_bytes(content)
+    with pytest.raises(DataError, match=rf"x\.jpg' {message}"):
+        read_image(tmp_path / "x.jpg")
+
+
+def test_a_missing_image_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"image '.*gone\.jpg' cannot be read \(No such file"):
+        read_image(tmp_path / "gone.jpg")
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.9, 20, -5])
+def test_a_truncated_mask_is_an_error_that_names_it(save_mask: SaveMask, tmp_path: Path, keep: float) -> None:
+    path = tmp_path / "cut.png"
+    save_mask(path, np.random.default_rng(0).integers(0, 21, (60, 70), dtype=np.uint8))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * keep) if 0 < keep < 1 else int(keep)])
+    if keep == -5:  # only the end marker is damaged: every index is there and its checksum holds
+        assert read_mask(path).shape == (60, 70)
+    else:
+        with pytest.raises(DataError, match=r"mask '.*cut\.png' is truncated or corrupt"):
+            read_mask(path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "found"),
+    [("RGB", "8-bit RGB"), ("RGBA", "8-bit RGBA"), ("LA", "8-bit gray \\+ alpha"), ("I;16", "16-bit grayscale")],
+)
+def test_a_mask_of_colours_alpha_or_16_bits_is_an_error_that_says_what_was_found(
+    tmp_path: Path, mode: str, found: str
+) -> None:
+    Image.new(mode, (8, 8)).save(tmp_path / "m.png")
+    expected = rf"mask '.*m\.png' is a {found} PNG; expected an 8-bit palette or grayscale PNG"
+    with pytest.raises(DataError, match=expected):
+        read_mask(tmp_path / "m.png")
+
+
+def test_a_jpeg_mask_is_an_error(tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "m.jpg")
+    with pytest.raises(DataError, match="is not a PNG file; expected an 8-bit palette or grayscale PNG of labels"):
+        read_mask(tmp_path / "m.jpg")
+
+
+def test_a_mask_of_another_size_is_an_error_with_both_sizes() -> None:
+    image, mask = np.zeros((10, 20, 3), np.uint8), np.zeros((10, 19), np.uint8)
+    with pytest.raises(DataError, match=r"mask 'm\.png' is 19x10 .* image 'i\.jpg' is 20x10"):
+        check_pair(image, mask, VOC_SPEC, image_path="i.jpg", mask_path="m.png")
+
+
+def test_an_illegal_label_is_an_error_with_file_value_and_what_is_allowed() -> None:
+    image, mask = np.zeros((10, 20, 3), np.uint8), np.zeros((10, 20), np.uint8)
+    mask[0, :3], mask[1] = 37, 255
+    with pytest.raises(DataError) as error:
+        check_pair(image, mask, VOC_SPEC, image_path="i.jpg", mask_path="m.png")
+    assert str(error.value) == (
+        "mask 'm.png' holds label 37 in 3 pixels; allowed in 'voc2012' are 0..20 and 255 (ignored)"
+    )
+
+
+@pytest.mark.parametrize("value", range(256))
+def test_exactly_the_classes_and_the_ignored_values_are_legal(value: int) -> None:
+    mask = np.full((2, 2), value, np.uint8)
+    image = np.zeros((2, 2, 3), np.uint8)
+    legal = value in {*range(11), 100, 255}
+    if legal:
+        check_pair(image, mask, CAMVID_SPEC, image_path="i", mask_path="m", void=(100,))
+    else:
+        with pytest.raises(DataError, match=f"holds label {value} in 4 pixels"):
+            check_pair(image, mask, CAMVID_SPEC, image_path="i", mask_path="m", void=(100,))

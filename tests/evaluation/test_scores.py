@@ -1,0 +1,62 @@
+"""Scores against scikit-learn and numpy."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import confusion_matrix as sklearn_matrix
+from sklearn.metrics import jaccard_score
+
+from atrous.evaluation.scores import confusion_matrix, intersection_over_union, mean_iou, scores
+
+
+def _random_labels(seed: int, *, classes: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    truth, prediction = rng.integers(0, classes, shape), rng.integers(0, classes, shape)
+    truth[rng.random(shape) < 0.2] = 255
+    return truth, prediction
+
+
+def test_the_matrix_equals_scikit_learns_over_labelled_pixels() -> None:
+    truth, prediction = _random_labels(0, classes=5, shape=(3, 20, 30))
+    metric = confusion_matrix(5)
+    for image in range(3):
+        metric.update(torch.from_numpy(prediction[image : image + 1]), torch.from_numpy(truth[image : image + 1]))
+    labelled = truth != 255
+    expected = sklearn_matrix(truth[labelled], prediction[labelled], labels=range(5))
+    assert metric.compute().dtype == torch.int64
+    np.testing.assert_array_equal(metric.compute().numpy(), expected)
+
+
+def test_the_mean_iou_equals_scikit_learns_jaccard_score() -> None:
+    truth, prediction = _random_labels(1, classes=4, shape=(40, 40))
+    labelled = truth != 255
+    matrix = sklearn_matrix(truth[labelled], prediction[labelled], labels=range(4))
+    expected = jaccard_score(truth[labelled], prediction[labelled], average="macro")
+    assert mean_iou(matrix) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_sum_over_shards_is_the_matrix_of_the_whole() -> None:
+    truth, prediction = _random_labels(2, classes=6, shape=(8, 9, 9))
+    whole, shards = confusion_matrix(6), [confusion_matrix(6) for _ in range(3)]
+    whole.update(torch.from_numpy(prediction), torch.from_numpy(truth))
+    for rank, shard in enumerate(shards):
+        shard.update(torch.from_numpy(prediction[rank::3]), torch.from_numpy(truth[rank::3]))
+    assert torch.equal(
+        whole.compute(), sum((shard.compute() for shard in shards), torch.zeros(6, 6, dtype=torch.int64))
+    )
+
+
+def test_a_class_that_is_nowhere_does_not_count_and_one_only_predicted_counts_as_zero() -> None:
+    matrix = np.array([[6, 2, 0], [0, 0, 0], [0, 0, 0]])
+    iou = intersection_over_union(matrix)
+    assert iou[0] == 0.75
+    assert iou[1] == 0
+    assert np.isnan(iou[2])
+    assert mean_iou(matrix) == 0.375
+
+
+def test_scores_name_the_classes_and_count_the_pixels() -> None:
+    result = scores(np.array([[3, 1], [0, 0]]), ["road", "car"])
+    assert result["pixels"] == 4
+    assert result["pixel_accuracy"] == 0.75
+    assert result["iou"] == {"road": 0.75, "car": 0.0}

@@ -1,0 +1,167 @@
+"""The contract that every backbone x network x output stride keeps."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+import atrous
+from atrous.errors import ConfigError
+from atrous.networks.backbone import BackboneFactory
+from atrous.networks.deeplab import DeepLabV3, DeepLabV3Cascade, DeepLabV3Plus
+from atrous.networks.resnet import ResNet, resnet18, resnet50
+from atrous.networks.segmenter import Segmenter
+
+BACKBONES: dict[str, BackboneFactory] = {
+    "basic": partial(ResNet, units=(2, 2, 2, 3), unit="basic", width=4),
+    "bottleneck": partial(resnet50, width=4),
+    "torchvision_layout": partial(resnet50, width=4, stem="7x7", strides_in="first_unit"),
+    "tiny": partial(ResNet, units=(1, 1, 1, 3), unit="basic", width=4),
+}
+NETWORKS: dict[str, Callable[..., Segmenter]] = {
+    "v3": partial(DeepLabV3, aspp_channels=8),
+    "v3_without_pooling": partial(DeepLabV3, aspp_channels=8, image_pooling=False),
+    "cascade": DeepLabV3Cascade,
+    "v3plus": partial(DeepLabV3Plus, aspp_channels=8, low_level_channels=4, decoder_convolutions=((3, 8), (3, 8))),
+}
+OUTPUT_STRIDES = {"cascade": (4, 8, 16, 32, 64, 128, 256)}
+
+
+def build(network: str, backbone: str, *, output_stride: int = 16) -> Segmenter:
+    torch.manual_seed(0)
+    return NETWORKS[network](backbone=BACKBONES[backbone], num_classes=5, output_stride=output_stride)
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=BACKBONES)
+def backbone(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("size", [(65, 97), (64, 90)])
+def test_logits_have_the_size_of_the_image_at_every_output_stride(
+    network: str, backbone: str, size: tuple[int, int]
+) -> None:
+    model = build(network, backbone).eval()
+    for output_stride in OUTPUT_STRIDES.get(network, (4, 8, 16, 32)):
+        model.set_output_stride(output_stride)
+        with torch.inference_mode():
+            logits_NKHW = model(torch.randn(2, 3, *size))
+            low = model.low_resolution_logits(torch.randn(1, 3, *size))
+        assert model.output_stride == output_stride
+        assert logits_NKHW.shape == (2, 5, *size)
+        assert logits_NKHW.isfinite().all()
+        stride = 4 if network == "v3plus" else output_stride
+        assert low.shape == (1, 5, -(-size[0] // stride), -(-size[1] // stride))
+
+
+def test_every_parameter_gets_a_gradient(network: str, backbone: str) -> None:
+    model = build(network, backbone).train()
+    model(torch.randn(2, 3, 65, 65)).square().mean().backward()
+    without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert without == []
+    zero = [name for name, parameter in model.named_parameters() if not parameter.grad.abs().sum() > 0]  # type: ignore[union-attr]
+    assert zero == []
+
+
+def test_switching_the_output_stride_keeps_every_weight(network: str, backbone: str) -> None:
+    model = build(network, backbone)
+    before = copy.deepcopy(model.state_dict())
+    for output_stride in OUTPUT_STRIDES.get(network, (4, 8, 16, 32)):
+        model.set_output_stride(output_stride)
+        after = model.state_dict()
+        assert after.keys() == before.keys()
+        assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_a_switched_network_equals_one_built_at_that_stride(network: str, backbone: str) -> None:
+    image_NCHW = torch.randn(1, 3, 65, 65)
+    switched, built = build(network, backbone).eval(), build(network, backbone, output_stride=8).eval()
+    switched.set_output_stride(8)
+    with torch.inference_mode():
+        assert torch.equal(switched(image_NCHW), built(image_NCHW))
+
+
+def test_a_refused_output_stride_changes_nothing(network: str) -> None:
+    model = build(network, "bottleneck")
+    with pytest.raises(ConfigError, match="output_stride=512 is impossible"):
+        model.set_output_stride(512)
+    assert model.output_stride == 16
+    assert str(model) == str(build(network, "bottleneck"))
+
+
+def test_saved_tensors_load_without_pickle(network: str, backbone: str) -> None:
+    model = build(network, backbone).eval()
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    torch.manual_seed(1)
+    other = NETWORKS[network](backbone=BACKBONES[backbone], num_classes=5).eval()
+    other.load_state_dict(torch.load(file, weights_only=True))
+    image_NCHW = torch.randn(1, 3, 33, 33)
+    with torch.inference_mode():
+        assert torch.equal(model(image_NCHW), other(image_NCHW))
+
+
+def test_a_seed_makes_the_weights(network: str, backbone: str) -> None:
+    first, second = build(network, backbone).state_dict(), build(network, backbone).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_channels_last_and_bfloat16_work(network: str, backbone: str) -> None:
+    model = build(network, backbone).eval()
+    image_NCHW = torch.randn(2, 3, 65, 65)
+    with torch.inference_mode():
+        plain = model(image_NCHW)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        difference = model(image_NCHW.to(memory_format=torch.channels_last)) - plain
+        assert difference.abs().max() <= 1e-4 * plain.abs().max()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert model(image_NCHW).isfinite().all()
+
+
+def test_backbone_and_head_share_no_parameter_and_leave_none(network: str, backbone: str) -> None:
+    model = build(network, backbone)
+    groups = [*model.backbone_parameters(), *model.head_parameters()]
+    assert len(groups) == len({id(parameter) for parameter in groups})
+    assert {id(parameter) for parameter in groups} == {id(parameter) for parameter in model.parameters()}
+    assert id(model.classifier.weight) in {id(parameter) for parameter in model.head_parameters()}
+
+
+def test_one_line_of_plain_pytorch_builds_the_network() -> None:
+    with torch.device("meta"):
+        model = atrous.DeepLabV3Plus(backbone="resnet50", num_classes=21, output_stride=16).eval()
+        assert model(torch.empty(1, 3, 513, 513)).shape == (1, 21, 513, 513)
+
+
+@pytest.mark.parametrize("blocks", [4, 5, 6, 7])
+def test_the_cascade_has_the_blocks_that_it_is_given(blocks: int) -> None:
+    model = DeepLabV3Cascade(backbone=BACKBONES["bottleneck"], blocks=blocks)
+    assert isinstance(model.backbone, ResNet)
+    assert len(model.backbone.blocks) == blocks
+    assert sum(1 for module in model.modules() if isinstance(module, nn.Conv2d) and module.bias is not None) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DeepLabV3(backbone="vgg16"), "backbone='vgg16' is unknown; choose resnet18, resnet34"),  # type: ignore[arg-type]
+        (lambda: DeepLabV3(backbone=partial(resnet18, width=4)), r"multi_grid=\(1, 2, 4\) .* 2 units"),
+        (lambda: DeepLabV3(backbone=BACKBONES["tiny"], num_classes=1), "num_classes=1 must be at least 2"),
+        (lambda: DeepLabV3(backbone=BACKBONES["tiny"], output_stride=64), "output_stride=64 is impossible"),
+        (lambda: DeepLabV3Cascade(backbone=BACKBONES["tiny"], blocks=3), "blocks=3 must be 4, 5, 6 or 7"),
+    ],
+)
+def test_what_cannot_be_built_says_what_can(make: Callable[[], Segmenter], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make()

@@ -1,0 +1,96 @@
+"""Hydra on conf/, sweeps as a command line asks for them, and jobs that take milliseconds."""
+
+import copy
+import functools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from atrous.resources import conf_folder
+from atrous.run_store import RunFolder
+from atrous.studies import jobs
+from atrous.studies.identity import Identity
+from atrous.studies.jobs import Job
+from atrous.studies.schema import register
+from atrous.studies.table import Sweep, sweep_of
+
+FAKE_JOB = Path(__file__).parent / "fake_job.py"
+
+
+@pytest.fixture
+def hydra_app() -> Iterator[None]:
+    """Hydra as a command has it while its task runs."""
+    register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
+        yield
+
+
+@pytest.fixture
+def composed(hydra_app: None) -> Callable[..., DictConfig]:
+    """The config of `atrous-train OVERRIDES`."""
+    return lambda *overrides: copy.deepcopy(_compose(overrides))
+
+
+@functools.cache
+def _compose(overrides: tuple[str, ...]) -> DictConfig:
+    """Hydra takes 0.2 s for each, and many tests start from the same."""
+    return compose(config_name="train", overrides=list(overrides))
+
+
+@pytest.fixture
+def swept(hydra_app: None) -> Callable[..., tuple[DictConfig, Sweep]]:
+    """The config and the sweep of `atrous-train -m OVERRIDES`."""
+
+    def make(*overrides: str) -> tuple[DictConfig, Sweep]:
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        config = hydra.compose_config(
+            config_name="train", overrides=list(overrides), run_mode=RunMode.MULTIRUN, from_shell=False
+        )
+        return config, sweep_of(config, overrides)
+
+    return make
+
+
+class FakeJobs:
+    """Makes jobs whose program is fake_job.py, and reads what they logged."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.log_file, self._monkeypatch = folder, folder / "events.log", monkeypatch
+        monkeypatch.setattr(jobs, "PROGRAM", (str(FAKE_JOB),))
+        monkeypatch.setenv("FAKE_LOG", str(self.log_file))
+
+    def behave(self, **behaviours: str) -> None:
+        """How rows end; see fake_job.py."""
+        self._monkeypatch.setenv("FAKE_JOB", json.dumps(behaviours))
+
+    def job(self, row: str, *, seed: int = 0, **trainer: int) -> Job:
+        config: dict[str, Any] = {
+            "trainer": {"devices": 1, "threads": 1, "accelerator": "cpu", **trainer},
+            "recipe": {"max_steps": 2},
+            "protocols": ["single"],
+            "output_stride": 16,
+            "seed": seed,
+            "table": None,
+            "row": row,
+        }
+        identity = Identity(name=f"net-{row}", key=f"key-{row}", family=f"family-{row}", seed=seed)
+        return Job(config, identity, RunFolder(self.folder / "runs" / f"net-{row}" / f"seed{seed}"), (f"row={row}",))
+
+    def events(self) -> list[tuple[str, float, int, str, str]]:
+        """(start or end, time, process, row, CUDA_VISIBLE_DEVICES), in order of time."""
+        lines = [line.split() for line in self.log_file.read_text().splitlines()] if self.log_file.exists() else []
+        return sorted(((e, float(t), int(p), row, gpu) for e, t, p, row, gpu in lines), key=lambda event: event[1])
+
+
+@pytest.fixture
+def fake_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
+    """Jobs that take milliseconds."""
+    return FakeJobs(tmp_path, monkeypatch)

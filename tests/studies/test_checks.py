@@ -1,0 +1,83 @@
+"""What cannot be run is refused with the key, its value and what would be right."""
+
+from collections.abc import Callable
+
+import pytest
+from omegaconf import DictConfig
+
+from atrous.errors import ConfigError
+from atrous.studies.checks import check
+from atrous.studies.configuration import resolve
+
+Compose = Callable[..., DictConfig]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ("output_stride=12", ("output_stride=12", "4, 8, 16, 32")),
+        ("output_stride=64", ("output_stride=64", "4, 8, 16, 32")),
+        ("model=deeplabv3_cascade output_stride=512", ("512", "256")),
+        ("model=deeplabv3_cascade model.blocks=8", ("model.blocks=8", "4 to 7")),
+        ("recipe.crop_size=130", ("recipe.crop_size=130", "output_stride=16", "129 or 145")),
+        ("recipe.crop_size=9 output_stride=8", ("recipe.crop_size=9", "at least 17")),
+        ("recipe.batch_size=1", ("recipe.batch_size=1", "at least 2", "recipe.batch_norm.frozen=true")),
+        ("recipe.batch_size=4 trainer.devices=2 trainer.accumulate=2", ("one image per device", "trainer.devices=2")),
+        ("trainer.devices=3", ("recipe.batch_size=16", "trainer.devices=3", "15 or 18")),
+        ("trainer.devices=32", ("trainer.devices=32", "32 would be right")),
+        ("trainer.devices=2 trainer.batch_per_device=4", ("batch_per_device=4", "= 8", "recipe.batch_size=16")),
+        ("trainer.devices=0", ("trainer.devices=0", "at least 1")),
+        ("trainer.accelerator=tpu", ("trainer.accelerator='tpu'", "auto, cpu")),
+        ("model.multi_grid=[1,2,4]", ("model.multi_grid=[1, 2, 4]", "2 units", "[1,2]")),
+        ("backbone=tiny model.multi_grid=[1,0,4]", ("model.multi_grid=[1, 0, 4]", "at least 1")),
+        ("backbone.units=[1,2,3]", ("backbone.units=[1, 2, 3]", "four")),
+        ("backbone.unit=wide", ("backbone.unit='wide'", "basic, bottleneck")),
+        ("backbone.stem=5x5", ("backbone.stem='5x5'", "beta, 7x7")),
+        ("backbone.strides_in=middle", ("middle", "last_unit")),
+        ("model.aspp_rates=[0]", ("aspp_rates", "at least 1")),
+        ("recipe.max_steps=0", ("recipe.max_steps=0", "at least 1")),
+        ("recipe.precision=fp8", ("recipe.precision='fp8'", "bf16-mixed")),
+        ("recipe.preprocessing=none", ("recipe.preprocessing='none'", "imagenet")),
+        ("recipe.optimizer.lr=0", ("recipe.optimizer.lr=0", "more than 0")),
+        ("recipe.batch_norm.head_decay=1.0", ("head_decay=1.0", "0.9997")),
+        ("recipe.augmentation.scale_min=3.0", ("scale_min=3.0", "scale_max=1.5")),
+        ("recipe.pretrained=gone.pth", ("recipe.pretrained='gone.pth'", "not a file")),
+        ("protocols=[nope]", ("nope", "single_os8")),
+        ("protocols=[]", ("protocols=[]", "protocols=[single]")),
+        ("data=voc data.root=gone", ("data.root='gone'", "not a folder")),
+        ("model._target_=os.system", ("model._target_='os.system'", "atrous")),
+        ("data.train._target_=torch.load", ("data.train._target_='torch.load'", "atrous")),
+    ],
+)
+def test_what_cannot_be_run_is_refused_with_what_would_be_right(
+    composed: Compose, overrides: str, words: tuple[str, ...]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(resolve(composed(*overrides.split())))
+    for word in words:
+        assert word in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1, "one mistake, one line"
+
+
+def test_all_problems_are_told_at_once(composed: Compose) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(resolve(composed("recipe.crop_size=130", "recipe.max_steps=0", "protocols=[nope]")))
+    assert len(str(caught.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "",
+        "model=deeplabv3 output_stride=8",
+        "model=deeplabv3_cascade output_stride=256 recipe.crop_size=257",
+        "backbone=tiny model.multi_grid=[1,2,4]",
+        "recipe.batch_size=1 recipe.batch_norm.frozen=true",
+        "trainer.devices=2 trainer.batch_per_device=4 trainer.accumulate=2",
+        "model.align_corners=false recipe.crop_size=128",
+        "backbone=resnet50 backbone.stem=7x7 backbone.strides_in=first_unit recipe.preprocessing=imagenet",
+        "protocols=[single,ms_flip_os8]",
+    ],
+)
+def test_what_can_be_run_is_let_through(composed: Compose, overrides: str) -> None:
+    check(resolve(composed(*overrides.split())))

@@ -1,0 +1,62 @@
+"""From Hydra's config to plain values: nothing of the sweep, nothing missing, nothing that no schema knows."""
+
+from collections.abc import Callable
+
+import pytest
+from omegaconf import DictConfig
+
+from atrous.errors import ConfigError, DataError
+from atrous.studies.configuration import open_datasets, resolve
+
+Compose = Callable[..., DictConfig]
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(entry) for key, entry in value.items())
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float | bool)
+
+
+def test_a_resolved_config_is_plain_and_knows_no_sweep(composed: Compose) -> None:
+    plain = resolve(composed("+experiment=deeplabv3/table1", "scale=shapes"))
+    assert _is_plain(plain)
+    assert not {"experiment", "scale", "rows", "fail_fast", "hydra"} & set(plain)
+
+
+def test_interpolations_are_resolved(composed: Compose) -> None:
+    plain = resolve(composed("data=voc", "data.root=/somewhere"))
+    assert plain["data"]["train"]["root"] == plain["data"]["val"]["root"] == "/somewhere"
+
+
+def test_the_recipe_follows_the_data_unless_it_is_given(composed: Compose) -> None:
+    assert resolve(composed("data=voc", "data.root=."))["recipe"]["max_steps"] == 30000
+    assert resolve(composed("data=voc", "data.root=.", "recipe=shapes"))["recipe"]["max_steps"] == 300
+    assert resolve(composed())["recipe"]["max_steps"] == 300
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data=voc", r"data\.root has no value.*data\.root=/data"),
+        ("recipe.max_steps=???", r"recipe\.max_steps has no value.*recipe\.max_steps=VALUE"),
+        ("+foo=1", r"unknown key 'foo'; there are model, "),
+        ("+recipe.max_step=1", r"unknown key 'recipe\.max_step'; did you mean recipe\.max_steps\?"),
+        ("+model.aspp_rate=1", r"did you mean model\.aspp_rates\?"),
+        ("~seed", r"seed was removed"),
+    ],
+)
+def test_keys_are_those_of_the_schemas(composed: Compose, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve(composed(override))
+
+
+def test_data_sets_are_opened_without_reading_pixels(composed: Compose) -> None:
+    train, val = open_datasets(resolve(composed("data.train.length=7", "data.val.length=3")))
+    assert (len(train), len(val)) == (7, 3)
+
+
+def test_an_unknown_argument_of_a_data_set_is_named(composed: Compose) -> None:
+    with pytest.raises((ConfigError, DataError), match=r"data\.train.*colour"):
+        open_datasets(resolve(composed("+data.train.colour=red")))

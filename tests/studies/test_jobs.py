@@ -1,0 +1,109 @@
+"""One training as a process tree: what is written, how it ends, what is said about it."""
+
+import shlex
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import DictConfig
+
+from atrous.errors import ConfigError, DataError
+from atrous.studies import jobs
+from atrous.studies.jobs import JobError
+
+from .conftest import FakeJobs
+
+
+def test_preparing_a_job_writes_nothing(composed: Callable[..., DictConfig], tmp_path: Path) -> None:
+    job = jobs.prepare(composed(f"store={tmp_path / 'store'}"), [])
+    assert not (tmp_path / "store").exists()
+    assert job.todo == ["single"]
+    assert job.devices == 1
+
+
+def test_a_data_folder_without_the_data_set_is_refused_before_the_start(
+    composed: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="VOCdevkit"):
+        jobs.prepare(composed("data=voc", f"data.root={tmp_path}", f"store={tmp_path / 'store'}"), [])
+    with pytest.raises(ConfigError, match=r"data\.root has no value"):
+        jobs.prepare(composed("data=voc"), [])
+
+
+def test_the_command_of_a_run_survives_a_shell(fake_jobs: FakeJobs) -> None:
+    overrides = ("model.decoder_convolutions=[[3,256]]", "data.root=/with space/$HOME", "seed=1")
+    job = fake_jobs.job("a")
+    job = jobs.Job(job.config, job.identity, job.folder, overrides)
+    assert shlex.split(job.command) == ["atrous-train", *overrides]
+
+
+def test_a_run_leaves_its_config_its_identity_and_its_log(fake_jobs: FakeJobs) -> None:
+    job = fake_jobs.job("os8", seed=3)
+    assert jobs.run(job, capture=True) == "done"
+    assert yaml.safe_load(job.folder.config_file.read_text()) == job.config
+    facts = job.folder.facts()
+    assert (facts["name"], facts["key"], facts["family"], facts["seed"]) == ("net-os8", "key-os8", "family-os8", 3)
+    assert (facts["max_steps"], facts["row"], facts["command"]) == (2, "os8", "atrous-train row=os8")
+    assert job.folder.log_file.read_text() == "trained os8\n"
+    assert job.score() == pytest.approx(0.016 + 0.03)
+
+
+def test_a_finished_run_is_skipped_and_a_new_protocol_measured(fake_jobs: FakeJobs) -> None:
+    job = fake_jobs.job("a")
+    assert [jobs.run(job), jobs.run(job)] == ["done", "skipped"]
+    more = jobs.Job({**job.config, "protocols": ["single", "ms_os8"]}, job.identity, job.folder, job.overrides)
+    assert more.todo == ["ms_os8"]
+    assert jobs.run(more) == "done"
+    assert more.todo == []
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [("fail", "the loss is nan at step 1"), ("kill", "killed by SIGKILL"), ("vanish", "without a result")],
+)
+def test_a_job_without_a_result_is_failed_with_its_reason(fake_jobs: FakeJobs, behaviour: str, reason: str) -> None:
+    fake_jobs.behave(a=behaviour)
+    job = fake_jobs.job("a", seed=2)
+    with pytest.raises(JobError, match=rf"^a \(seed 2\) failed: .*{reason}") as caught:
+        jobs.run(job, capture=True)
+    assert str(job.folder.path) in str(caught.value)
+    assert job.folder.status()["state"] == "failed"
+    assert reason in job.folder.status()["reason"]
+
+
+def test_a_failed_run_can_be_run_again(fake_jobs: FakeJobs) -> None:
+    job = fake_jobs.job("a")
+    fake_jobs.behave(a="kill")
+    with pytest.raises(JobError):
+        jobs.run(job)
+    fake_jobs.behave()
+    assert jobs.run(job) == "done"
+    assert "reason" not in job.folder.results()
+
+
+@pytest.mark.parametrize("behaviour", ["hang", "stubborn"])
+def test_a_cancelled_job_ends_soon_even_if_it_will_not(
+    fake_jobs: FakeJobs, behaviour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "GRACE_SECONDS", 0.5)
+    fake_jobs.behave(a=behaviour)
+    job, cancelled = fake_jobs.job("a"), threading.Event()
+
+    def cancel_when_it_runs() -> bool:
+        if job.folder.status()["state"] == "running":
+            cancelled.set()
+        return cancelled.is_set()
+
+    assert jobs.run(job, capture=True, cancelled=cancel_when_it_runs) == "stopped"
+    assert job.folder.status()["state"] == "stopped"
+    assert not fake_jobs.job("a").folder.is_done
+
+
+def test_threads_of_a_job_are_limited_before_it_starts(fake_jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "PROGRAM", ("-c", "import os; print(os.environ['OMP_NUM_THREADS'])"))
+    job = fake_jobs.job("a", threads=3)
+    with pytest.raises(JobError, match="without a result"):
+        jobs.run(job, capture=True)
+    assert job.folder.log_file.read_text() == "3\n"

@@ -1,0 +1,149 @@
+"""A table beside its measurements, as text, as data and as a page that needs nothing but itself."""
+
+import csv
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from atrous.studies.page import render_page
+from atrous.studies.report import headline, render_csv, render_markdown, write_report
+from atrous.studies.results import RowResult, SeedResult, TableResult
+from atrous.studies.table import Row, Table
+
+
+def _row(name: str, stride: int, paper: float, scores: tuple[float, ...], *, cut: tuple[str, ...] = ()) -> RowResult:
+    seeds = tuple(SeedResult(i, "done", Path("x"), 2, 2, score) for i, score in enumerate(scores))
+    return RowResult(
+        row=Row(name, (f"output_stride={stride}",), {"output_stride": stride}, {"miou": paper}),
+        command=f"atrous-train 'output_stride={stride}' <&> seed=0",
+        seeds=seeds,
+        cut=cut,
+        parameters=1_234_567 if scores else None,
+        multiply_adds=2_345_678_900 if scores else None,
+        size=(129, 129) if scores else None,
+        seconds=3723.4 if scores else None,
+    )
+
+
+@pytest.fixture
+def result() -> TableResult:
+    """Two seeds of one row, one of another, and a row that was cut."""
+    table = Table(
+        name="paper/table1",
+        title="Strides & <rates>",
+        rows=(),
+        paper="A paper, Table 1",
+        trend="The smaller, the better.",
+        scale="shapes",
+        scale_label="not a reproduction",
+        deviations=("One thing differs.",),
+    )
+    cut = ("unfinished budget: seed 0 has 1 of 2 steps",)
+    rows = (_row("os8", 8, 75.18, (0.66, 0.68)), _row("os16", 16, 73.88, (0.5,)), _row("os32", 32, 70.06, (), cut=cut))
+    return TableResult(table, rows)
+
+
+def test_markdown_has_a_line_per_row_with_paper_measurement_and_difference(result: TableResult) -> None:
+    text = render_markdown(result)
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    assert lines[0][:5] == ["output_stride", "paper", "measured", "difference", "seeds"]
+    assert lines[2][:5] == ["8", "75.18", "67.00 ± 1.41", "-8.18", "2"]
+    assert lines[2][5:] == ["1.23M", "2.346B", "1:02:03", "done"]
+    assert lines[3][:5] == ["16", "73.88", "50.00", "-23.88", "1"]
+    assert lines[4][:5] == ["32", "70.06", "", "", "0"]
+    assert lines[4][-1] == "not trained; unfinished budget: seed 0 has 1 of 2 steps"
+
+
+def test_every_form_says_the_scale_the_agreement_and_what_is_missing(result: TableResult) -> None:
+    said = headline(result)
+    assert said == [
+        "Scale `shapes`: not a reproduction.",
+        "Agreement of the row order with the paper: Kendall tau = +1.00.",
+        "1 of 3 rows have no result yet.",
+    ]
+    for text in (render_markdown(result), render_page(result)):
+        assert "not a reproduction" in text
+        assert "Kendall tau = +1.00" in text
+        assert "The smaller, the better." in text
+        assert "One thing differs." in text
+
+
+def test_csv_keeps_the_numbers_unrounded(result: TableResult) -> None:
+    rows = list(csv.DictReader(io.StringIO(render_csv(result))))
+    assert [row["output_stride"] for row in rows] == ["8", "16", "32"]
+    assert float(rows[0]["measured_mean"]) == pytest.approx(67.0)
+    assert float(rows[0]["measured_std"]) == pytest.approx(2**0.5)
+    assert [float(score) for score in rows[0]["scores"].split()] == pytest.approx([66.0, 68.0])
+    assert (rows[2]["measured_mean"], rows[2]["seeds"]) == ("", "0")
+    assert rows[0]["command"] == "atrous-train 'output_stride=8' <&> seed=0"
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attributes: list[tuple[str, str]] = []
+        self.open: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in ("meta", "path", "polyline", "circle"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in ("path", "polyline", "circle"):
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += f"{data} "
+
+
+def test_the_page_is_well_formed_and_needs_nothing_but_itself(result: TableResult) -> None:
+    page, html = _Page(), render_page(result)
+    page.feed(html)
+    assert page.open == []
+    assert not re.search(r"https?://|\bsrc\s*=|@import|url\(|<script|<link", html)
+    assert not [name for name, _ in page.attributes if name in ("src", "href")]
+
+
+def test_the_page_shows_numbers_commands_and_escapes_what_it_shows(result: TableResult) -> None:
+    page = _Page()
+    page.feed(render_page(result))
+    for shown in ("75.18", "67.00 ± 1.41", "Strides & <rates>", "atrous-train 'output_stride=8' <&> seed=0"):
+        assert shown in page.text
+
+
+def test_the_chart_has_a_point_per_number(result: TableResult) -> None:
+    assert render_page(result).count("<circle") == 3 + 2
+
+
+def test_nothing_measured_still_makes_a_report(result: TableResult, tmp_path: Path) -> None:
+    rows = tuple(_row(name, 8, 75.18, ()) for name in ("a", "b"))
+    for empty in (
+        TableResult(result.table, rows),
+        TableResult(Table(name="s", title="t", rows=()), _unpublished(rows)),
+    ):
+        write_report(empty, tmp_path, console=Console(file=io.StringIO(), width=100))
+        assert {path.name for path in tmp_path.iterdir()} == {"table.md", "table.csv", "index.html"}
+
+
+def _unpublished(rows: tuple[RowResult, ...]) -> tuple[RowResult, ...]:
+    return tuple(RowResult(**{**row.__dict__, "row": Row(row.row.name, (), {})}) for row in rows)
+
+
+def test_the_terminal_shows_every_row_and_where_the_page_is(result: TableResult, tmp_path: Path) -> None:
+    stream = io.StringIO()
+    write_report(result, tmp_path, console=Console(file=stream, width=140))
+    shown = stream.getvalue()
+    for word in (
+        "75.18",
+        "67.00 ± 1.41",
+        "os32: not trained; unfinished budget",
+        "+1.00",
+        str(tmp_path / "index.html"),
+    ):
+        assert word in shown

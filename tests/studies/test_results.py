@@ -1,0 +1,118 @@
+"""What a store holds of a table: only finished trainings with the full budget count."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from atrous.errors import StoreError
+from atrous.studies import jobs
+from atrous.studies.results import RowResult, TableResult, collect
+from atrous.studies.table import Sweep
+
+from .conftest import FakeJobs
+
+Swept = Callable[..., tuple[DictConfig, Sweep]]
+Compose = Callable[..., DictConfig]
+TABLE = ("+experiment=deeplabv3/table1", "scale=smoke", "rows=[os8]")
+
+
+@pytest.fixture
+def store(tmp_path: Path, fake_jobs: FakeJobs) -> Path:
+    """An empty store; jobs are fake."""
+    return tmp_path / "store"
+
+
+def _run(composed: Compose, sweep: Sweep, store: Path) -> None:
+    for _, overrides in sweep.jobs():
+        job = jobs.prepare(composed(*overrides, f"store={store}"), overrides)
+        try:
+            jobs.run(job, capture=True)
+        except jobs.JobError:
+            continue
+
+
+def _row(result: TableResult, name: str) -> RowResult:
+    return next(row for row in result.rows if row.row.name == name)
+
+
+def test_scores_are_percent_with_mean_and_sample_deviation(swept: Swept, composed: Compose, store: Path) -> None:
+    _, sweep = swept(*TABLE, "seed=1,2,3")
+    _run(composed, sweep, store)
+    row = _row(collect(sweep, store=store), "os8")
+    assert row.scores == pytest.approx([1.8, 2.8, 3.8])
+    assert row.mean == pytest.approx(2.8)
+    assert row.spread == pytest.approx(1.0)
+    assert row.difference == pytest.approx(2.8 - 75.18)
+    assert (row.parameters, row.multiply_adds, row.size, row.seconds) == (2_000_000, 3_000_000_000, (129, 129), 61.0)
+    assert row.state == "done"
+
+
+def test_one_seed_has_no_deviation(swept: Swept, composed: Compose, store: Path) -> None:
+    _, sweep = swept(*TABLE)
+    _run(composed, sweep, store)
+    assert _row(collect(sweep, store=store), "os8").spread is None
+
+
+def test_seeds_of_earlier_sweeps_count(swept: Swept, composed: Compose, store: Path) -> None:
+    for seed in (1, 2):
+        _run(composed, swept(*TABLE, f"seed={seed}")[1], store)
+    assert [seed.seed for seed in _row(collect(swept(*TABLE)[1], store=store), "os8").seeds] == [1, 2]
+
+
+def test_agreement_is_kendalls_tau_of_paper_and_measurement(swept: Swept, composed: Compose, store: Path) -> None:
+    _, sweep = swept(*TABLE[:2], "rows=[os8,os32]")
+    assert collect(sweep, store=store).agreement is None
+    _run(composed, sweep, store)  # the fake score grows with the output stride, the paper's falls
+    result = collect(sweep, store=store)
+    assert result.agreement == pytest.approx(-1.0)
+    assert result.is_complete
+
+
+def test_a_cut_training_is_an_unfinished_budget_and_never_a_result(
+    swept: Swept, composed: Compose, store: Path
+) -> None:
+    _run(composed, swept(*TABLE, "recipe.max_steps=1")[1], store)
+    row = _row(collect(swept(*TABLE)[1], store=store), "os8")
+    assert row.mean is None
+    assert row.state == "not trained; unfinished budget: seed 0 has 1 of 2 steps"
+
+
+def test_a_training_of_another_table_or_recipe_is_not_a_cut_one(swept: Swept, composed: Compose, store: Path) -> None:
+    _run(composed, swept(*TABLE, "recipe.max_steps=1", "recipe.optimizer.lr=0.5")[1], store)
+    assert _row(collect(swept(*TABLE)[1], store=store), "os8").state == "not trained"
+
+
+def test_a_failed_seed_is_told_and_the_others_count(
+    swept: Swept, composed: Compose, store: Path, fake_jobs: FakeJobs
+) -> None:
+    _run(composed, swept(*TABLE, "seed=1")[1], store)
+    fake_jobs.behave(os8="fail")
+    _run(composed, swept(*TABLE, "seed=2")[1], store)
+    row = _row(collect(swept(*TABLE)[1], store=store), "os8")
+    assert len(row.scores) == 1
+    assert row.state == "seed 2 failed at step 1 of 2: the loss is nan at step 1"
+
+
+def test_a_training_without_the_rows_protocol_is_not_a_result(swept: Swept, composed: Compose, store: Path) -> None:
+    _, sweep = swept(*TABLE)
+    _, overrides = sweep.jobs()[0]
+    jobs.run(jobs.prepare(composed(*overrides, "protocols=[ms_os8]", f"store={store}"), overrides), capture=True)
+    row = _row(collect(sweep, store=store), "os8")
+    assert row.mean is None
+    assert row.state == "seed 0 not evaluated under single"
+
+
+def test_rows_of_a_table_at_the_papers_scale_need_no_data_to_be_reported(swept: Swept, store: Path) -> None:
+    result = collect(swept("+experiment=deeplabv3/table1")[1], store=store)
+    assert [row.state for row in result.rows] == ["not trained"] * 6
+    assert "data=voc" in _row(result, "os8").command
+
+
+def test_a_damaged_run_is_named(swept: Swept, store: Path) -> None:
+    folder = store / "runs" / "x" / "seed0"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text("{")
+    with pytest.raises(StoreError, match=r"x/seed0/run\.json"):
+        collect(swept(*TABLE)[1], store=store)

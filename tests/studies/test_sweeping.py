@@ -1,0 +1,122 @@
+"""A sweep from the command line to the report, with jobs that take milliseconds."""
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hydra.core.utils import JobReturn
+from omegaconf import DictConfig
+
+from atrous.errors import ConfigError
+from atrous.studies.local import launch
+from atrous.studies.sweeping import SweepError, load_sweep, run_sweep, save_sweep
+from atrous.studies.table import Sweep
+
+from .conftest import FakeJobs
+
+Swept = Callable[..., tuple[DictConfig, Sweep]]
+Compose = Callable[..., DictConfig]
+
+
+class _Launcher:
+    """Our launcher without Hydra around it."""
+
+    def __init__(self, composed: Compose, store: Path, *, fail_fast: bool = False) -> None:
+        self._composed, self._store, self._fail_fast = composed, store, fail_fast
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        def compose(overrides: Sequence[str]) -> DictConfig:
+            return self._composed(*overrides, f"store={self._store}")
+
+        return launch(job_overrides, compose, jobs_at_once=2, fail_fast=self._fail_fast)
+
+
+@pytest.fixture
+def sweep_of(swept: Swept, composed: Compose, tmp_path: Path, fake_jobs: FakeJobs) -> Callable[..., list[JobReturn]]:
+    """Runs `atrous-train -m OVERRIDES` in tmp_path / store with fake jobs."""
+
+    def run(*overrides: str, fail_fast: bool = False) -> list[JobReturn]:
+        store = tmp_path / "store"
+        arguments = [*overrides, f"store={store}", "trainer.accelerator=cpu"]
+        config, _ = swept(*arguments)
+        return run_sweep(config, arguments, _Launcher(composed, store, fail_fast=fail_fast))  # type: ignore[arg-type]
+
+    return run
+
+
+def _table(store: Path) -> list[dict[str, str]]:
+    (file,) = store.glob("reports/**/table.csv")
+    with file.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_free_sweep_reports_what_was_swept_with_seeds_averaged(
+    sweep_of: Callable[..., list[JobReturn]], tmp_path: Path
+) -> None:
+    returns = sweep_of("output_stride=8,16", "seed=1,2")
+    assert [job.return_value for job in returns] == pytest.approx([0.018, 0.026, 0.028, 0.036])
+    assert len(list(tmp_path.glob("store/runs/*/seed*/results.json"))) == 4
+    rows = _table(tmp_path / "store")
+    assert [(row["output_stride"], row["seeds"]) for row in rows] == [("8", "2"), ("16", "2")]
+    assert [float(row["measured_mean"]) for row in rows] == pytest.approx([2.3, 3.1])
+
+
+def test_a_second_sweep_runs_only_what_is_new(sweep_of: Callable[..., list[JobReturn]], fake_jobs: FakeJobs) -> None:
+    sweep_of("output_stride=8,16")
+    sweep_of("output_stride=8,16,32")
+    assert sum(event == "start" for event, *_ in fake_jobs.events()) == 3
+
+
+def test_a_sweep_with_failures_keeps_the_rest_reports_it_and_lists_them(
+    sweep_of: Callable[..., list[JobReturn]], fake_jobs: FakeJobs, tmp_path: Path
+) -> None:
+    fake_jobs.behave(os8="kill", os32="fail")
+    with pytest.raises(SweepError) as caught:
+        sweep_of("+experiment=deeplabv3/table1", "scale=smoke", "rows=[os8,os16,os32]")
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "2 of 3 runs have no result"
+    assert "os8 (seed 0) failed: killed by SIGKILL" in str(caught.value)
+    assert "os32 (seed 0) failed: the loss is nan" in str(caught.value)
+    assert [row["seeds"] for row in _table(tmp_path / "store")] == ["0", "1", "0"]
+    assert caught.value.exit_code == 1
+
+
+def test_fail_fast_leaves_the_rest_for_later(sweep_of: Callable[..., list[JobReturn]], fake_jobs: FakeJobs) -> None:
+    fake_jobs.behave(os8="fail", os16="hang")
+    with pytest.raises(SweepError, match="3 of 3 runs have no result"):
+        sweep_of("+experiment=deeplabv3/table1", "scale=smoke", "rows=[os8,os16,os32]", fail_fast=True)
+    assert {row for *_, row, _ in fake_jobs.events()} <= {"os8", "os16"}
+
+
+def test_no_job_starts_when_one_cannot_be_run(
+    sweep_of: Callable[..., list[JobReturn]], fake_jobs: FakeJobs, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="output_stride=12"):
+        sweep_of("output_stride=8,12")
+    with pytest.raises(ConfigError, match=r"row os8: data\.root has no value"):
+        sweep_of("+experiment=deeplabv3/table1")
+    assert fake_jobs.events() == []
+    assert not list(tmp_path.glob("store/runs/*"))
+
+
+def test_a_cut_sweep_of_a_table_is_reported_as_the_table_in_full(
+    sweep_of: Callable[..., list[JobReturn]], tmp_path: Path
+) -> None:
+    sweep_of("+experiment=deeplabv3/table1", "scale=smoke", "rows=[os8]", "recipe.max_steps=1")
+    (row,) = _table(tmp_path / "store")
+    assert row["measured_mean"] == ""
+    assert "unfinished budget: seed 0 has 1 of 2 steps" in row["state"]
+
+
+def test_a_saved_sweep_is_the_same_sweep(swept: Swept, tmp_path: Path) -> None:
+    _, sweep = swept("output_stride=8,16", "model.dropout=0.1", "seed=1,2")
+    save_sweep(sweep, tmp_path)
+    assert load_sweep(tmp_path, sweep.table.name) == sweep
+
+
+def test_an_unknown_sweep_is_refused_with_those_there_are(swept: Swept, tmp_path: Path) -> None:
+    _, sweep = swept("output_stride=8,16")
+    save_sweep(sweep, tmp_path)
+    with pytest.raises(ConfigError, match=rf"sweep='nope'.*{sweep.table.name}"):
+        load_sweep(tmp_path, "nope")

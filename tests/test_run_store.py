@@ -1,0 +1,127 @@
+"""The run store: what its files mean, what damaged ones do, and who holds a run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from atrous.errors import StoreError
+from atrous.run_store import FORMAT, RunFolder, all_runs
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    """A run's folder that does not exist yet."""
+    return RunFolder(tmp_path / "runs" / "net-0123" / "seed0")
+
+
+def test_a_run_that_never_was_is_missing_and_empty(folder: RunFolder) -> None:
+    assert folder.status() == {"state": "missing"}
+    assert folder.results() == {}
+    assert not folder.is_done
+    assert folder.missing_protocols(["single"]) == ["single"]
+    assert not folder.path.exists(), "looking writes nothing"
+
+
+def test_a_state_keeps_details_until_they_are_given_anew(folder: RunFolder) -> None:
+    folder.set_status("running", step=3, max_steps=10)
+    folder.set_status("stopped", step=5)
+    status = folder.status()
+    assert (status["state"], status["step"], status["max_steps"]) == ("stopped", 5, 10)
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "done"])
+def test_the_reason_of_a_failure_does_not_outlive_the_next_start(folder: RunFolder, state: str) -> None:
+    folder.set_status("failed", reason="nan", exit_code=1, traceback="...", step=4)
+    folder.set_status(state)
+    assert not {"reason", "exit_code", "traceback"} & set(folder.status())
+    assert folder.status()["step"] == 4
+
+
+def test_results_of_protocols_add_up(folder: RunFolder) -> None:
+    folder.add_results(evaluations={"single": {"miou": 0.5}}, training={"seconds": 1})
+    folder.add_results(evaluations={"ms": {"miou": 0.6}}, model={"parameters": 2})
+    folder.add_results(evaluations={"single": {"miou": 0.7}})
+    results = folder.results()
+    assert results["evaluations"] == {"single": {"miou": 0.7}, "ms": {"miou": 0.6}}
+    assert (results["training"], results["model"]) == ({"seconds": 1}, {"parameters": 2})
+    assert folder.missing_protocols(["ms", "flip", "single"]) == ["flip"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'{"state": "do', b"[1]", b"\xff\xfe", json.dumps({"format": FORMAT + 1}).encode()]
+)
+@pytest.mark.parametrize("name", ["status.json", "results.json", "run.json"])
+def test_a_damaged_or_newer_file_is_named(folder: RunFolder, name: str, content: bytes) -> None:
+    folder.path.mkdir(parents=True)
+    (folder.path / name).write_bytes(content)
+    read = {"status.json": folder.status, "results.json": folder.results, "run.json": folder.facts}[name]
+    with pytest.raises(StoreError) as caught:
+        read()
+    assert str(folder.path / name) in str(caught.value)
+    assert "move the folder away" in str(caught.value)
+
+
+def test_a_store_lists_its_runs(tmp_path: Path) -> None:
+    for name in ("b-1/seed0", "a-2/seed1", "a-2/seed0"):
+        RunFolder(tmp_path / "runs" / name).create(config_yaml="", facts={"name": name})
+    (tmp_path / "runs" / "stray").mkdir()
+    assert [run.facts()["name"] for run in all_runs(tmp_path)] == ["a-2/seed0", "a-2/seed1", "b-1/seed0"]
+    assert all_runs(tmp_path / "nowhere") == []
+
+
+_HOLDER = """
+import sys, time
+from pathlib import Path
+from atrous.run_store import RunFolder
+with RunFolder(Path(sys.argv[1])).lock():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def _is_held(folder: RunFolder) -> bool:
+    script = "import fcntl, sys; fcntl.flock(open(sys.argv[1], 'a'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    command = [sys.executable, "-c", script, str(folder.path / "lock")]
+    return subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode != 0
+
+
+def test_a_run_has_one_holder_and_is_free_when_that_one_is_killed(folder: RunFolder) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", _HOLDER, str(folder.path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    assert _is_held(folder)
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    assert not _is_held(folder)
+    with folder.lock():
+        assert _is_held(folder)
+    assert not _is_held(folder)
+
+
+def test_a_job_holds_its_run_when_the_one_that_started_it_is_gone(folder: RunFolder) -> None:
+    with folder.lock() as lock:
+        job = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], pass_fds=(lock,))
+    try:
+        assert _is_held(folder), "the job's process holds on to the lock"
+    finally:
+        job.kill()
+        job.wait()
+    assert not _is_held(folder)
+
+
+def test_a_store_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="store="), RunFolder(tmp_path / "file" / "seed0").lock():
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_store_without_permission_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(StoreError, match="Permission denied"), RunFolder(tmp_path / "seed0").lock():
+        pass

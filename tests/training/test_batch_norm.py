@@ -1,0 +1,102 @@
+"""Batch norm's policy: decay, frozen for good, in step across ranks."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.multiprocessing.spawn import spawn
+
+from atrous import DeepLabV3
+from atrous.data.spec import VOC_SPEC
+from atrous.networks import ResNet
+from atrous.training.batch_norm import CrossRankBatchNorm2d, batch_norms, set_decay, synchronise
+from atrous.training.task import SegmentationTask
+
+
+def _model() -> DeepLabV3:
+    torch.manual_seed(0)
+    return DeepLabV3(
+        backbone=partial(ResNet, units=(1, 1, 1, 1), unit="basic", width=4), aspp_channels=8, multi_grid=None
+    )
+
+
+def test_decay_is_one_minus_pytorchs_momentum_by_group() -> None:
+    model = _model()
+    set_decay(model, backbone=0.95, head=0.9997)
+    assert {round(norm.momentum or 0, 6) for norm in batch_norms(model.backbone)} == {0.05}
+    assert {round(norm.momentum or 0, 6) for norm in batch_norms(model.aspp)} == {0.0003}
+
+
+def test_frozen_batch_norm_is_bit_identical_after_training_and_validation_modes() -> None:
+    model = _model()
+    task = SegmentationTask(
+        model=model,
+        spec=VOC_SPEC,
+        seed=0,
+        max_steps=2,
+        preprocessing="inception",
+        freeze_batch_norm=True,
+        optimizer={"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "bias_lr_multiplier": 2.0, "poly_power": 0.9},
+    )
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = task.configure_optimizers()["optimizer"]
+    for _ in range(2):
+        task.eval()
+        task.train()
+        batch = {
+            "image": torch.randint(0, 256, (2, 3, 33, 33), dtype=torch.uint8),
+            "label": torch.randint(0, 21, (2, 33, 33), dtype=torch.uint8),
+            "extent": torch.tensor([[33, 33]] * 2),
+        }
+        task.training_step(batch, 0).backward()  # type: ignore[arg-type, no-untyped-call]
+        optimizer.step()
+    norms = {name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    after = model.state_dict()
+    for name, value in before.items():
+        is_norm = name.rsplit(".", 1)[0] in norms
+        assert torch.equal(value, after[name]) == is_norm or not is_norm
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def _normalise_on_rank(rank: int, world: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
+    norm = CrossRankBatchNorm2d(6)
+    x = _batch()[rank::world].clone().requires_grad_()
+    y = norm(x)
+    (y * _weights()[rank::world]).sum().backward()
+    torch.save({"y": y, "grad": x.grad, "mean": norm.running_mean, "var": norm.running_var}, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def _batch() -> torch.Tensor:
+    return torch.randn(8, 6, 5, 7, generator=torch.Generator().manual_seed(0)) * 3 + 1
+
+
+def _weights() -> torch.Tensor:
+    return torch.randn(8, 6, 5, 7, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_batch_norm_across_ranks_equals_one_process_with_the_whole_batch(world: int, tmp_path: Path) -> None:
+    spawn(_normalise_on_rank, (world, str(tmp_path)), nprocs=world)  # type: ignore[no-untyped-call]
+    norm, x = nn.BatchNorm2d(6), _batch().requires_grad_()
+    y = norm(x)
+    (y * _weights()).sum().backward()
+    assert x.grad is not None
+    for rank in range(world):
+        part = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        torch.testing.assert_close(part["y"], y[rank::world], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(part["grad"], x.grad[rank::world], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(part["mean"], norm.running_mean, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(part["var"], norm.running_var, atol=1e-5, rtol=1e-5)
+
+
+def test_synchronising_changes_no_name_and_no_weight() -> None:
+    model = _model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    synced = synchronise(model, on_cuda=False)
+    assert all(torch.equal(value, before[name]) for name, value in synced.state_dict().items())
+    assert {type(norm) for norm in batch_norms(synced)} == {CrossRankBatchNorm2d}

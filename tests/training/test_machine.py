@@ -1,0 +1,50 @@
+"""What the machine's facts mean for a run, and that freed memory stays with the process."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from atrous.training import machine
+
+# Freeing and taking 40 MB again, a hundred times; prints the page faults of it.
+_CHURN = """
+import resource, torch
+from atrous.training import machine
+torch.set_num_threads(1)
+machine.keep_freed_memory()
+def take():
+    x = torch.ones(10_000_000)
+take()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(100):
+    take()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is glibc's")
+def test_memory_that_tensors_free_is_not_handed_back_to_the_kernel() -> None:
+    output = subprocess.run([sys.executable, "-c", _CHURN], check=True, stdout=subprocess.PIPE, text=True).stdout
+    pages_of_all_tensors = 100 * 40_000_000 // 4096
+    assert int(output) < pages_of_all_tensors / 10
+
+
+def test_auto_is_bf16_only_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has, precision in ((True, "bf16-mixed"), (False, "32-true")):
+        monkeypatch.setattr(machine, "has_bf16", lambda device, has=has: has)
+        assert machine.resolve_precision("auto", "cpu") == precision
+        assert machine.resolve_precision("32-true", "cpu") == "32-true"
+
+
+def test_autocast_follows_the_precision() -> None:
+    found = [machine.autocast_dtype(precision) for precision in ("bf16-mixed", "16-mixed", "32-true")]
+    assert found == [torch.bfloat16, torch.float16, None]
+
+
+def test_the_device_of_an_accelerator() -> None:
+    assert machine.device_type("cpu") == "cpu"
+    assert machine.device_type("gpu") == "cuda"
+    assert machine.device_type("auto") == ("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,43 @@
+"""Loading by name is all or nothing, and its errors list names."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from atrous.errors import CheckpointError
+from atrous.weights.matching import load_by_name
+
+
+def model() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+
+
+def test_values_arrive_and_what_is_left_is_named() -> None:
+    network = model()
+    value = torch.full((3, 2), 7.0)
+    report = load_by_name(network, targets={"w": network.get_parameter("0.weight")}, values={"w": value}, source="it")
+    assert torch.equal(network.get_parameter("0.weight"), value)
+    assert report.loaded == ("w",)
+    assert report.left == ("0.bias", "1.weight", "1.bias")
+
+
+def test_missing_surplus_and_misshaped_names_are_listed_and_nothing_is_written() -> None:
+    network = model()
+    before = [parameter.clone() for parameter in network.parameters()]
+    targets = dict(network.named_parameters())
+    values = {"0.weight": torch.ones(3, 2), "0.bias": torch.ones(4), "stranger": torch.ones(1), "1.bias": torch.ones(1)}
+    with pytest.raises(CheckpointError) as caught:
+        load_by_name(network, targets=targets, values=values, source="the file")
+    assert str(caught.value) == (
+        "the file does not fit this network; 1 missing: 1.weight; 1 surplus: stranger; "
+        "1 of another shape: 0.bias is (4,), wanted (3,)"
+    )
+    assert all(torch.equal(now, then) for now, then in zip(network.parameters(), before, strict=True))
+
+
+def test_many_names_are_shortened() -> None:
+    with pytest.raises(CheckpointError, match=r"9 surplus: 0, 1, 2, 3, 4, 5 and 3 more$"):
+        load_by_name(model(), targets={}, values={str(n): torch.ones(1) for n in range(9)}, source="it")

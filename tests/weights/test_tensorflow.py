@@ -1,0 +1,75 @@
+"""Official variable names: what is ignored, what is refused. Values are checked in tests/oracles."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import ArrayLike
+
+from atrous.errors import CheckpointError
+from atrous.networks.deeplab import DeepLabV3, DeepLabV3Cascade
+from atrous.networks.resnet import resnet50
+from atrous.weights.tensorflow import from_tensorflow
+
+REFERENCE = Path(__file__).parents[1] / "oracles" / "tensorflow" / "deeplabv3_resnet50beta_os16.json"
+
+
+def variables() -> dict[str, ArrayLike]:
+    """Return the official variables of DeepLabv3 with a ResNet-50, all zero."""
+    return {name: np.zeros(shape, np.float32) for name, shape in json.loads(REFERENCE.read_text())["variables"]}
+
+
+def test_every_parameter_and_statistic_is_loaded() -> None:
+    model = DeepLabV3()
+    report = from_tensorflow(model, variables())
+    assert report.left == ()
+    statistics = {n: t for n, t in model.state_dict().items() if not n.endswith("num_batches_tracked")}
+    assert len(report.loaded) == len(statistics)
+    assert all(not tensor.any() for tensor in statistics.values())
+
+
+def test_kernels_are_turned_from_hwio() -> None:
+    given = variables()
+    kernel = np.random.default_rng(0).standard_normal((3, 3, 3, 64)).astype(np.float32)
+    given["resnet_v1_50/conv1_1/weights"] = kernel
+    model = DeepLabV3()
+    from_tensorflow(model, given)
+    loaded = model.get_parameter("backbone.stem.conv1.conv.weight").detach().numpy()
+    np.testing.assert_array_equal(loaded[5, 2, 0, 1], kernel[0, 1, 2, 5])
+
+
+def test_training_state_is_ignored() -> None:
+    slots: dict[str, ArrayLike] = {f"{name}/Momentum": value for name, value in variables().items()}
+    report = from_tensorflow(DeepLabV3(), {**variables(), **slots, "global_step": np.int64(30000)})
+    assert set(report.loaded) == set(variables())
+
+
+def test_missing_surplus_and_misshaped_variables_are_listed() -> None:
+    given = variables()
+    given["aspp4/weights"] = np.zeros((3, 3, 2048, 256))
+    given["logits/semantic/biases"] = np.zeros(19)
+    del given["image_pooling/weights"]
+    with pytest.raises(CheckpointError) as caught:
+        from_tensorflow(DeepLabV3(), given)
+    for part in (
+        "1 missing: image_pooling/weights",
+        "1 surplus: aspp4/weights",
+        "logits/semantic/biases is (19,), wanted (21,)",
+    ):
+        assert part in str(caught.value)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="does not fit this network"):
+        from_tensorflow(DeepLabV3(backbone="resnet34"), variables())
+
+
+def test_networks_without_official_names_are_refused() -> None:
+    with pytest.raises(CheckpointError, match="strides_in=last_unit and blocks=4"):
+        from_tensorflow(DeepLabV3Cascade(blocks=5), variables())
+    with pytest.raises(CheckpointError, match="strides_in=last_unit and blocks=4"):
+        from_tensorflow(DeepLabV3(backbone=partial(resnet50, strides_in="first_unit")), variables())
