@@ -22,6 +22,7 @@ SMALL = (
     "model.dropout=0",
     "recipe.batch_size=4",
     "recipe.crop_size=65",
+    "recipe.precision=32-true",  # the same bits on every machine
     "data.train.length=30",
     "data.train.size=65",
     "data.val.length=5",
