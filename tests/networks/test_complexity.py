@@ -67,7 +67,7 @@ def test_counting_leaves_the_model_as_it_was_and_takes_no_time() -> None:
     start = time.process_time()
     multiply_adds(model)
     assert time.process_time() - start < 2
-    assert model.aspp.training
+    assert model.context.training
     assert not model.backbone.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(not module._forward_hooks for module in model.modules())

@@ -6,6 +6,7 @@ import copy
 import io
 from collections.abc import Callable
 from functools import partial
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -15,22 +16,46 @@ import atrous
 from atrous.errors import ConfigError
 from atrous.networks.backbone import BackboneFactory
 from atrous.networks.deeplab import DeepLabV3, DeepLabV3Cascade, DeepLabV3Plus
+from atrous.networks.dense_prediction_cell import DensePredictionCell
+from atrous.networks.mobilenet import MobileNetV2
 from atrous.networks.resnet import ResNet, resnet18, resnet50
-from atrous.networks.segmenter import Segmenter
+from atrous.networks.segmenter import BackboneName, Segmenter
+from atrous.networks.xception import xception65, xception71
 
 BACKBONES: dict[str, BackboneFactory] = {
     "basic": partial(ResNet, units=(2, 2, 2, 3), unit="basic", width=4),
     "bottleneck": partial(resnet50, width=4),
     "torchvision_layout": partial(resnet50, width=4, stem="7x7", strides_in="first_unit"),
     "tiny": partial(ResNet, units=(1, 1, 1, 3), unit="basic", width=4),
+    "xception": partial(xception65, width=0.02, middle_units=2),
+    "xception71": partial(xception71, width=0.02, middle_units=1),
+    "mobilenetv2": partial(MobileNetV2, width=0.25),
 }
+SEPARABLE: dict[str, Any] = {"aspp_separable": True, "decoder_separable": True}
+DECODER: dict[str, Any] = {"aspp_channels": 8, "low_level_channels": 4, "decoder_convolutions": ((3, 8), (3, 8))}
 NETWORKS: dict[str, Callable[..., Segmenter]] = {
     "v3": partial(DeepLabV3, aspp_channels=8),
     "v3_without_pooling": partial(DeepLabV3, aspp_channels=8, image_pooling=False),
+    "v3_without_rates": partial(DeepLabV3, aspp_channels=8, aspp_rates=()),
+    "v3_behind_block5": partial(DeepLabV3, aspp_channels=8, blocks=5),
     "cascade": DeepLabV3Cascade,
-    "v3plus": partial(DeepLabV3Plus, aspp_channels=8, low_level_channels=4, decoder_convolutions=((3, 8), (3, 8))),
+    "v3plus": partial(DeepLabV3Plus, **DECODER),
+    "v3plus_separable": partial(DeepLabV3Plus, **DECODER, **SEPARABLE),
+    "v3plus_two_stages": partial(DeepLabV3Plus, **DECODER, low_levels=(8, 4)),
+    "v3plus_cell": partial(DeepLabV3Plus, **DECODER, context=partial(DensePredictionCell, channels=8)),
 }
-OUTPUT_STRIDES = {"cascade": (4, 8, 16, 32, 64, 128, 256)}
+WITH_ADDED_BLOCKS = ("v3_behind_block5", "cascade")  # ResNets only
+RESNETS = ("basic", "bottleneck", "torchvision_layout", "tiny")
+OUTPUT_STRIDES = {"cascade": (4, 8, 16, 32, 64, 128, 256), "v3_behind_block5": (4, 8, 16, 32, 64)}
+CONTRACT = [
+    (network, backbone)
+    for network in NETWORKS
+    for backbone in BACKBONES
+    if backbone in RESNETS or network not in WITH_ADDED_BLOCKS
+]
+EVERY_BACKBONE_AND_NETWORK = [pair for pair in CONTRACT if pair[0] == "v3plus_separable" or pair[1] == "basic"]
+every_pair = pytest.mark.parametrize(("network", "backbone"), CONTRACT)
+every_part = pytest.mark.parametrize(("network", "backbone"), EVERY_BACKBONE_AND_NETWORK)
 
 
 def build(network: str, backbone: str, *, output_stride: int = 16) -> Segmenter:
@@ -38,22 +63,17 @@ def build(network: str, backbone: str, *, output_stride: int = 16) -> Segmenter:
     return NETWORKS[network](backbone=BACKBONES[backbone], num_classes=5, output_stride=output_stride)
 
 
-@pytest.fixture(params=NETWORKS)
-def network(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def strides_of(network: str) -> tuple[int, ...]:
+    return OUTPUT_STRIDES.get(network, (4, 8, 16, 32))
 
 
-@pytest.fixture(params=BACKBONES)
-def backbone(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.mark.parametrize("size", [(65, 97), (64, 90)])
+@every_pair
+@pytest.mark.parametrize("size", [(33, 65), (64, 38)])
 def test_logits_have_the_size_of_the_image_at_every_output_stride(
     network: str, backbone: str, size: tuple[int, int]
 ) -> None:
     model = build(network, backbone).eval()
-    for output_stride in OUTPUT_STRIDES.get(network, (4, 8, 16, 32)):
+    for output_stride in strides_of(network):
         model.set_output_stride(output_stride)
         with torch.inference_mode():
             logits_NKHW = model(torch.randn(2, 3, *size))
@@ -61,29 +81,32 @@ def test_logits_have_the_size_of_the_image_at_every_output_stride(
         assert model.output_stride == output_stride
         assert logits_NKHW.shape == (2, 5, *size)
         assert logits_NKHW.isfinite().all()
-        stride = 4 if network == "v3plus" else output_stride
+        stride = 4 if network.startswith("v3plus") else output_stride
         assert low.shape == (1, 5, -(-size[0] // stride), -(-size[1] // stride))
 
 
+@every_pair
 def test_every_parameter_gets_a_gradient(network: str, backbone: str) -> None:
     model = build(network, backbone).train()
-    model(torch.randn(2, 3, 65, 65)).square().mean().backward()
+    model(torch.randn(2, 3, 49, 49)).square().mean().backward()
     without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     assert without == []
     zero = [name for name, parameter in model.named_parameters() if not parameter.grad.abs().sum() > 0]  # type: ignore[union-attr]
     assert zero == []
 
 
+@every_pair
 def test_switching_the_output_stride_keeps_every_weight(network: str, backbone: str) -> None:
     model = build(network, backbone)
     before = copy.deepcopy(model.state_dict())
-    for output_stride in OUTPUT_STRIDES.get(network, (4, 8, 16, 32)):
+    for output_stride in strides_of(network):
         model.set_output_stride(output_stride)
         after = model.state_dict()
         assert after.keys() == before.keys()
         assert all(torch.equal(after[name], before[name]) for name in before)
 
 
+@every_pair
 def test_a_switched_network_equals_one_built_at_that_stride(network: str, backbone: str) -> None:
     image_NCHW = torch.randn(1, 3, 65, 65)
     switched, built = build(network, backbone).eval(), build(network, backbone, output_stride=8).eval()
@@ -92,6 +115,7 @@ def test_a_switched_network_equals_one_built_at_that_stride(network: str, backbo
         assert torch.equal(switched(image_NCHW), built(image_NCHW))
 
 
+@pytest.mark.parametrize("network", NETWORKS)
 def test_a_refused_output_stride_changes_nothing(network: str) -> None:
     model = build(network, "bottleneck")
     with pytest.raises(ConfigError, match="output_stride=512 is impossible"):
@@ -100,6 +124,7 @@ def test_a_refused_output_stride_changes_nothing(network: str) -> None:
     assert str(model) == str(build(network, "bottleneck"))
 
 
+@every_pair
 def test_saved_tensors_load_without_pickle(network: str, backbone: str) -> None:
     model = build(network, backbone).eval()
     file = io.BytesIO()
@@ -113,11 +138,13 @@ def test_saved_tensors_load_without_pickle(network: str, backbone: str) -> None:
         assert torch.equal(model(image_NCHW), other(image_NCHW))
 
 
+@every_pair
 def test_a_seed_makes_the_weights(network: str, backbone: str) -> None:
     first, second = build(network, backbone).state_dict(), build(network, backbone).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@every_pair
 def test_channels_last_and_bfloat16_work(network: str, backbone: str) -> None:
     model = build(network, backbone).eval()
     image_NCHW = torch.randn(2, 3, 65, 65)
@@ -130,6 +157,26 @@ def test_channels_last_and_bfloat16_work(network: str, backbone: str) -> None:
             assert model(image_NCHW).isfinite().all()
 
 
+@every_part
+def test_torch_compile_takes_the_whole_network_as_one_graph(network: str, backbone: str) -> None:
+    model = build(network, backbone).eval()
+    image_NCHW = torch.randn(1, 3, 33, 33)
+    compiled: Any = torch.compile(model, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(image_NCHW), model(image_NCHW))
+    torch.compiler.reset()
+
+
+@every_part
+def test_torch_export_gives_the_same_logits(network: str, backbone: str) -> None:
+    model = build(network, backbone).eval()
+    image_NCHW = torch.randn(1, 3, 33, 49)
+    exported = torch.export.export(model, (image_NCHW,))
+    with torch.no_grad():
+        torch.testing.assert_close(exported.module()(image_NCHW), model(image_NCHW))
+
+
+@every_pair
 def test_backbone_and_head_share_no_parameter_and_leave_none(network: str, backbone: str) -> None:
     model = build(network, backbone)
     groups = [*model.backbone_parameters(), *model.head_parameters()]
@@ -144,6 +191,38 @@ def test_one_line_of_plain_pytorch_builds_the_network() -> None:
         assert model(torch.empty(1, 3, 513, 513)).shape == (1, 21, 513, 513)
 
 
+@pytest.mark.parametrize("backbone", get_args(BackboneName))
+def test_every_backbone_can_be_had_by_name(backbone: BackboneName) -> None:
+    with torch.device("meta"):
+        model = DeepLabV3Plus(backbone=backbone).eval()
+        assert model(torch.empty(1, 3, 65, 65)).shape == (1, 21, 65, 65)
+
+
+def test_multi_grid_is_the_papers_for_a_deep_resnet_by_name_and_none_for_the_rest() -> None:
+    with torch.device("meta"):
+        rates = {
+            name: {
+                conv.dilation[0] for conv in DeepLabV3(backbone=name).backbone.modules() if isinstance(conv, nn.Conv2d)
+            }
+            for name in ("resnet50", "resnet101", "resnet18", "xception65", "mobilenetv2")
+        }
+    assert rates == {
+        "resnet50": {1, 2, 4, 8},
+        "resnet101": {1, 2, 4, 8},
+        "resnet18": {1, 2},
+        "xception65": {1, 2},
+        "mobilenetv2": {1, 2},
+    }
+
+
+@pytest.mark.parametrize(("output_stride", "smallest"), [(8, 8), (16, 16), (32, 32), (256, 32)])
+def test_an_image_smaller_than_one_output_cell_is_refused(output_stride: int, smallest: int) -> None:
+    model = DeepLabV3Cascade(backbone=BACKBONES["tiny"], output_stride=output_stride).eval()
+    assert model(torch.zeros(1, 3, smallest, smallest)).isfinite().all()
+    with pytest.raises(ConfigError, match=f"{smallest - 1}x40 pixels .* needs at least {smallest}x{smallest}"):
+        model(torch.zeros(1, 3, smallest - 1, 40))
+
+
 @pytest.mark.parametrize("blocks", [4, 5, 6, 7])
 def test_the_cascade_has_the_blocks_that_it_is_given(blocks: int) -> None:
     model = DeepLabV3Cascade(backbone=BACKBONES["bottleneck"], blocks=blocks)
@@ -156,10 +235,20 @@ def test_the_cascade_has_the_blocks_that_it_is_given(blocks: int) -> None:
     ("make", "message"),
     [
         (lambda: DeepLabV3(backbone="vgg16"), "backbone='vgg16' is unknown; choose resnet18, resnet34"),  # type: ignore[arg-type]
-        (lambda: DeepLabV3(backbone=partial(resnet18, width=4)), r"multi_grid=\(1, 2, 4\) .* 2 units"),
+        (
+            lambda: DeepLabV3(backbone=partial(resnet18, width=4), multi_grid=(1, 2, 4)),
+            r"multi_grid=\(1, 2, 4\) .* 2 units",
+        ),
         (lambda: DeepLabV3(backbone=BACKBONES["tiny"], num_classes=1), "num_classes=1 must be at least 2"),
         (lambda: DeepLabV3(backbone=BACKBONES["tiny"], output_stride=64), "output_stride=64 is impossible"),
         (lambda: DeepLabV3Cascade(backbone=BACKBONES["tiny"], blocks=3), "blocks=3 must be 4, 5, 6 or 7"),
+        (lambda: DeepLabV3Cascade(backbone="xception65"), "blocks=7: Xception has no blocks 5 to 7"),
+        (lambda: DeepLabV3Cascade(backbone="mobilenetv2", multi_grid=None), "blocks=7: MobileNetV2 has no blocks"),
+        (lambda: DeepLabV3(backbone="mobilenetv2", multi_grid=(1, 2, 4)), "MobileNetV2 has no multi-grid"),
+        (lambda: DeepLabV3(backbone="xception65", multi_grid=(1, 2)), "each of the 3 convolutions"),
+        (lambda: DeepLabV3(backbone="xception65", output_stride=64), "4, 8, 16, 32"),
+        (lambda: DeepLabV3(backbone="mobilenetv2", output_stride=2), "4, 8, 16, 32"),
+        (lambda: DeepLabV3(backbone=BACKBONES["tiny"], aspp_rates=(6, 0)), "every rate must be a whole number"),
     ],
 )
 def test_what_cannot_be_built_says_what_can(make: Callable[[], Segmenter], message: str) -> None:

@@ -26,7 +26,7 @@ def test_relu_is_optional() -> None:
     torch.manual_seed(0)
     with_relu = ConvBatchNorm(in_channels=2, out_channels=3, kernel_size=1)
     torch.manual_seed(0)
-    without = ConvBatchNorm(in_channels=2, out_channels=3, kernel_size=1, relu=False)
+    without = ConvBatchNorm(in_channels=2, out_channels=3, kernel_size=1, activation="none")
     assert without(x_NCHW).min() < 0
     torch.testing.assert_close(with_relu(x_NCHW), without(x_NCHW).clamp(min=0))
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from atrous.errors import ConfigError
 from atrous.networks.output_stride import StridesIn
-from atrous.networks.resnet import ResNet, UnitKind, resnet18, resnet34, resnet50, resnet101
+from atrous.networks.resnet import ResNet, UnitKind, resnet18, resnet34, resnet50, resnet101, resnet152
 from atrous.networks.resnet_layers import MaxPool, Stem, StemKind
 
 SMALL = partial(ResNet, units=(2, 1, 2, 3), width=4)
@@ -44,7 +44,7 @@ def test_a_denser_map_holds_the_coarser_one(unit: UnitKind, strides_in: StridesI
             dense = resnet(image_NCHW)
             step = 256 // output_stride
             torch.testing.assert_close(dense["high"][..., ::step, ::step], coarse["high"])
-            torch.testing.assert_close(dense["low_level"], coarse["low_level"])
+            torch.testing.assert_close(dense["low_level_4"], coarse["low_level_4"])
 
 
 @pytest.mark.parametrize("units", [(1, 1, 1, 1), (2, 2, 2, 2), (3, 4, 6, 3)])
@@ -59,16 +59,23 @@ def test_features_are_what_feature_info_says(
         resnet.set_output_stride(output_stride)
         for height, width in ((65, 97), (64, 90)):
             features = resnet(torch.zeros(1, 3, height, width))
-            assert features.keys() == resnet.feature_info.keys() == {"low_level", "high"}
+            assert features.keys() == resnet.feature_info.keys() == {"low_level_4", "low_level_8", "high"}
             for name, info in resnet.feature_info.items():
                 assert features[name].shape == (1, info.channels, -(-height // info.stride), -(-width // info.stride))
-        assert resnet.feature_info["low_level"].stride == 4
+        assert resnet.feature_info["low_level_4"].stride == 4
+        assert resnet.feature_info["low_level_8"].stride == min(8, output_stride)
         assert resnet.feature_info["high"].stride == resnet.output_stride == output_stride
 
 
 @pytest.mark.parametrize(
     ("build", "parameters"),
-    [(resnet18, 11_689_512), (resnet34, 21_797_672), (resnet50, 25_557_032), (resnet101, 44_549_160)],
+    [
+        (resnet18, 11_689_512),
+        (resnet34, 21_797_672),
+        (resnet50, 25_557_032),
+        (resnet101, 44_549_160),
+        (resnet152, 60_192_808),
+    ],
 )
 def test_parameters_are_those_of_torchvision(build: Callable[..., ResNet], parameters: int) -> None:
     with torch.device("meta"):  # torchvision's documented numbers, its 1000-class classifier included
@@ -82,8 +89,8 @@ def test_the_low_level_is_before_the_shortcut_and_any_relu() -> None:
     outputs = []
     resnet.get_submodule("blocks.0.1.conv3").register_forward_hook(lambda _m, _i, output: outputs.append(output))
     features = resnet(torch.randn(1, 3, 33, 33))
-    assert features["low_level"].min() < 0
-    torch.testing.assert_close(features["low_level"], outputs[0])
+    assert features["low_level_4"].min() < 0
+    torch.testing.assert_close(features["low_level_4"], outputs[0])
 
 
 @pytest.mark.parametrize("size", [(6, 6), (7, 7), (6, 9), (1, 2)])
@@ -101,7 +108,7 @@ def test_the_official_max_pool_pads_even_sizes_after_the_map(size: tuple[int, in
 def test_the_width_scales_all_channels() -> None:
     resnet = resnet50(width=16)
     assert resnet.stem.out_channels == 32
-    assert resnet.feature_info["low_level"].channels == 64
+    assert resnet.feature_info["low_level_4"].channels == 64
     assert resnet.feature_info["high"].channels == 512
 
 
@@ -118,7 +125,7 @@ def test_the_beta_stem_has_the_official_channels() -> None:
 def test_zeroed_residuals_leave_every_unit_its_shortcut_and_the_decoder_its_low_level(unit: UnitKind) -> None:
     resnet = SMALL(unit=unit, zero_init_residual=True).eval()
     image_NCHW = torch.randn(1, 3, 33, 33)
-    assert resnet(image_NCHW)["low_level"].abs().max() > 0
+    assert resnet(image_NCHW)["low_level_4"].abs().max() > 0
     for index, residual_unit in enumerate(resnet.iter_units()):
         x_NCHW = torch.randn(1, next(residual_unit.parameters()).shape[1], 9, 9)
         assert bool(residual_unit.residual(x_NCHW).any()) == (index == 0)  # unit 1 of 2 is what the decoder reads

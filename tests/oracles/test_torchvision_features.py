@@ -1,4 +1,4 @@
-"""Features equal those of torchvision's ResNets, on weights that torchvision/values.py makes by state-dict name."""
+"""Features and logits equal those of torchvision's networks, on weights that torchvision/values.py makes by name."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from atrous.networks.deeplab import DeepLabV3
 from atrous.networks.resnet import ResNet, resnet18, resnet50
 from atrous.weights.torchvision import from_torchvision
 
@@ -64,3 +65,19 @@ def test_the_maps_of_all_four_layers_equal_torchvisions(name: str, build: partia
         assert maps[layer].shape == wanted.shape
         assert np.abs(maps[layer].numpy() - wanted).max() <= TOLERANCE * np.abs(wanted).max(), layer
     torch.testing.assert_close(features["high"], maps["layer4"])
+
+
+def test_the_logits_of_its_deeplabv3_equal_torchvisions() -> None:
+    state, image_NCHW, expected = torchvision_reference("deeplabv3_resnet50")
+    model = DeepLabV3(
+        backbone=partial(resnet50, stem="7x7", strides_in="first_unit"),
+        output_stride=8,
+        head_convolutions=((3, 256),),
+        align_corners=False,
+    ).eval()
+    assert from_torchvision(model, state).left == ()
+    with torch.inference_mode():
+        low, logits = model.low_resolution_logits(image_NCHW).numpy(), model(image_NCHW).numpy()
+    for ours, wanted in ((low, expected["logits_low"]), (logits, expected["logits"])):
+        assert ours.shape == wanted.shape
+        assert np.abs(ours - wanted).max() <= TOLERANCE * np.abs(wanted).max()

@@ -27,7 +27,7 @@ def test_decay_is_one_minus_pytorchs_momentum_by_group() -> None:
     model = _model()
     set_decay(model, backbone=0.95, head=0.9997)
     assert {round(norm.momentum or 0, 6) for norm in batch_norms(model.backbone)} == {0.05}
-    assert {round(norm.momentum or 0, 6) for norm in batch_norms(model.aspp)} == {0.0003}
+    assert {round(norm.momentum or 0, 6) for norm in batch_norms(model.context)} == {0.0003}
 
 
 def test_frozen_batch_norm_is_bit_identical_after_training_and_validation_modes() -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from atrous.errors import ConfigError
-from atrous.networks.layers import ConvBatchNorm
+from atrous.networks.layers import ConvBatchNorm, plain_or_separable
 from atrous.networks.output_stride import aspp_rates_at
 from atrous.networks.resize import resize_bilinear
 
@@ -34,7 +35,29 @@ class ImagePooling(nn.Module):
         return resize_bilinear(pooled_NC11, x_NCHW.shape[-2:], align_corners=self.align_corners)
 
 
-class ASPP(nn.Module):
+class Context(nn.Module, ABC):
+    """What stands between a backbone and its classifier or decoder, at the backbone's last map."""
+
+    out_channels: int
+
+    @abstractmethod
+    def set_output_stride(self, output_stride: int) -> None:
+        """Adapt the atrous rates to a map of another output stride; no parameter changes."""
+
+    @abstractmethod
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Return [N, out_channels, H, W] for a map [N, in_channels, H, W]."""
+
+
+class ContextFactory(Protocol):
+    """Builds a context for a network that decides the output stride."""
+
+    def __call__(self, *, in_channels: int, output_stride: int) -> Context:
+        """Build the context, with fresh weights."""
+        ...
+
+
+class ASPP(Context):
     """Parallel branches at several atrous rates and image pooling, concatenated and projected.
 
     Every branch has `channels` channels, batch norm and ReLU. Concatenated in the official order: image pooling, 1x1,
@@ -44,6 +67,7 @@ class ASPP(nn.Module):
         in_channels: Channels of the backbone's last map.
         channels: Channels of each branch and of the result; 256 in the papers.
         rates: Atrous rates of the 3x3 branches, written for output stride 16; any number of them.
+        separable: Whether the 3x3 branches are atrous separable convolutions (DeepLabv3+, section 3.1).
         image_pooling: Whether the image-level branch is there.
         dropout: Share of the result that dropout zeroes in training.
         output_stride: Output stride of the map, to which the rates adapt.
@@ -56,6 +80,7 @@ class ASPP(nn.Module):
         in_channels: int,
         channels: int = 256,
         rates: Sequence[int] = (6, 12, 18),
+        separable: bool = False,
         image_pooling: bool = True,
         dropout: float = 0.1,
         output_stride: int = 16,
@@ -75,7 +100,8 @@ class ASPP(nn.Module):
         )
         self.conv_1x1 = ConvBatchNorm(in_channels=in_channels, out_channels=channels, kernel_size=1)
         self.atrous_convs = nn.ModuleList(
-            ConvBatchNorm(in_channels=in_channels, out_channels=channels, kernel_size=3) for _ in rates
+            plain_or_separable(separable=separable, in_channels=in_channels, out_channels=channels, kernel_size=3)
+            for _ in rates
         )
         branches = 1 + len(self.rates_at_os16) + image_pooling
         self.project = ConvBatchNorm(in_channels=branches * channels, out_channels=channels, kernel_size=1)
@@ -90,8 +116,8 @@ class ASPP(nn.Module):
     def set_output_stride(self, output_stride: int) -> None:
         """Adapt the atrous rates to a map of another output stride; no parameter changes."""
         self._output_stride = output_stride
-        for conv, rate in zip(self.atrous_convs, self.rates, strict=True):
-            cast("ConvBatchNorm", conv).set_atrous(rate=rate)
+        for conv, rate in zip(_members(self.atrous_convs), self.rates, strict=True):
+            conv.set_atrous(rate=rate)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return [N, channels, H, W] for a map [N, in_channels, H, W]."""
@@ -100,3 +126,7 @@ class ASPP(nn.Module):
         branches.extend(conv(x_NCHW) for conv in self.atrous_convs)
         y_NCHW: Tensor = self.dropout(self.project(torch.cat(branches, dim=1)))
         return y_NCHW
+
+
+def _members(convs: nn.ModuleList) -> Iterator[Any]:
+    yield from convs  # a ModuleList does not know its members' type

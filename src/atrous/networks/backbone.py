@@ -8,6 +8,10 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from atrous.networks.unit_strides import UnitStrides
+
+LOW_LEVELS = {"low_level_4": 4, "low_level_8": 8}  # Conv2 and Conv3 of DeepLabv3+, Table 2
+
 
 class FeatureInfo(NamedTuple):
     """Channels of a feature, and the ratio of the input's size to its size."""
@@ -17,7 +21,13 @@ class FeatureInfo(NamedTuple):
 
 
 class Backbone(nn.Module, ABC):
-    """A classification network without its classifier, at any output stride."""
+    """A classification network without its classifier, at any output stride.
+
+    Attributes:
+        out_channels: Channels of the feature `high`.
+    """
+
+    out_channels: int
 
     @property
     @abstractmethod
@@ -27,7 +37,7 @@ class Backbone(nn.Module, ABC):
     @property
     @abstractmethod
     def feature_info(self) -> Mapping[str, FeatureInfo]:
-        """Every feature of `forward` by name: at least `low_level` (for a decoder) and `high` (the last)."""
+        """Every feature of `forward` by name: `low_level_4` and `low_level_8` (for a decoder) and `high` (the last)."""
 
     @abstractmethod
     def set_output_stride(self, output_stride: int) -> None:
@@ -37,6 +47,14 @@ class Backbone(nn.Module, ABC):
     def forward(self, x_NCHW: Tensor) -> dict[str, Tensor]:
         """Return every feature [N, channels, ceil(H / stride), ceil(W / stride)] by its name."""
 
+    def _feature_info(self, low_level_channels: Mapping[str, int]) -> Mapping[str, FeatureInfo]:
+        """Say the strides: a low level keeps its own unless the whole network stays finer than that."""
+        low_levels = {
+            name: FeatureInfo(channels=channels, stride=min(LOW_LEVELS[name], self.output_stride))
+            for name, channels in low_level_channels.items()
+        }
+        return {**low_levels, "high": FeatureInfo(channels=self.out_channels, stride=self.output_stride)}
+
 
 class BackboneFactory(Protocol):
     """Builds a backbone for a network that decides output stride, multi-grid and number of blocks."""
@@ -44,3 +62,20 @@ class BackboneFactory(Protocol):
     def __call__(self, *, output_stride: int, multi_grid: Sequence[int] | None, blocks: int) -> Backbone:
         """Build the backbone, with fresh weights."""
         ...
+
+
+def tapped_at(strides: UnitStrides, *, strides_last: bool) -> dict[int, str]:
+    """Return the unit whose inside is each low level: the last whose inside has the low level's stride.
+
+    Args:
+        strides: Of the backbone's units.
+        strides_last: Whether a unit strides behind its inside (Xception) or before (MobileNetV2).
+    """
+    taps, current = {}, strides.stem
+    for index, stride in enumerate(strides.units):
+        inside = current if strides_last else current * stride
+        for name, wanted in LOW_LEVELS.items():
+            if inside == wanted:
+                taps[name] = index
+        current *= stride
+    return {index: name for name, index in taps.items()}

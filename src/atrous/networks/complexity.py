@@ -6,12 +6,12 @@ sides are rounded up to a multiple of r (space-to-batch computes those too). Onl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
+
+from atrous.networks.dry_run import dry_run
 
 
 class Complexity(NamedTuple):
@@ -28,47 +28,75 @@ class Complexity(NamedTuple):
     parameters: int
 
 
-def multiply_adds(model: nn.Module, *, size: Sequence[int] = (513, 513)) -> Complexity:
+def multiply_adds(
+    model: nn.Module, *, size: Sequence[int] = (513, 513), scales: Sequence[float] = (1.0,), flip: bool = False
+) -> Complexity:
     """Count a network's Multiply-Adds for one image, without computing anything.
-
-    The forward pass runs on PyTorch's meta device, which only works out shapes. The model itself is not moved, and
-    is left in the mode it was in.
 
     Args:
         model: A network that takes images [1, 3, H, W].
         size: (H, W) in pixels; the papers count at 513x513.
+        scales: Of a multi-scale evaluation, whose costs add up; a side of n pixels becomes int((n - 1) * scale + 1).
+        flip: Whether every scale is run on the mirror image too.
     """
-    true = paper = 0
+    sizes = [tuple(int((side - 1) * scale + 1) for side in size) for scale in scales]
+    counts = [entry for scaled in sizes for entry in _count(model, size=scaled).values()]
+    times = 2 if flip else 1
+    return Complexity(
+        true=times * sum(true for true, _ in counts),
+        paper=times * sum(paper for _, paper in counts),
+        parameters=_parameters(model),
+    )
 
-    def count(module: nn.Conv2d, inputs: object, output: Tensor) -> None:
-        nonlocal true, paper
+
+def complexity_by_module(
+    model: nn.Module, *, size: Sequence[int] = (513, 513), depth: int = 1
+) -> dict[str, Complexity]:
+    """Count the Multiply-Adds and parameters of every module down to a depth.
+
+    Args:
+        model: A network that takes images [1, 3, H, W].
+        size: (H, W) in pixels.
+        depth: 1 for the network's own parts (backbone, context, decoder, classifier), 2 for theirs, and so on.
+
+    Returns:
+        Costs by module name, in the network's order; they add up to those of the whole.
+    """
+    counts = _count(model, size=size)
+    names = [name for name, _ in model.named_modules() if name and _is_shown(model, name, depth)]
+    parts = {}
+    for name in names:
+        inside = [count for conv, count in counts.items() if conv == name or conv.startswith(f"{name}.")]
+        module = model.get_submodule(name)
+        if inside or _parameters(module):
+            parts[name] = Complexity(sum(t for t, _ in inside), sum(p for _, p in inside), _parameters(module))
+    return parts
+
+
+def _is_shown(model: nn.Module, name: str, depth: int) -> bool:
+    """Whether a module is a row: at the wanted depth, or above it without children of its own."""
+    level = name.count(".") + 1
+    return level == depth or (level < depth and not any(True for _ in model.get_submodule(name).children()))
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _count(model: nn.Module, *, size: Sequence[int]) -> dict[str, tuple[int, int]]:
+    """Return (true, paper) by convolution."""
+    counts: dict[str, tuple[int, int]] = {}
+
+    def count(name: str, module: nn.Module, output: Tensor) -> None:
+        assert isinstance(module, nn.Conv2d)
         per_pixel = module.weight[0].numel() * module.out_channels
         height, width = output.shape[-2:]
-        true += per_pixel * height * width
-        paper += per_pixel * _round_up(height, module.dilation[0]) * _round_up(width, module.dilation[1])
+        rounded = _round_up(height, module.dilation[0]) * _round_up(width, module.dilation[1])
+        counts[name] = per_pixel * height * width, per_pixel * rounded
 
-    hooks = [module.register_forward_hook(count) for module in model.modules() if isinstance(module, nn.Conv2d)]
-    try:
-        with _evaluating(model), torch.no_grad():
-            state = {name: tensor.detach().to("meta") for name, tensor in model.state_dict(keep_vars=True).items()}
-            torch.func.functional_call(model, state, torch.empty(1, 3, *size, device="meta"))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return Complexity(true=true, paper=paper, parameters=sum(p.numel() for p in model.parameters()))
+    dry_run(model, size=size, kinds=(nn.Conv2d,), on_output=count)
+    return counts
 
 
 def _round_up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module into evaluation mode, and each back into its own afterwards."""
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode

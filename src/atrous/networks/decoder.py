@@ -3,63 +3,105 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from atrous.errors import ConfigError
-from atrous.networks.layers import ConvBatchNorm
+from atrous.networks.layers import ConvBatchNorm, convolutions_of
 from atrous.networks.resize import resize_bilinear
 
 
-class Decoder(nn.Module):
-    """Upsample the encoder's map, concatenate the reduced low-level map, refine; the classifier comes after it.
+class DecoderStage(nn.Module):
+    """Upsample the encoder's map to a low level, concatenate that one, reduced, and refine.
 
     Args:
-        encoder_channels: Channels of the encoder's map.
+        in_channels: Channels of the map from the encoder or the stage before.
         low_level_in_channels: Channels of the backbone's low-level map.
-        low_level_channels: Channels that the 1x1 convolution keeps of it (Table 1 of DeepLabv3+; 48 is best).
-        convolutions: (kernel size, channels) of each refining convolution (Table 2; two of 3x3, 256 are best).
+        low_level_channels: Channels that the 1x1 convolution keeps of it.
+        convolutions: (kernel size, channels) of each refining convolution.
+        separable: Whether the refining convolutions above 1x1 are separable.
         align_corners: As for `resize_bilinear`.
     """
 
     def __init__(
         self,
         *,
-        encoder_channels: int,
+        in_channels: int,
         low_level_in_channels: int,
-        low_level_channels: int = 48,
-        convolutions: Sequence[Sequence[int]] = ((3, 256), (3, 256)),
-        align_corners: bool = True,
+        low_level_channels: int,
+        convolutions: Sequence[Sequence[int]],
+        separable: bool,
+        align_corners: bool,
     ) -> None:
         super().__init__()
-        _check(low_level_channels, convolutions)
         self.align_corners = align_corners
         self.project_low_level = ConvBatchNorm(
             in_channels=low_level_in_channels, out_channels=low_level_channels, kernel_size=1
         )
-        self.refine = nn.Sequential()
-        channels = encoder_channels + low_level_channels
-        for kernel_size, out_channels in convolutions:
-            conv = ConvBatchNorm(in_channels=channels, out_channels=out_channels, kernel_size=kernel_size)
-            self.refine.append(conv)
-            channels = out_channels
-        self.out_channels = channels
+        self.refine, self.out_channels = convolutions_of(
+            convolutions,
+            in_channels=in_channels + low_level_channels,
+            name="decoder_convolutions",
+            separable=separable,
+        )
 
-    def forward(self, encoder_NCHW: Tensor, low_level_NCHW: Tensor) -> Tensor:
+    def forward(self, x_NCHW: Tensor, low_level_NCHW: Tensor) -> Tensor:
         """Return [N, out_channels, H, W], of the low-level map's size."""
         low_level_NCHW = self.project_low_level(low_level_NCHW)
-        encoder_NCHW = resize_bilinear(encoder_NCHW, low_level_NCHW.shape[-2:], align_corners=self.align_corners)
-        y_NCHW: Tensor = self.refine(torch.cat([encoder_NCHW, low_level_NCHW], dim=1))
+        x_NCHW = resize_bilinear(x_NCHW, low_level_NCHW.shape[-2:], align_corners=self.align_corners)
+        y_NCHW: Tensor = self.refine(torch.cat([x_NCHW, low_level_NCHW], dim=1))
         return y_NCHW
 
 
-def _check(low_level_channels: int, convolutions: Sequence[Sequence[int]]) -> None:
-    if low_level_channels < 1:
-        raise ConfigError(f"low_level_channels={low_level_channels!r} must be at least 1; the paper finds 48 best")
-    for convolution in convolutions:
-        if len(convolution) != 2 or convolution[0] % 2 == 0 or min(convolution) < 1:
-            raise ConfigError(
-                f"decoder_convolutions: {tuple(convolution)!r} must be (odd kernel size, channels), "
-                "for example (3, 256)"
+class Decoder(nn.Module):
+    """One stage per low level, from the coarsest to the finest; the classifier comes after the last.
+
+    Args:
+        encoder_channels: Channels of the encoder's map.
+        low_level_in_channels: Channels of each of the backbone's low-level maps, coarsest first.
+        low_level_channels: Channels that the 1x1 convolution keeps of each (Table 1 of DeepLabv3+; 48 is best).
+        convolutions: (kernel size, channels) of each stage's convolutions (Table 2; two of 3x3, 256 are best).
+        separable: Whether those convolutions are separable (section 3.1).
+        align_corners: As for `resize_bilinear`.
+
+    Raises:
+        ConfigError: A value that cannot be, with the values that can.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder_channels: int,
+        low_level_in_channels: Sequence[int],
+        low_level_channels: int = 48,
+        convolutions: Sequence[Sequence[int]] = ((3, 256), (3, 256)),
+        separable: bool = False,
+        align_corners: bool = True,
+    ) -> None:
+        super().__init__()
+        if not low_level_in_channels:
+            raise ConfigError("low_levels=(): a decoder needs at least one low level, for example (4,)")
+        if low_level_channels < 1:
+            raise ConfigError(f"low_level_channels={low_level_channels!r} must be at least 1; the paper finds 48 best")
+        self.stages: Any = nn.ModuleList()
+        self.out_channels = encoder_channels
+        for channels in low_level_in_channels:
+            stage = DecoderStage(
+                in_channels=self.out_channels,
+                low_level_in_channels=channels,
+                low_level_channels=low_level_channels,
+                convolutions=convolutions,
+                separable=separable,
+                align_corners=align_corners,
             )
+            self.stages.append(stage)
+            self.out_channels = stage.out_channels
+
+    def forward(self, encoder_NCHW: Tensor, low_levels_NCHW: Sequence[Tensor]) -> Tensor:
+        """Return [N, out_channels, H, W], of the last low-level map's size."""
+        x_NCHW = encoder_NCHW
+        for stage, low_level_NCHW in zip(self.stages, low_levels_NCHW, strict=True):
+            x_NCHW = stage(x_NCHW, low_level_NCHW)
+        return x_NCHW

@@ -7,12 +7,15 @@ They work best on sides of k * output_stride + 1 pixels (513, 769), where the co
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor
 
-from atrous.networks.aspp import ASPP
-from atrous.networks.backbone import BackboneFactory
+from atrous.errors import ConfigError
+from atrous.networks.aspp import ASPP, Context, ContextFactory
+from atrous.networks.backbone import LOW_LEVELS, BackboneFactory
 from atrous.networks.decoder import Decoder
+from atrous.networks.layers import convolutions_of
 from atrous.networks.segmenter import BackboneName, Segmenter, build_backbone
 
 
@@ -20,14 +23,23 @@ class DeepLabV3(Segmenter):
     """DeepLabv3 with ASPP (section 3.3, Figure 5): backbone, ASPP, classifier.
 
     Args:
-        backbone: "resnet18", "resnet34", "resnet50", "resnet101", or a factory (see `BackboneFactory`).
+        backbone: A name ("resnet18" to "resnet152", "xception41", "xception65", "xception71", "mobilenetv2") or a
+            factory (see `BackboneFactory`).
         num_classes: Classes, background included.
         output_stride: Ratio of the image's size to that of the last map: 16 to train, 8 to evaluate in the paper.
-        multi_grid: Factors on the atrous rates of block4's units; None = all 1.
-        aspp_rates: ASPP's atrous rates, written for output stride 16; they follow the output stride.
+        blocks: Blocks of a ResNet: 5 to 7 puts ASPP behind the cascade (DeepLabv3, section 4.3).
+        multi_grid: Factors on the atrous rates of the units of block4 and of every added block (in Xception, of the
+            convolutions of the last unit). None = the papers' for a backbone given by name: (1, 2, 4) for ResNet-50,
+            101 and 152, all 1 for the others; all 1 for a factory.
+        aspp_rates: ASPP's atrous rates, written for output stride 16; they follow the output stride. The released
+            MobileNetV2 models have none.
         aspp_channels: Channels of every ASPP branch and of its result.
+        aspp_separable: Whether ASPP's 3x3 convolutions are separable.
         image_pooling: Whether ASPP has image-level features.
         dropout: Dropout after ASPP.
+        context: What to build in place of ASPP, such as `DensePredictionCell`; the ASPP arguments are unused then.
+        head_convolutions: (kernel size, channels) of convolutions between ASPP and the classifier: none in the paper,
+            one of 3x3, 256 in torchvision's DeepLabv3.
         align_corners: How every bilinear resize aligns its grids; the official code says True.
 
     Raises:
@@ -40,43 +52,52 @@ class DeepLabV3(Segmenter):
         backbone: BackboneName | BackboneFactory = "resnet50",
         num_classes: int = 21,
         output_stride: int = 16,
-        multi_grid: Sequence[int] | None = (1, 2, 4),
+        blocks: int = 4,
+        multi_grid: Sequence[int] | None = None,
         aspp_rates: Sequence[int] = (6, 12, 18),
         aspp_channels: int = 256,
+        aspp_separable: bool = False,
         image_pooling: bool = True,
         dropout: float = 0.1,
+        context: ContextFactory | None = None,
+        head_convolutions: Sequence[Sequence[int]] = (),
         align_corners: bool = True,
     ) -> None:
-        built = build_backbone(backbone, output_stride=output_stride, multi_grid=multi_grid)
-        aspp = ASPP(
-            in_channels=built.feature_info["high"].channels,
+        built = build_backbone(backbone, output_stride=output_stride, multi_grid=multi_grid, blocks=blocks)
+        make_context: ContextFactory = context or partial(
+            ASPP,
             channels=aspp_channels,
             rates=aspp_rates,
+            separable=aspp_separable,
             image_pooling=image_pooling,
             dropout=dropout,
-            output_stride=output_stride,
             align_corners=align_corners,
+        )
+        built_context = make_context(in_channels=built.out_channels, output_stride=output_stride)
+        refine, channels = convolutions_of(
+            head_convolutions, in_channels=built_context.out_channels, name="head_convolutions"
         )
         super().__init__(
             backbone=built,
-            aspp=aspp,
-            head_channels=aspp.out_channels,
+            context=built_context,
+            head_channels=channels,
             num_classes=num_classes,
             align_corners=align_corners,
         )
-        self.aspp: ASPP
+        self.context: Context
+        self.refine = refine
 
     def head(self, features: dict[str, Tensor]) -> Tensor:
-        """Return ASPP of the last map."""
-        context_NCHW: Tensor = self.aspp(features["high"])
-        return context_NCHW
+        """Return ASPP of the last map, refined where the head has convolutions."""
+        refined_NCHW: Tensor = self.refine(self.context(features["high"]))
+        return refined_NCHW
 
 
 class DeepLabV3Cascade(Segmenter):
     """DeepLabv3 with blocks in cascade (section 3.2, Figure 3): backbone with up to block7, classifier.
 
     Args:
-        backbone: As for DeepLabV3.
+        backbone: A ResNet, by name or factory.
         num_classes: Classes, background included.
         output_stride: Ratio of the image's size to that of the last map, up to 256 with block7 (Table 1).
         blocks: Blocks of the backbone, 4 to 7 (Table 2).
@@ -98,9 +119,12 @@ class DeepLabV3Cascade(Segmenter):
         align_corners: bool = True,
     ) -> None:
         built = build_backbone(backbone, output_stride=output_stride, multi_grid=multi_grid, blocks=blocks)
-        channels = built.feature_info["high"].channels
         super().__init__(
-            backbone=built, aspp=None, head_channels=channels, num_classes=num_classes, align_corners=align_corners
+            backbone=built,
+            context=None,
+            head_channels=built.out_channels,
+            num_classes=num_classes,
+            align_corners=align_corners,
         )
 
     def head(self, features: dict[str, Tensor]) -> Tensor:
@@ -118,10 +142,15 @@ class DeepLabV3Plus(Segmenter):
         multi_grid: As for DeepLabV3.
         aspp_rates: As for DeepLabV3.
         aspp_channels: As for DeepLabV3.
+        aspp_separable: As for DeepLabV3; the papers' "SC" is this together with `decoder_separable`.
         image_pooling: As for DeepLabV3.
         dropout: As for DeepLabV3.
-        low_level_channels: Channels that the decoder keeps of the low-level features (Table 1).
-        decoder_convolutions: (kernel size, channels) of each convolution of the decoder (Table 2).
+        context: As for DeepLabV3.
+        low_levels: Strides of the low-level features that the decoder reads, from coarse to fine: (4,) is Conv2,
+            (8, 4) is Conv3, then Conv2 (Table 2, last row).
+        low_level_channels: Channels that the decoder keeps of each low level (Table 1).
+        decoder_convolutions: (kernel size, channels) of the convolutions of each stage of the decoder (Table 2).
+        decoder_separable: Whether those convolutions are separable.
         align_corners: As for DeepLabV3.
 
     Raises:
@@ -134,43 +163,58 @@ class DeepLabV3Plus(Segmenter):
         backbone: BackboneName | BackboneFactory = "resnet50",
         num_classes: int = 21,
         output_stride: int = 16,
-        multi_grid: Sequence[int] | None = (1, 2, 4),
+        multi_grid: Sequence[int] | None = None,
         aspp_rates: Sequence[int] = (6, 12, 18),
         aspp_channels: int = 256,
+        aspp_separable: bool = False,
         image_pooling: bool = True,
         dropout: float = 0.1,
+        context: ContextFactory | None = None,
+        low_levels: Sequence[int] = (4,),
         low_level_channels: int = 48,
         decoder_convolutions: Sequence[Sequence[int]] = ((3, 256), (3, 256)),
+        decoder_separable: bool = False,
         align_corners: bool = True,
     ) -> None:
         built = build_backbone(backbone, output_stride=output_stride, multi_grid=multi_grid)
-        aspp = ASPP(
-            in_channels=built.feature_info["high"].channels,
+        make_context: ContextFactory = context or partial(
+            ASPP,
             channels=aspp_channels,
             rates=aspp_rates,
+            separable=aspp_separable,
             image_pooling=image_pooling,
             dropout=dropout,
-            output_stride=output_stride,
             align_corners=align_corners,
         )
+        built_context = make_context(in_channels=built.out_channels, output_stride=output_stride)
+        names = _names(low_levels)
         decoder = Decoder(
-            encoder_channels=aspp.out_channels,
-            low_level_in_channels=built.feature_info["low_level"].channels,
+            encoder_channels=built_context.out_channels,
+            low_level_in_channels=[built.feature_info[name].channels for name in names],
             low_level_channels=low_level_channels,
             convolutions=decoder_convolutions,
+            separable=decoder_separable,
             align_corners=align_corners,
         )
         super().__init__(
             backbone=built,
-            aspp=aspp,
+            context=built_context,
             head_channels=decoder.out_channels,
             num_classes=num_classes,
             align_corners=align_corners,
         )
-        self.aspp: ASPP
-        self.decoder = decoder
+        self.context: Context
+        self.decoder, self._low_levels = decoder, names
 
     def head(self, features: dict[str, Tensor]) -> Tensor:
-        """Return the decoder's map, of the low-level features' size."""
-        decoded_NCHW: Tensor = self.decoder(self.aspp(features["high"]), features["low_level"])
+        """Return the decoder's map, of the finest low level's size."""
+        context_NCHW = self.context(features["high"])
+        decoded_NCHW: Tensor = self.decoder(context_NCHW, [features[name] for name in self._low_levels])
         return decoded_NCHW
+
+
+def _names(low_levels: Sequence[int]) -> list[str]:
+    known = {stride: name for name, stride in LOW_LEVELS.items()}
+    if any(stride not in known for stride in low_levels) or list(low_levels) != sorted(set(low_levels), reverse=True):
+        raise ConfigError(f"low_levels={tuple(low_levels)!r}: choose (4,), (8,) or (8, 4), from coarse to fine")
+    return [known[stride] for stride in low_levels]

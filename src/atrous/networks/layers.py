@@ -1,13 +1,21 @@
-"""Convolution + batch norm (+ ReLU), the brick of every network of both papers, and the classifier."""
+"""Convolution + batch norm (+ ReLU), the brick of every network of both papers, its separable form, the classifier."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from atrous.errors import ConfigError
 from atrous.networks.atrous_convolution import atrous_conv2d, pays
 
 BATCH_NORM_EPSILON = 1e-5  # ResNet, ASPP, image pooling and decoder; Xception and MobileNetV2 use 1e-3
+
+Activation = Literal["relu", "relu6", "none"]
+Padding = Literal["symmetric", "same"]
+Rate = int | tuple[int, int]  # of rows and columns where they differ, as in the dense prediction cell
 
 
 class HeConv2d(nn.Conv2d):
@@ -27,10 +35,11 @@ class HeConv2d(nn.Conv2d):
 
 
 class ConvBatchNorm(nn.Module):
-    """Convolution without a bias, batch norm and, if wanted, ReLU.
+    """Convolution without a bias, batch norm and, if wanted, ReLU or ReLU6.
 
-    Pads symmetrically by rate * (kernel_size - 1) / 2, so that a map of n rows becomes one of ceil(n / stride). The
-    decay of the batch norm is left at PyTorch's default: the training recipe owns it.
+    Pads so that a map of n rows becomes one of ceil(n / stride): symmetrically by rate * (kernel_size - 1) / 2, or
+    where it strides as TensorFlow does. The decay of the batch norm is left at PyTorch's default: the training recipe
+    owns it.
 
     Args:
         in_channels: Channels of the input.
@@ -40,7 +49,9 @@ class ConvBatchNorm(nn.Module):
         rate: Atrous rate of the convolution.
         groups: Groups of the convolution; `in_channels` makes it depthwise.
         eps: Epsilon of the batch norm.
-        relu: Whether a ReLU follows.
+        activation: What follows the batch norm.
+        padding: "same" pads an even size after the map only where the convolution strides (TensorFlow's SAME, in
+            MobileNetV2 alone); "symmetric" pads both sides.
     """
 
     def __init__(
@@ -50,30 +61,128 @@ class ConvBatchNorm(nn.Module):
         out_channels: int,
         kernel_size: int,
         stride: int = 1,
-        rate: int = 1,
+        rate: Rate = 1,
         groups: int = 1,
         eps: float = BATCH_NORM_EPSILON,
-        relu: bool = True,
+        activation: Activation = "relu",
+        padding: Padding = "symmetric",
     ) -> None:
         super().__init__()
         self.conv = HeConv2d(in_channels, out_channels, kernel_size, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(out_channels, eps=eps)
-        self.relu = relu
+        self.activation, self.padding = activation, padding
         self.set_atrous(stride=stride, rate=rate)
 
-    def set_atrous(self, *, stride: int | None = None, rate: int | None = None) -> None:
+    def set_atrous(self, *, stride: int | None = None, rate: Rate | None = None) -> None:
         """Set the stride, the atrous rate, or both; no parameter changes."""
         if stride is not None:
             self.conv.stride = (stride, stride)
         if rate is not None:
-            padding = rate * (self.conv.kernel_size[0] - 1) // 2
-            self.conv.dilation = (rate, rate)
-            self.conv.padding = (padding, padding)
+            self.conv.dilation = (rate, rate) if isinstance(rate, int) else rate
+        reach = (self.conv.kernel_size[0] - 1) // 2
+        rows, columns = self.conv.dilation
+        self.conv.padding = (0, 0) if self._pads_as_tensorflow else (rows * reach, columns * reach)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return [N, out_channels, ceil(H / stride), ceil(W / stride)]."""
+        if self._pads_as_tensorflow:  # a 3x3 window at 0, 2, ... of an even size, at -1, 1, ... of an odd one
+            x_NCHW = F.pad(x_NCHW, (x_NCHW.shape[-1] % 2, 1, x_NCHW.shape[-2] % 2, 1))
         y_NCHW: Tensor = self.norm(self.conv(x_NCHW))
-        return F.relu(y_NCHW, inplace=True) if self.relu else y_NCHW
+        if self.activation == "relu":
+            return F.relu(y_NCHW, inplace=True)
+        return F.relu6(y_NCHW, inplace=True) if self.activation == "relu6" else y_NCHW
+
+    @property
+    def _pads_as_tensorflow(self) -> bool:
+        return self.padding == "same" and self.conv.stride[0] == 2
+
+
+class SeparableConv(nn.Module):
+    """Depthwise and pointwise convolution, each with batch norm (DeepLabv3+, section 3.1, Figure 3).
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Of the depthwise convolution.
+        stride: Of the depthwise convolution.
+        rate: Of the depthwise convolution.
+        eps: Epsilon of both batch norms.
+        activation: What follows each of the two batch norms: "relu" in ASPP, decoder and Xception's last block.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        rate: Rate = 1,
+        eps: float = BATCH_NORM_EPSILON,
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        self.depthwise = ConvBatchNorm(
+            in_channels=in_channels,
+            out_channels=in_channels,
+            kernel_size=kernel_size,
+            stride=stride,
+            rate=rate,
+            groups=in_channels,
+            eps=eps,
+            activation=activation,
+        )
+        self.pointwise = ConvBatchNorm(
+            in_channels=in_channels, out_channels=out_channels, kernel_size=1, eps=eps, activation=activation
+        )
+
+    def set_atrous(self, *, stride: int | None = None, rate: Rate | None = None) -> None:
+        """Set the stride, the atrous rate, or both, of the depthwise convolution; no parameter changes."""
+        self.depthwise.set_atrous(stride=stride, rate=rate)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Return [N, out_channels, ceil(H / stride), ceil(W / stride)]."""
+        y_NCHW: Tensor = self.pointwise(self.depthwise(x_NCHW))
+        return y_NCHW
+
+
+def plain_or_separable(
+    *, separable: bool, in_channels: int, out_channels: int, kernel_size: int
+) -> ConvBatchNorm | SeparableConv:
+    """Return a convolution of ASPP or the decoder; 1x1 has no separable form."""
+    if separable and kernel_size > 1:
+        return SeparableConv(in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size)
+    return ConvBatchNorm(in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size)
+
+
+def convolutions_of(
+    convolutions: Sequence[Sequence[int]], *, in_channels: int, name: str, separable: bool = False
+) -> tuple[nn.Sequential, int]:
+    """Return convolutions one behind the other, and the channels of the last one's result.
+
+    Args:
+        convolutions: (kernel size, channels) of each; none gives back the input.
+        in_channels: Channels of the input.
+        name: The argument that they come from, for messages.
+        separable: Whether those above 1x1 are separable.
+
+    Raises:
+        ConfigError: One is not (odd kernel size, channels).
+    """
+    layers = nn.Sequential()
+    for convolution in convolutions:
+        if len(convolution) != 2 or convolution[0] % 2 == 0 or min(convolution) < 1:
+            raise ConfigError(
+                f"{name}: {tuple(convolution)!r} must be (odd kernel size, channels), for example (3, 256)"
+            )
+        kernel_size, channels = convolution
+        layers.append(
+            plain_or_separable(
+                separable=separable, in_channels=in_channels, out_channels=channels, kernel_size=kernel_size
+            )
+        )
+        in_channels = channels
+    return layers, in_channels
 
 
 class Subsample(nn.Module):

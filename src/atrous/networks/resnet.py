@@ -1,4 +1,4 @@
-"""ResNet-18/34/50/101 at any output stride, with blocks 5 to 7 of the cascade and multi-grid (DeepLabv3, section 3).
+"""ResNet-18 to ResNet-152 at any output stride, with blocks 5 to 7 and multi-grid (DeepLabv3, section 3).
 
 Built as the official TensorFlow code does by default ("beta" stem, stride in a block's last unit); `stem="7x7"` with
 `strides_in="first_unit"` is torchvision's layout, for its ImageNet weights.
@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.errors import ConfigError
-from atrous.networks.backbone import Backbone, FeatureInfo
-from atrous.networks.output_stride import StridesIn, plan_units, resnet_unit_strides
+from atrous.networks import unit_strides
+from atrous.networks.backbone import LOW_LEVELS, Backbone, FeatureInfo
+from atrous.networks.output_stride import StridesIn, plan_units
 from atrous.networks.resnet_layers import BasicUnit, Bottleneck, MaxPool, Stem, StemKind, Unit
 
 UnitKind = Literal["bottleneck", "basic"]
@@ -24,11 +25,11 @@ UnitKind = Literal["bottleneck", "basic"]
 class ResNet(Backbone):
     """A ResNet without its classifier.
 
-    Features: `low_level` (what DeepLabv3+'s decoder reads, stride 4) and `high` (the last block's output). The low
-    level is the second to last unit of block1, its last convolution after batch norm, before the shortcut is added and
-    before any ReLU: unit 2, conv3 of ResNet-50/101, unit 1, conv2 of ResNet-18, as in the official code. That unit
-    has stride 4 at every output stride. Where block1 has one unit only: that unit if it keeps the stride (first_unit),
-    else the pooled stem.
+    Features: `low_level_4` and `low_level_8` (what DeepLabv3+'s decoder reads: Conv2 and Conv3 of its Table 2) and
+    `high` (the last block's output). A low level is the second to last unit of block1 or block2, its last convolution
+    after batch norm, before the shortcut is added and before any ReLU: in ResNet-50/101 unit 2, conv3 of block1 and
+    unit 3, conv3 of block2, as in the official code. Where the block has one unit only: that unit if it does not stride
+    at its end, else what it reads.
 
     Args:
         units: Units of block1 to block4.
@@ -67,8 +68,7 @@ class ResNet(Backbone):
         self.units = (*units, *[units[3]] * (blocks - 4))
         self.unit, self.width, self.stem_kind, self.strides_in = unit, width, stem, strides_in
         self.multi_grid = tuple(multi_grid or (1,) * units[3])
-        block_strides = resnet_unit_strides(self.units, strides_in=strides_in)
-        self.unit_strides = tuple(chain.from_iterable(block_strides))
+        self.strides = unit_strides.resnet(units=units, strides_in=strides_in, blocks=blocks)
 
         self.stem = Stem(kind=stem, width=width)
         self.pool = MaxPool(padding=pool_padding or ("same" if strides_in == "last_unit" else "symmetric"))
@@ -81,7 +81,7 @@ class ResNet(Backbone):
             self.blocks.append(nn.Sequential(*built))
             channels = built[0].out_channels
         self.out_channels = channels
-        self._low_level_unit = _low_level_unit(block_strides[0])
+        self._taps, self._inputs = _taps(self.units, self.strides.units, strides_in)
         if zero_init_residual:
             self._zero_residuals()
         self.set_output_stride(output_stride)
@@ -93,13 +93,11 @@ class ResNet(Backbone):
 
     @property
     def feature_info(self) -> Mapping[str, FeatureInfo]:
-        """Channels and stride of `low_level` and `high`."""
-        tapped = self._low_level_unit
-        low_channels = self.stem.out_channels if tapped is None else next(self.iter_units()).out_channels
-        return {
-            "low_level": FeatureInfo(channels=low_channels, stride=4),
-            "high": FeatureInfo(channels=self.out_channels, stride=self.output_stride),
-        }
+        """Channels and stride of `low_level_4`, `low_level_8` and `high`."""
+        units = list(self.iter_units())
+        before = [self.stem.out_channels, *(unit.out_channels for unit in units)]
+        tapped = {name: units[index].out_channels for index, name in self._taps.items()}
+        return self._feature_info({**tapped, **{name: before[index] for index, name in self._inputs.items()}})
 
     def iter_units(self) -> Iterator[Unit]:
         """Yield every residual unit in order."""
@@ -113,26 +111,28 @@ class ResNet(Backbone):
             ConfigError: The blocks cannot reach it.
         """
         grids = [self.multi_grid if block >= 3 else (1,) * count for block, count in enumerate(self.units)]
-        plans = plan_units(self.unit_strides, output_stride, unit_rates=tuple(chain.from_iterable(grids)))
+        plans = plan_units(self.strides.units, output_stride, unit_rates=tuple(chain.from_iterable(grids)))
         for unit, plan in zip(self.iter_units(), plans, strict=True):
             unit.set_atrous(plan)
         self._output_stride = output_stride
 
     def _zero_residuals(self) -> None:
         for index, unit in enumerate(self.iter_units()):
-            if index != self._low_level_unit:  # the decoder reads that one's residual branch
+            if self._taps.get(index) != "low_level_4":  # the decoder reads that one's residual branch
                 nn.init.zeros_(unit.last_batch_norm.weight)
 
     def forward(self, x_NCHW: Tensor) -> dict[str, Tensor]:
-        """Return `low_level` [N, C, ceil(H / 4), ceil(W / 4)] and `high`, at the output stride."""
-        x = low_level = self.pool(self.stem(x_NCHW))
+        """Return `low_level_4` [N, C, ceil(H / 4), ceil(W / 4)], `low_level_8` and `high`, at the output stride."""
+        x, features = self.pool(self.stem(x_NCHW)), {}
         for index, unit in enumerate(self.iter_units()):
-            if index == self._low_level_unit:
-                low_level = unit.residual(x)
-                x = F.relu(low_level + unit.shortcut(x), inplace=True)
+            if index in self._inputs:
+                features[self._inputs[index]] = x
+            if index in self._taps:
+                residual = features[self._taps[index]] = unit.residual(x)
+                x = F.relu(residual + unit.shortcut(x), inplace=True)
             else:
                 x = unit(x)
-        return {"low_level": low_level, "high": x}
+        return {**features, "high": x}
 
 
 def resnet18(**options: Any) -> ResNet:
@@ -155,16 +155,27 @@ def resnet101(**options: Any) -> ResNet:
     return ResNet(units=(3, 4, 23, 3), unit="bottleneck", **options)
 
 
+def resnet152(**options: Any) -> ResNet:
+    """Build ResNet-152: (3, 8, 36, 3) bottlenecks; options as for ResNet."""
+    return ResNet(units=(3, 8, 36, 3), unit="bottleneck", **options)
+
+
 def _unit(kind: UnitKind, in_channels: int, width: int, strides_in: StridesIn) -> Unit:
     if kind == "bottleneck":
         return Bottleneck(in_channels=in_channels, width=width)
     return BasicUnit(in_channels=in_channels, width=width, strided="conv2" if strides_in == "last_unit" else "conv1")
 
 
-def _low_level_unit(strides_of_block1: Sequence[int]) -> int | None:
-    if len(strides_of_block1) > 1:
-        return len(strides_of_block1) - 2
-    return 0 if strides_of_block1[0] == 1 else None
+def _taps(units: Sequence[int], strides: Sequence[int], strides_in: StridesIn) -> tuple[dict[int, str], dict[int, str]]:
+    """Return the units whose residual branch is a low level, and those whose input is one."""
+    residuals, inputs, first = {}, {}, 0
+    for name, count in zip(LOW_LEVELS, units, strict=False):
+        if count == 1 and strides_in == "last_unit" and strides[first] == 2:
+            inputs[first] = name
+        else:
+            residuals[first + max(0, count - 2)] = name
+        first += count
+    return residuals, inputs
 
 
 def _check(*, units: Sequence[int], unit: str, width: int, multi_grid: Sequence[int] | None, blocks: int) -> None:

@@ -80,7 +80,9 @@ class Unit(nn.Module, ABC):
         self.out_channels = out_channels
         self.shortcut: ConvBatchNorm | Subsample = Subsample()
         if in_channels != out_channels:
-            self.shortcut = ConvBatchNorm(in_channels=in_channels, out_channels=out_channels, kernel_size=1, relu=False)
+            self.shortcut = ConvBatchNorm(
+                in_channels=in_channels, out_channels=out_channels, kernel_size=1, activation="none"
+            )
 
     @abstractmethod
     def set_atrous(self, plan: UnitPlan) -> None:
@@ -113,7 +115,7 @@ class Bottleneck(Unit):
         super().__init__(in_channels=in_channels, out_channels=4 * width)
         self.conv1 = ConvBatchNorm(in_channels=in_channels, out_channels=width, kernel_size=1)
         self.conv2 = ConvBatchNorm(in_channels=width, out_channels=width, kernel_size=3)
-        self.conv3 = ConvBatchNorm(in_channels=width, out_channels=4 * width, kernel_size=1, relu=False)
+        self.conv3 = ConvBatchNorm(in_channels=width, out_channels=4 * width, kernel_size=1, activation="none")
 
     def set_atrous(self, plan: UnitPlan) -> None:
         """Set the stride of conv2 and the shortcut, and the rate of conv2."""
@@ -144,7 +146,7 @@ class BasicUnit(Unit):
         super().__init__(in_channels=in_channels, out_channels=width)
         self.strided = strided
         self.conv1 = ConvBatchNorm(in_channels=in_channels, out_channels=width, kernel_size=3)
-        self.conv2 = ConvBatchNorm(in_channels=width, out_channels=width, kernel_size=3, relu=False)
+        self.conv2 = ConvBatchNorm(in_channels=width, out_channels=width, kernel_size=3, activation="none")
 
     def set_atrous(self, plan: UnitPlan) -> None:
         """Set the stride of one convolution and of the shortcut, and the rates of both convolutions."""

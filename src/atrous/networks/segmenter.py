@@ -4,18 +4,31 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from importlib import import_module
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
 from atrous.errors import ConfigError
-from atrous.networks.aspp import ASPP
+from atrous.networks.aspp import Context
 from atrous.networks.backbone import Backbone, BackboneFactory
 from atrous.networks.layers import Classifier
 from atrous.networks.resize import resize_bilinear
-from atrous.networks.resnet import resnet18, resnet34, resnet50, resnet101
 
-BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+BackboneName = Literal[
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "xception41",
+    "xception65",
+    "xception71",
+    "mobilenetv2",
+]
+_HOMES = {"resnet": "resnet", "xception": "xception", "mobilenet": "mobilenet"}  # the file of a name's first letters
+_PAPER_MULTI_GRID = dict.fromkeys(("resnet50", "resnet101", "resnet152"), (1, 2, 4))  # the papers' best for ASPP
+_OWN_STRIDE = 32  # of a backbone without atrous convolution: one cell of its last map
 
 
 class Segmenter(nn.Module):
@@ -25,20 +38,21 @@ class Segmenter(nn.Module):
 
     Args:
         backbone: The built backbone.
-        aspp: The built ASPP behind it, whose rates follow the output stride; None for a network without.
+        context: The built ASPP, or another context, behind it; its rates follow the output stride. None for a network
+            without.
         head_channels: Channels of the map that the classifier reads.
         num_classes: Classes, background included; at least 2.
         align_corners: As for `resize_bilinear`, for every resize of the network.
     """
 
     def __init__(
-        self, *, backbone: Backbone, aspp: ASPP | None, head_channels: int, num_classes: int, align_corners: bool
+        self, *, backbone: Backbone, context: Context | None, head_channels: int, num_classes: int, align_corners: bool
     ) -> None:
         super().__init__()
         if num_classes < 2:
             raise ConfigError(f"num_classes={num_classes!r} must be at least 2: background counts as a class")
         self.backbone = backbone
-        self.aspp = aspp
+        self.context = context
         self.classifier = Classifier(in_channels=head_channels, num_classes=num_classes)
         self.num_classes = num_classes
         self.align_corners = align_corners
@@ -55,8 +69,8 @@ class Segmenter(nn.Module):
             ConfigError: The backbone cannot run at it; nothing has changed then.
         """
         self.backbone.set_output_stride(output_stride)
-        if self.aspp is not None:
-            self.aspp.set_output_stride(output_stride)
+        if self.context is not None:
+            self.context.set_output_stride(output_stride)
 
     def backbone_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters of the backbone."""
@@ -78,7 +92,19 @@ class Segmenter(nn.Module):
         return logits_NKhw
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Return logits [N, num_classes, H, W] for preprocessed images [N, 3, H, W]."""
+        """Return logits [N, num_classes, H, W] for preprocessed images [N, 3, H, W].
+
+        Raises:
+            ConfigError: The images are smaller than one cell of the last map (of the backbone's own, where the output
+                stride is above 32).
+        """
+        height, width = x_NCHW.shape[-2:]
+        cell = min(self.output_stride, _OWN_STRIDE)
+        if min(height, width) < cell:
+            raise ConfigError(
+                f"images of {height}x{width} pixels are smaller than one output cell; output_stride="
+                f"{self.output_stride} needs at least {cell}x{cell}"
+            )
         logits_NKhw = self.low_resolution_logits(x_NCHW)
         return resize_bilinear(logits_NKhw, x_NCHW.shape[-2:], align_corners=self.align_corners)
 
@@ -92,17 +118,22 @@ def build_backbone(
 ) -> Backbone:
     """Build a backbone from its name, or from a factory such as `functools.partial(resnet18, stem="7x7")`.
 
+    Args:
+        backbone: A name or a factory.
+        output_stride: Handed to the backbone.
+        multi_grid: Handed to the backbone; None takes the papers' (1, 2, 4) for "resnet50", "resnet101" and
+            "resnet152", and what the backbone itself does otherwise (all 1).
+        blocks: Handed to the backbone.
+
     Raises:
         ConfigError: The name is unknown.
     """
-    named: dict[str, BackboneFactory] = {
-        "resnet18": resnet18,
-        "resnet34": resnet34,
-        "resnet50": resnet50,
-        "resnet101": resnet101,
-    }
     if isinstance(backbone, str):
-        if backbone not in named:
-            raise ConfigError(f"backbone={backbone!r} is unknown; choose {', '.join(named)}, or give a factory")
-        backbone = named[backbone]
+        known = get_args(BackboneName)
+        if backbone not in known:
+            raise ConfigError(f"backbone={backbone!r} is unknown; choose {', '.join(known)}, or give a factory")
+        multi_grid = multi_grid or _PAPER_MULTI_GRID.get(backbone)
+        home = next(file for start, file in _HOMES.items() if backbone.startswith(start))
+        factory: BackboneFactory = getattr(import_module(f"atrous.networks.{home}"), backbone)
+        return factory(output_stride=output_stride, multi_grid=multi_grid, blocks=blocks)
     return backbone(output_stride=output_stride, multi_grid=multi_grid, blocks=blocks)

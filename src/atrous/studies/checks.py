@@ -7,7 +7,9 @@ from typing import Any
 from atrous.building import check_targets
 from atrous.errors import ConfigError
 from atrous.evaluation.protocol import load_protocol
-from atrous.networks.output_stride import aspp_rates_at, check_output_stride, resnet_unit_strides
+from atrous.networks import unit_strides
+from atrous.networks.output_stride import aspp_rates_at, check_output_stride
+from atrous.weights.zoo import preset
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 PREPROCESSINGS = ("inception", "rgb_mean", "imagenet")
@@ -27,14 +29,17 @@ def check(config: Mapping[str, Any]) -> None:
 
 def _check_output_stride(config: Mapping[str, Any]) -> Iterator[str]:
     backbone, blocks = config["backbone"], config["model"].get("blocks", 4)
-    if len(backbone["units"]) != 4 or min(backbone["units"]) < 1 or not 4 <= blocks <= 7:
-        units = backbone["units"]
+    units = backbone.get("units")
+    if units is not None and (len(units) != 4 or min(units) < 1 or not 4 <= blocks <= 7):
         yield f"backbone.units={units} needs four positive counts, model.blocks={blocks} a value from 4 to 7"
         return
-    units = [*backbone["units"], *[backbone["units"][3]] * (blocks - 4)]
+    if units is None and blocks != 4:
+        yield f"model.blocks={blocks}: only a ResNet has blocks 5 to 7; use backbone=resnet101, or model.blocks=4"
+        return
     try:
-        strides = resnet_unit_strides(units, strides_in=backbone["strides_in"])
-        check_output_stride(config["output_stride"], unit_strides=[stride for block in strides for stride in block])
+        strides = unit_strides.of_config(backbone, blocks=blocks)
+        if strides is not None:
+            check_output_stride(config["output_stride"], unit_strides=strides.units, stem_stride=strides.stem)
     except ConfigError as error:
         yield str(error)
 
@@ -85,23 +90,34 @@ def _check_batch(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _check_multi_grid(config: Mapping[str, Any]) -> Iterator[str]:
-    grid, units = config["model"].get("multi_grid"), config["backbone"]["units"]
-    if grid is not None and len(units) == 4 and (len(grid) != units[3] or min(grid) < 1):
+    grid, backbone = config["model"].get("multi_grid"), config["backbone"]
+    kind = str(backbone["_target_"]).rsplit(".", 1)[-1]
+    units = backbone.get("units", ())
+    wanted = {"ResNet": units[3] if len(units) == 4 else None, "Xception": 3}.get(kind)
+    if grid is None or (kind == "ResNet" and wanted is None):
+        return
+    if wanted is None and set(grid) != {1}:
+        yield f"model.multi_grid={grid}: {kind} has no multi-grid; use null"
+    elif wanted is not None and (len(grid) != wanted or min(grid) < 1):
+        parts = "units of block 4" if kind == "ResNet" else "convolutions of the last unit"
         yield (
-            f"model.multi_grid={grid} needs a rate of at least 1 for each of the {units[3]} units of block 4 "
-            f"(backbone.units={units}), e.g. [{','.join(str(2**unit) for unit in range(units[3]))}]"
+            f"model.multi_grid={grid} needs a rate of at least 1 for each of the {wanted} {parts}, "
+            f"e.g. [{','.join(str(2**unit) for unit in range(wanted))}]"
         )
 
 
 def _check_networks(config: Mapping[str, Any]) -> Iterator[str]:
-    backbone = config["backbone"]
-    for key, choices in (("unit", ("basic", "bottleneck")), ("stem", ("beta", "7x7"))):
-        if backbone[key] not in choices:
-            yield f"backbone.{key}={backbone[key]!r}: one of {', '.join(choices)}"
+    choices = {"unit": ("basic", "bottleneck"), "stem": ("beta", "7x7"), "padding": ("same", "symmetric")}
+    for key, values in choices.items():
+        if config["backbone"].get(key, values[0]) not in values:
+            yield f"backbone.{key}={config['backbone'][key]!r}: one of {', '.join(values)}"
     try:
         aspp_rates_at(config["model"].get("aspp_rates", ()), 16)
     except ConfigError as error:
         yield f"model.{error}"
+    low_levels = config["model"].get("low_levels", [4])
+    if low_levels not in ([4], [8], [8, 4]):
+        yield f"model.low_levels={low_levels}: [4], [8] or [8,4], from coarse to fine"
 
 
 def _check_recipe(config: Mapping[str, Any]) -> Iterator[str]:
@@ -120,8 +136,19 @@ def _check_recipe(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"recipe.batch_norm.{key}={decays[key]}: between 0 and 1, e.g. 0.9997 (PyTorch's 1 - momentum)"
     if not 0 < scales["scale_min"] <= scales["scale_max"]:
         yield f"recipe.augmentation: 0 < scale_min={scales['scale_min']} <= scale_max={scales['scale_max']} must hold"
-    if recipe["pretrained"] is not None and not Path(recipe["pretrained"]).is_file():
-        yield f"recipe.pretrained={recipe['pretrained']!r} is not a file"
+    yield from _check_pretrained(recipe["pretrained"])
+
+
+def _check_pretrained(source: str | None) -> Iterator[str]:
+    if source is None or source == "imagenet" or Path(source).is_file() or Path(f"{source}.index").is_file():
+        return
+    try:
+        preset(source)
+    except ConfigError as error:
+        yield (
+            f"recipe.pretrained={source!r} is neither a file nor the prefix of a TensorFlow checkpoint nor imagenet; "
+            f"as a name: {error}"
+        )
 
 
 def _check_evaluation(config: Mapping[str, Any]) -> Iterator[str]:
