@@ -1,10 +1,13 @@
 """Configs become objects of atrous, and nothing else."""
 
 from collections import OrderedDict
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from atrous.building import build, check_targets
+from atrous.building import build, build_datasets, check_targets
 from atrous.data import Shapes
 from atrous.errors import ConfigError, DataError
 from atrous.evaluation.protocol import Protocol
@@ -53,3 +56,47 @@ def test_a_class_that_does_not_exist_is_named_with_its_key() -> None:
 def test_what_a_constructor_refuses_stays_its_own_error() -> None:
     with pytest.raises((ConfigError, DataError), match="split"):
         build({**SHAPES, "split": "holidays"}, where="data.val")
+
+
+def data_of(**changes: Any) -> dict[str, Any]:
+    train, val = {**SHAPES, "split": "train", "length": 7}, SHAPES
+    return {"train": train, "val": val, "bootstrap": None, "allow_shared_samples": False, **changes}
+
+
+def test_data_sets_are_opened_without_reading_pixels() -> None:
+    train, val = build_datasets(data_of())
+    assert (len(train), len(val)) == (7, 2)
+
+
+def test_an_unknown_argument_of_a_data_set_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"data\.train.*colour"):
+        build_datasets(data_of(train={**SHAPES, "colour": "red"}))
+
+
+def test_training_on_the_images_of_the_evaluation_needs_a_key() -> None:
+    with pytest.raises(DataError, match=r"share 2 images \(val_000000, val_000001\).*allow_shared_samples=true"):
+        build_datasets(data_of(train=SHAPES))
+    train, val = build_datasets(data_of(train=SHAPES, allow_shared_samples=True))
+    assert len(train) == len(val)
+
+
+def test_bootstrapping_repeats_the_hard_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    plain, _ = build_datasets(data_of())
+    train, _ = build_datasets(data_of(bootstrap={"classes": ["pole", "ring"], "factor": 3}))
+    hard = [any(c in np.unique(plain.read(i)[1]) for c in (7, 8)) for i in range(len(plain))]
+    assert len(train) == len(plain) + 2 * sum(hard)
+    with pytest.raises(ConfigError, match="bicycle"):
+        build_datasets(data_of(bootstrap={"classes": ["bicycle"], "factor": 2}))
+
+
+def test_a_split_without_masks_is_refused(tmp_path: Path) -> None:
+    lists = tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation"
+    images = tmp_path / "VOCdevkit/VOC2012/JPEGImages"
+    lists.mkdir(parents=True)
+    images.mkdir()
+    (lists / "test.txt").write_text("a\n")
+    (images / "a.jpg").write_bytes(b"")
+    test = {"_target_": "atrous.data.VOC2012", "root": str(tmp_path), "split": "test"}
+    with pytest.raises(DataError, match=r"data\.val has no masks"):
+        build_datasets(data_of(val=test))

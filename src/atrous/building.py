@@ -48,3 +48,39 @@ def build(node: Mapping[str, Any], *, where: str, **arguments: Any) -> Any:
         if isinstance(cause, ValueError):
             raise cause from None
         raise ConfigError(f"{where}: {cause or error}") from error
+
+
+def build_network(config: Mapping[str, Any], *, num_classes: int) -> Any:
+    """The network of a resolved config, a `Segmenter` with fresh weights."""
+    return build(
+        config["model"],
+        where="model",
+        backbone=build(config["backbone"], where="backbone"),
+        num_classes=num_classes,
+        output_stride=config["output_stride"],
+    )
+
+
+def build_datasets(data: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The training and the validation set of a config; folders and lists are checked, no pixels are read.
+
+    Args:
+        data: the config's `data`: constructor calls `train` and `val`, `bootstrap` and `allow_shared_samples`.
+
+    Raises:
+        ConfigError: a constructor call or a class to repeat that cannot be.
+        DataError: a missing folder, list or file, an empty split, a split without masks, or images that are both
+            trained on and evaluated on.
+    """
+    from atrous.data.leakage import refuse_shared_samples, require_masks
+
+    train, val = (build(data[split], where=f"data.{split}") for split in ("train", "val"))
+    for split, dataset in (("train", train), ("val", val)):
+        require_masks(dataset, key=f"data.{split}")
+    if not data["allow_shared_samples"]:
+        refuse_shared_samples(train, val)
+    if data["bootstrap"] is not None:
+        from atrous.data.repeated import Repeated
+
+        train = Repeated(dataset=train, **data["bootstrap"])
+    return train, val

@@ -41,8 +41,10 @@ class Identity:
 
 def identify(config: Mapping[str, Any]) -> Identity:
     """The identity of a resolved config (a plain mapping)."""
-    data = {split: _without(config["data"][split], _NOT_IDENTITY) for split in ("train", "val")}
+    data = {split: _split(config["data"][split]) for split in ("train", "val")}
     data["evaluation_size"] = config["data"]["evaluation_size"]
+    if config["data"]["bootstrap"] is not None:
+        data["bootstrap"] = config["data"]["bootstrap"]
     content = {
         "model": config["model"],
         "backbone": config["backbone"],
@@ -59,6 +61,16 @@ def identify(config: Mapping[str, Any]) -> Identity:
         family=_hash(without_budget),
         seed=seed,
     )
+
+
+def _split(node: Mapping[str, Any]) -> dict[str, Any]:
+    """A data set without its place; a class list counts by what is in its file, also where that lies in the root."""
+    content = {key: value for key, value in node.items() if key not in _NOT_IDENTITY}
+    classes = content.get("classes")
+    if isinstance(classes, str):
+        beside = Path(str(node.get("root"))) / classes
+        content["classes"] = _digest(Path(classes) if Path(classes).is_file() else beside, key="data.classes")
+    return content
 
 
 def _slug(config: Mapping[str, Any]) -> str:
@@ -78,14 +90,21 @@ def _without(node: Any, keys: set[str]) -> Any:
 
 
 def _content_of(path: str | None) -> str | None:
-    """Initial weights count by what is in the file, not by where it is."""
+    """Initial weights count by what is in the file, not by where it is; published ones by their name."""
     if path is None:
         return None
+    path = f"{path}.index" if Path(f"{path}.index").is_file() else path
+    if not Path(path).is_file() and "/" not in path and "." not in path:
+        return path
+    return _digest(Path(path), key="recipe.pretrained")
+
+
+def _digest(path: Path, *, key: str) -> str:
     digest = hashlib.sha256()
     try:
-        with Path(path).open("rb") as stream:
+        with path.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
     except OSError as error:
-        raise ConfigError(f"recipe.pretrained={path!r} cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{key}={str(path)!r} cannot be read: {error.strerror}") from None
     return digest.hexdigest()

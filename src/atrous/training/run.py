@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
-from atrous.building import build
+from atrous.building import build_datasets, build_network
 from atrous.data.dataset import SegmentationDataset
 from atrous.evaluation.evaluate import evaluate
 from atrous.evaluation.protocol import load_protocol
 from atrous.networks.complexity import Complexity, multiply_adds
-from atrous.networks.resnet import ResNet
 from atrous.networks.segmenter import Segmenter
 from atrous.run_store import RunFolder
 from atrous.training import batch_norm, machine
@@ -29,20 +28,13 @@ Config = Mapping[str, Any]
 def build_model(config: Config, *, num_classes: int) -> Segmenter:
     """The network of a config, with weights drawn from its seed or read from `recipe.pretrained`."""
     torch.manual_seed(config["seed"])
-    model: Segmenter = build(
-        config["model"],
-        where="model",
-        backbone=build(config["backbone"], where="backbone"),
-        num_classes=num_classes,
-        output_stride=config["output_stride"],
-    )
+    model: Segmenter = build_network(config, num_classes=num_classes)
     decays = config["recipe"]["batch_norm"]
     batch_norm.set_decay(model, backbone=decays["backbone_decay"], head=decays["head_decay"])
     if config["recipe"]["pretrained"] is not None:
-        from atrous.weights.torchvision import from_torchvision
+        from atrous.weights.released import load_pretrained
 
-        assert isinstance(model.backbone, ResNet)
-        from_torchvision(model.backbone, config["recipe"]["pretrained"])
+        load_pretrained(model, config["recipe"]["pretrained"])
     return model
 
 
@@ -57,7 +49,7 @@ def train_and_evaluate(folder: RunFolder, config: Config, protocols: Sequence[st
     machine.keep_freed_memory()
     if config["trainer"]["threads"]:
         torch.set_num_threads(config["trainer"]["threads"])
-    train_set, val_set = (build(config["data"][split], where=f"data.{split}") for split in ("train", "val"))
+    train_set, val_set = build_datasets(config["data"])
     model = build_model(config, num_classes=train_set.spec.num_classes)
     board: WandbLog | None = None
     code = 1

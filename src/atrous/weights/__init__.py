@@ -5,13 +5,37 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from atrous.weights.download import fetch
     from atrous.weights.matching import LoadReport
+    from atrous.weights.released import load_preset, load_pretrained
     from atrous.weights.tensorflow import from_tensorflow
+    from atrous.weights.tf_checkpoint import open_checkpoint
     from atrous.weights.torchvision import from_torchvision
+    from atrous.weights.zoo import preset, presets
 
-__all__ = ["LoadReport", "from_tensorflow", "from_torchvision"]
+__all__ = [
+    "LoadReport",
+    "fetch",
+    "from_tensorflow",
+    "from_torchvision",
+    "load_preset",
+    "load_pretrained",
+    "open_checkpoint",
+    "preset",
+    "presets",
+]
 
-_FILES = {"LoadReport": "matching", "from_tensorflow": "tensorflow", "from_torchvision": "torchvision"}
+_FILES = {
+    "LoadReport": "matching",
+    "fetch": "download",
+    "from_tensorflow": "tensorflow",
+    "from_torchvision": "torchvision",
+    "load_preset": "released",
+    "load_pretrained": "released",
+    "open_checkpoint": "tf_checkpoint",
+    "preset": "zoo",
+    "presets": "zoo",
+}
 
 
 def __getattr__(name: str) -> object:

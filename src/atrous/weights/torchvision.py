@@ -1,37 +1,33 @@
-"""torchvision's ImageNet weights for ResNet-18/34/50/101."""
+"""torchvision's weights: ImageNet ResNets and MobileNetV2, and its DeepLabv3 checkpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from atrous.errors import CheckpointError
-from atrous.networks.layers import ConvBatchNorm
-from atrous.networks.resnet import ResNet
+from atrous.networks.backbone import Backbone
 from atrous.networks.segmenter import Segmenter
 from atrous.weights.matching import LoadReport, load_by_name
+from atrous.weights.torchvision_names import backbone_targets, head_targets, our_branch_order
 
-IGNORED = ("fc.weight", "fc.bias")  # the ImageNet classifier
-_TORCHVISION_NAMES = {
-    "conv1": ("conv1", "bn1"),
-    "conv2": ("conv2", "bn2"),
-    "conv3": ("conv3", "bn3"),
-    "shortcut": ("downsample.0", "downsample.1"),
-}
+_IMAGENET_HEADS = ("fc.", "classifier.", "features.18.")  # the last of these is MobileNetV2's 1280 channels
+_BACKBONE, _AUXILIARY, _SEGMENTER = "backbone.", "aux_classifier.", "classifier.0."
 
 
-def from_torchvision(model: Segmenter | ResNet, source: str | Path | Mapping[str, Tensor]) -> LoadReport:
-    """Load an ImageNet state dict of torchvision into a ResNet, alone or as the backbone of a network.
+def from_torchvision(model: Segmenter | Backbone, source: str | Path | Mapping[str, Tensor]) -> LoadReport:
+    """Load a state dict of torchvision into a network, or into a backbone alone.
 
-    The ResNet must have torchvision's layout: `stem="7x7", strides_in="first_unit"`. Its blocks 1 to 4 are loaded;
-    added blocks and heads keep their values and are listed in the report.
+    An ImageNet state dict fills the backbone; added blocks and heads keep their values and are listed in the report. A
+    state dict of torchvision's DeepLabv3 fills a whole `DeepLabV3` with `head_convolutions=((3, 256),)`; its auxiliary
+    head is ignored.
 
     Args:
-        model: A ResNet, or a network with a ResNet as its backbone.
+        model: A network or backbone of torchvision's layout: a ResNet with `stem="7x7", strides_in="first_unit"`, or a
+            MobileNetV2 with `padding="symmetric", epsilon=1e-5`.
         source: A file that `torch.save` wrote (never unpickled beyond tensors), or the state dict.
 
     Returns:
@@ -40,30 +36,32 @@ def from_torchvision(model: Segmenter | ResNet, source: str | Path | Mapping[str
     Raises:
         CheckpointError: The file cannot be read safely, the layout is another, or names or shapes do not fit.
     """
-    backbone = model.backbone if isinstance(model, Segmenter) else model
-    if not isinstance(backbone, ResNet) or backbone.stem_kind != "7x7" or backbone.strides_in != "first_unit":
-        raise CheckpointError(
-            "torchvision's weights need a ResNet with stem=7x7 and strides_in=first_unit; "
-            'build it so, for example backbone=functools.partial(resnet50, stem="7x7", strides_in="first_unit")'
-        )
     name = "the given state dict" if isinstance(source, Mapping) else str(source)
     state = source if isinstance(source, Mapping) else _read(Path(source))
-    targets = dict(_targets(backbone))
+    backbone = model.backbone if isinstance(model, Segmenter) else model
+    targets = dict(backbone_targets(backbone))
+    is_segmenter = any(entry.startswith(_SEGMENTER) for entry in state)
+    if is_segmenter:
+        if not isinstance(model, Segmenter):
+            raise CheckpointError(f"{name} holds a whole DeepLabv3; load it into a DeepLabV3, not into a backbone")
+        targets = {f"{_BACKBONE}{entry}": tensor for entry, tensor in targets.items()} | dict(head_targets(model))
+        values = {entry: our_branch_order(entry, value, model) for entry, value in state.items()}
+    else:
+        values = dict(state)
+    ignored = (_AUXILIARY,) if is_segmenter else _IMAGENET_HEADS
     return load_by_name(
         model,
         targets=targets,
-        values={name: value for name, value in state.items() if name not in IGNORED},
+        values={entry: value for entry, value in values.items() if not entry.startswith(ignored)},
         source=name,
         # Files of before PyTorch 0.4.1, torchvision's own among them, do not count batches.
-        optional=[name for name in targets if name.endswith(".num_batches_tracked")],
+        optional=[entry for entry in targets if entry.endswith(".num_batches_tracked")],
     )
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
-        raise CheckpointError(
-            f"{path} is not there; give a torchvision ImageNet checkpoint such as resnet50-0676ba61.pth"
-        )
+        raise CheckpointError(f"{path} is not there; give a torchvision checkpoint such as resnet50-0676ba61.pth")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file may raise anything
@@ -72,19 +70,3 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path} holds no state dict of tensors, as torchvision's checkpoints do")
     return state
-
-
-def _targets(resnet: ResNet) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors of the stem and of blocks 1 to 4 by torchvision's names."""
-    yield from _conv_batch_norm("conv1", "bn1", resnet.stem.get_submodule("conv1"))
-    for number, block in enumerate(islice(resnet.blocks, 4), start=1):
-        for index, unit in block.named_children():
-            for name, module in unit.named_children():
-                conv, norm = _TORCHVISION_NAMES[name]
-                yield from _conv_batch_norm(f"layer{number}.{index}.{conv}", f"layer{number}.{index}.{norm}", module)
-
-
-def _conv_batch_norm(conv: str, norm: str, module: object) -> Iterator[tuple[str, Tensor]]:
-    if isinstance(module, ConvBatchNorm):  # a shortcut without weights has nothing to load
-        yield f"{conv}.weight", module.conv.weight
-        yield from ((f"{norm}.{name}", tensor) for name, tensor in module.norm.state_dict(keep_vars=True).items())

@@ -1,0 +1,154 @@
+"""From a name in the zoo to a network with its weights, and from `recipe.pretrained` to initial weights."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from atrous.errors import CheckpointError, ConfigError
+from atrous.networks import deeplab
+from atrous.networks import mobilenet as mobilenets
+from atrous.networks import resnet as resnets
+from atrous.networks import xception as xceptions
+from atrous.networks.backbone import Backbone, BackboneFactory
+from atrous.networks.dense_prediction_cell import DensePredictionCell
+from atrous.networks.mobilenet import MobileNetV2
+from atrous.networks.resnet import ResNet
+from atrous.networks.segmenter import Segmenter
+from atrous.networks.xception import Xception
+from atrous.weights.download import fetch
+from atrous.weights.matching import LoadReport
+from atrous.weights.tensorflow import from_tensorflow
+from atrous.weights.torchvision import from_torchvision
+from atrous.weights.zoo import Preset, preset, presets
+
+IMAGENET = "imagenet"
+_CONTEXTS = {"dpc": DensePredictionCell}
+_TORCH_FILES = (".pth", ".pt")
+
+
+def build_preset(found: Preset) -> Segmenter:
+    """Build the network that a preset's weights are for, with fresh weights.
+
+    Raises:
+        ConfigError: The preset is a backbone for ImageNet.
+    """
+    network = found.network
+    if network.model is None:
+        raise ConfigError(f"{found.name} holds a backbone trained on ImageNet; use it as recipe.pretrained")
+    arguments = dict(network.arguments)
+    if "context" in arguments:
+        arguments["context"] = _CONTEXTS[arguments["context"]]
+    backbone = partial(_backbone_factory(network.backbone), **network.backbone_options)
+    built: Segmenter = getattr(deeplab, network.model)(backbone=backbone, num_classes=found.classes, **arguments)
+    return built
+
+
+def load_preset(name: str, *, source: str | Path | None = None) -> Segmenter:
+    """Return a released network with its weights, in evaluation mode.
+
+    Args:
+        name: A preset, such as "xception65_coco_voc_trainaug" (see `atrous.weights.released`).
+        source: Where the weights are already: the file, or a TensorFlow checkpoint's prefix; None fetches them.
+
+    Raises:
+        ConfigError: The name is unknown, or is a backbone's.
+        CheckpointError: The file cannot be had, or does not fit.
+    """
+    found = preset(name)
+    model = build_preset(found)
+    load_weights_of(model, found, source=source)
+    return model.eval()
+
+
+def load_weights_of(model: Segmenter | Backbone, found: Preset, *, source: str | Path | None = None) -> LoadReport:
+    """Fill a network, or a backbone, with a preset's weights; a file that is fetched is checked first."""
+    path = fetch(found.url, sha256=found.sha256) if source is None else source
+    load = from_tensorflow if found.format == "tensorflow" else from_torchvision
+    return load(model, path)
+
+
+def load_pretrained(model: Segmenter, source: str) -> LoadReport:
+    """Give a network its initial weights.
+
+    Args:
+        model: The network.
+        source: "imagenet" (the published ImageNet weights of its backbone as it is built), a preset's name, a file of
+            torchvision (.pth), or a TensorFlow checkpoint (prefix or .tar.gz) of the whole network or of its backbone.
+
+    Returns:
+        What was loaded, and the parameters that were left as they were, such as those of a new head.
+
+    Raises:
+        ConfigError: There are no ImageNet weights for this backbone, or the preset is unknown.
+        CheckpointError: The file cannot be had or read, or does not fit.
+    """
+    if source == IMAGENET or not is_file(source):
+        found = preset(imagenet_preset(model.backbone) if source == IMAGENET else source)
+        if found.network.model is not None:
+            return load_weights_of(model, found)
+        return _left_in(model, load_weights_of(model.backbone, found))
+    if source.endswith(_TORCH_FILES):
+        return from_torchvision(model, source)
+    try:
+        return from_tensorflow(model, source)
+    except CheckpointError as whole:
+        try:
+            return _left_in(model, from_tensorflow(model.backbone, source))
+        except CheckpointError:
+            raise whole from None
+
+
+def is_file(source: str) -> bool:
+    """Tell whether `source` names weights on this machine: a file, or the prefix of a TensorFlow checkpoint."""
+    return Path(source).is_file() or Path(f"{source}.index").is_file()
+
+
+def imagenet_preset(backbone: Backbone) -> str:
+    """Return the preset with ImageNet weights for a backbone as it is built.
+
+    Raises:
+        ConfigError: None was released; says which layouts have some.
+    """
+    candidates = [preset(name) for name in presets() if preset(name).dataset == IMAGENET]
+    for found in candidates:
+        fresh = _backbone_factory(found.network.backbone)
+        if _layout(backbone) == _layout_of(found, fresh):
+            return found.name
+    raise ConfigError(
+        f"recipe.pretrained=imagenet: no ImageNet weights were released for this {type(backbone).__name__}; there are "
+        f"{', '.join(found.name for found in candidates)} (torchvision's ResNets have stem=7x7, strides_in=first_unit)"
+    )
+
+
+def _layout_of(found: Preset, factory: BackboneFactory) -> tuple[Any, ...]:
+    import torch
+
+    with torch.device("meta"):
+        options = {"output_stride": 16, "multi_grid": None, "blocks": 4, **found.network.backbone_options}
+        return _layout(factory(**options))
+
+
+def _layout(backbone: Backbone) -> tuple[Any, ...]:
+    if isinstance(backbone, ResNet):
+        return backbone.units[:4], backbone.unit, backbone.width, backbone.stem_kind, backbone.strides_in
+    if isinstance(backbone, Xception):
+        return backbone.entry, backbone.middle_units, backbone.out_channels
+    if isinstance(backbone, MobileNetV2):
+        return backbone.settings, backbone.width, backbone.padding, backbone.epsilon
+    return (type(backbone),)
+
+
+def _backbone_factory(name: str) -> BackboneFactory:
+    for home in (resnets, xceptions, mobilenets):
+        if hasattr(home, name):
+            factory: BackboneFactory = getattr(home, name)
+            return factory
+    raise ConfigError(f"backbone={name!r} of the zoo is unknown")
+
+
+def _left_in(model: Segmenter, report: LoadReport) -> LoadReport:
+    """The report of a backbone's loading with the names that its parameters have in the network."""
+    kept = [name for name, _ in model.named_parameters() if not name.startswith("backbone.")]
+    return LoadReport(loaded=report.loaded, left=(*(f"backbone.{name}" for name in report.left), *kept))
