@@ -15,7 +15,7 @@ TABLE = ("-m", "+experiment=deeplabv3/table1")
         pytest.param(("seeed=1",), ("'seeed'", "did you mean seed?"), id="unknown key"),
         pytest.param(("optimizer.lr=1",), ("'optimizer.lr'", "recipe.optimizer.lr"), id="key of another group"),
         pytest.param(("+recipe.max_step=3",), ("recipe.max_step", "recipe.max_steps"), id="added key"),
-        pytest.param(("model.blocks=5",), ("model.blocks", "model=deeplabv3_cascade"), id="key of another model"),
+        pytest.param(("model.blocks=5",), ("model.blocks", "a key of model=deeplabv3"), id="key of another model"),
         pytest.param(("~seed",), ("seed was removed",), id="removed key"),
         pytest.param(("seed=abc",), ("seed=abc", "whole number"), id="word for an integer"),
         pytest.param(("recipe.optimizer.lr=fast",), ("recipe.optimizer.lr=fast", "a number"), id="word for a number"),

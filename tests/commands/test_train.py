@@ -7,10 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
+
+from atrous.resources import conf_folder, experiments_folder
 
 from .conftest import SMOKE_TABLE, Run, Trained
 
@@ -19,8 +23,9 @@ def test_help_shows_how_to_start_and_what_there_is_to_choose(atrous: Run) -> Non
     ended = atrous("train", "--help")
     assert ended.code == 0
     lines = ended.out.splitlines()
-    assert "backbone: resnet101, resnet18, resnet34, resnet50, tiny" in lines
-    assert "experiment: deeplabv3/table1, deeplabv3plus/table1" in lines
+    listed = " ".join(ended.out.split())
+    assert f"backbone: {', '.join(choices_of('backbone'))}" in listed
+    assert f"experiment: {', '.join(tables())}" in listed
     assert "  atrous-train -m +experiment=deeplabv3/table1 scale=shapes seed=0,1,2" in lines
     assert "schema" not in ended.out
     assert max(map(len, lines)) <= 120
@@ -35,16 +40,19 @@ def test_the_config_can_be_shown_with_overrides_on_either_side_of_a_flag(atrous:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("word", "completions"),
-    [
-        ("+experiment=", "+experiment=deeplabv3/table1 +experiment=deeplabv3plus/table1"),
-        ("recipe=", "recipe=camvid recipe=shapes recipe=voc recipe=voc_tf_release"),
-    ],
-)
-def test_choices_are_completed_in_the_shell(atrous: Run, word: str, completions: str) -> None:
+def choices_of(group: str) -> list[str]:
+    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+
+
+def tables() -> list[str]:
+    folder = experiments_folder()
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize(("word", "choices"), [("+experiment=", tables), ("recipe=", partial(choices_of, "recipe"))])
+def test_choices_are_completed_in_the_shell(atrous: Run, word: str, choices: Callable[[], list[str]]) -> None:
     ended = atrous("train", "-sc", "query=bash", COMP_LINE=f"atrous-train {word}")
-    assert ended.out.split() == completions.split()
+    assert ended.out.split() == [f"{word}{choice}" for choice in choices()]
 
 
 @pytest.mark.slow

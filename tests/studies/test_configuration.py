@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 from omegaconf import DictConfig
 
-from atrous.errors import ConfigError, DataError
-from atrous.studies.configuration import open_datasets, resolve
+from atrous.errors import ConfigError
+from atrous.studies.configuration import resolve
 
 Compose = Callable[..., DictConfig]
 
@@ -50,13 +50,3 @@ def test_the_recipe_follows_the_data_unless_it_is_given(composed: Compose) -> No
 def test_keys_are_those_of_the_schemas(composed: Compose, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve(composed(override))
-
-
-def test_data_sets_are_opened_without_reading_pixels(composed: Compose) -> None:
-    train, val = open_datasets(resolve(composed("data.train.length=7", "data.val.length=3")))
-    assert (len(train), len(val)) == (7, 3)
-
-
-def test_an_unknown_argument_of_a_data_set_is_named(composed: Compose) -> None:
-    with pytest.raises((ConfigError, DataError), match=r"data\.train.*colour"):
-        open_datasets(resolve(composed("+data.train.colour=red")))

@@ -1,9 +1,11 @@
 """What the console scripts share: Hydra on our folders, and errors that are one line for people."""
 
+import io
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import wraps
 from typing import Any
 
@@ -39,7 +41,7 @@ def run_app(task: Task, *, config_name: str) -> None:
     sys.argv[1:] = sorted(sys.argv[1:], key=_is_override)
     errors: list[Exception] = []
     try:
-        with _errors_raised():
+        with _errors_raised(), _help_wrapped():
             run = _keeping_errors(task, errors)
             hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(run)()
         if errors:
@@ -86,6 +88,22 @@ def _errors_raised() -> Iterator[None]:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
             os.environ["HYDRA_FULL_ERROR"] = before
+
+
+@contextmanager
+def _help_wrapped() -> Iterator[None]:
+    """Fold the long lists of choices that Hydra prints on --help, one line per group, to lines that people can read."""
+    if not {"--help", "-h"} & set(sys.argv):
+        yield
+        return
+    terminal = sys.stdout
+    with redirect_stdout(io.StringIO()) as text:
+        try:
+            yield
+        finally:
+            for line in text.getvalue().splitlines():
+                folded = textwrap.wrap(line, width=100, subsequent_indent="    ", break_on_hyphens=False)
+                terminal.write("\n".join(folded if len(line) > 120 else [line]) + "\n")
 
 
 def _stop(message: str, *, code: int = AtrousError.exit_code) -> None:

@@ -1,17 +1,15 @@
-"""From Hydra's config to a plain one, whose keys are those of the schemas, and to the data sets it names."""
+"""From Hydra's config to a plain one, whose keys are those of the schemas."""
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from atrous.building import build
 from atrous.errors import ConfigError
 
-_CONTEXT = ("hydra", "experiment", "scale", "rows", "fail_fast", "output", "sweep")
+_CONTEXT = ("hydra", "experiment", "scale", "rows", "fail_fast", "output", "sweep", "subject")
 
 Config = dict[str, Any]
 
@@ -32,16 +30,6 @@ def resolve(config: DictConfig) -> Config:
         raise ConfigError(str(error).splitlines()[0]) from None
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
-
-
-def open_datasets(config: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The training and the validation set; constructing them checks folders and lists but reads no pixels.
-
-    Raises:
-        DataError: a missing folder, list or file, or an empty split.
-    """
-    train, val = (build(config["data"][split], where=f"data.{split}") for split in ("train", "val"))
-    return train, val
 
 
 def _compare_with_schema(node: DictConfig, prefix: str = "") -> None:

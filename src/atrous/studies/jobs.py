@@ -14,10 +14,11 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig
 
+from atrous.building import build_datasets
 from atrous.errors import AtrousError
 from atrous.run_store import RunFolder
 from atrous.studies.checks import check
-from atrous.studies.configuration import Config, open_datasets, resolve
+from atrous.studies.configuration import Config, resolve
 from atrous.studies.identity import Identity, identify
 
 PROGRAM = ("-m", "atrous.training.job")
@@ -72,7 +73,7 @@ def prepare(config: DictConfig, overrides: list[str]) -> Job:
     identity = identify(plain)
     job = Job(plain, identity, identity.folder(plain["store"]), tuple(overrides))
     if job.todo:
-        open_datasets(plain)
+        build_datasets(plain["data"])
     return job
 
 

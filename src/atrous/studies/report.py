@@ -28,7 +28,7 @@ def headline(result: TableResult) -> list[str]:
         lines.append(f"Scale `{table.scale}`: {table.scale_label}.")
     if result.agreement is not None:
         lines.append(f"Agreement of the row order with the paper: Kendall tau = {result.agreement:+.2f}.")
-    missing = sum(row.mean is None for row in result.rows)
+    missing = sum(row.mean is None for row in result.rows if not row.row.unreachable)
     if missing:
         lines.append(f"{missing} of {len(result.rows)} rows have no result yet.")
     return lines

@@ -71,6 +71,8 @@ class RowResult:
     @property
     def state(self) -> str:
         """What is to be said of the row beside its score."""
+        if self.row.unreachable:
+            return f"not reproduced: {self.row.unreachable}"
         open_seeds = [seed for seed in self.seeds if seed.miou is None]
         notes = []
         for seed in open_seeds:
@@ -119,6 +121,7 @@ def collect(sweep: Sweep, *, store: Path) -> TableResult:
 
 def _collect_row(sweep: Sweep, row: Row, runs: Sequence[tuple[RunFolder, dict[str, Any]]]) -> RowResult:
     identity, max_steps = _identify(row, sweep.seeds[0])
+    runs = [] if row.unreachable else runs
     mine = [(run, facts) for run, facts in runs if facts["name"] == identity.name]
     seeds = tuple(_seed_result(run, facts, row.protocol) for run, facts in mine)
     cut = tuple(

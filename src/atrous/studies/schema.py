@@ -9,65 +9,16 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from atrous.studies.schema_networks import CascadeConfig, DeepLabV3Config, DeepLabV3PlusConfig, ResNetConfig
-
-
-@dataclass
-class OptimizerConfig:
-    """SGD with momentum; parameter groups as in the released code."""
-
-    lr: float = MISSING
-    momentum: float = 0.9
-    weight_decay: float = MISSING
-    bias_lr_multiplier: float = 2.0
-    poly_power: float = 0.9
-
-
-@dataclass
-class BatchNormConfig:
-    """Decay of the running statistics (PyTorch's momentum is 1 - decay), or no training of batch norm at all."""
-
-    backbone_decay: float = MISSING
-    head_decay: float = MISSING
-    frozen: bool = False
-
-
-@dataclass
-class AugmentationConfig:
-    """Random scale (continuous when `scale_step` is 0), horizontal flip and crop."""
-
-    scale_min: float = 0.5
-    scale_max: float = 2.0
-    scale_step: float = 0.0
-    flip_probability: float = 0.5
-
-
-@dataclass
-class RecipeConfig:
-    """How a network is trained."""
-
-    max_steps: int = MISSING
-    batch_size: int = MISSING
-    crop_size: int = MISSING
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    batch_norm: BatchNormConfig = field(default_factory=BatchNormConfig)
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    upsample_logits: bool = True
-    preprocessing: str = "inception"
-    pretrained: str | None = None
-    precision: str = "auto"
-
-
-@dataclass
-class DataConfig:
-    """Where the images are and how they are loaded; `train` and `val` are constructor calls."""
-
-    root: str | None = MISSING
-    train: dict[str, Any] = field(default_factory=dict)
-    val: dict[str, Any] = field(default_factory=dict)
-    evaluation_size: list[int] | None = None
-    num_workers: int = 2
-    val_batch_size: int = 4
+from atrous.studies.schema_networks import (
+    CascadeConfig,
+    DeepLabV3Config,
+    DeepLabV3PlusConfig,
+    MobileNetV2Config,
+    ResNetConfig,
+    TimmConfig,
+    XceptionConfig,
+)
+from atrous.studies.schema_recipe import DataConfig, RecipeConfig
 
 
 @dataclass
@@ -106,7 +57,7 @@ class LoggerConfig:
 
 @dataclass
 class RowConfig:
-    """One row of a table: what it overrides and what the paper reports."""
+    """One row of a table: what it overrides, what the paper reports, and why it cannot be trained here, if so."""
 
     name: str = MISSING
     overrides: list[str] = field(default_factory=list)
@@ -114,6 +65,7 @@ class RowConfig:
     paper: dict[str, float] = field(default_factory=dict)
     protocol: str = "single"
     note: str = ""
+    unreachable: str = ""
 
 
 @dataclass
@@ -182,6 +134,7 @@ class ReportConfig(RunConfig):
 
     output: str | None = None
     sweep: str | None = None
+    subject: str = "table"
 
 
 def register() -> None:
@@ -192,6 +145,9 @@ def register() -> None:
         # Composed after train.yaml, whose values stay as they are.
         "report": ReportConfig(**{entry.name: MISSING for entry in fields(RunConfig)}),
         "resnet": ResNetConfig,
+        "xception": XceptionConfig,
+        "mobilenetv2": MobileNetV2Config,
+        "timm": TimmConfig,
         "cascade": CascadeConfig,
         "deeplabv3": DeepLabV3Config,
         "deeplabv3plus": DeepLabV3PlusConfig,

@@ -8,7 +8,7 @@ left: `atrous-train` with a row's overrides is that row.
 import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -17,13 +17,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from atrous.errors import ConfigError
 
-_OF_THE_TABLE = ("experiment", "scale", "rows", "fail_fast", "output", "sweep")
+_OF_THE_TABLE = ("experiment", "scale", "rows", "fail_fast", "output", "sweep", "subject")
 _BUDGET = ("recipe.max_steps",)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: the overrides that make its run, and what the paper reports (fractions are percent there)."""
+    """One row: the overrides that make its run, and what the paper reports (fractions are percent there).
+
+    A row that is `unreachable`, for the reason given, is shown and never trained.
+    """
 
     name: str
     overrides: tuple[str, ...]
@@ -31,6 +34,7 @@ class Row:
     paper: Mapping[str, float] = field(default_factory=dict)
     protocol: str = "single"
     note: str = ""
+    unreachable: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,24 @@ class Sweep:
     seeds: tuple[int, ...]
 
     def jobs(self) -> list[tuple[Row, list[str]]]:
-        """Every row at every seed, first all rows at the first seed, as overrides of a single run."""
+        """Every training at every seed, first all at the first seed, as overrides of a single run.
+
+        Rows that differ in their protocol alone share a training, which bears the name of the first of them.
+        """
         context = [f"table={self.table.name}"] if self.table.paper else []
+        trainings: dict[tuple[str, ...], list[Row]] = {}
+        for row in self.table.rows:
+            if not row.unreachable:
+                trainings.setdefault(row.overrides, []).append(row)
         return [
-            (row, [*row.overrides, f"seed={seed}", f"protocols=[{row.protocol}]", f"row={row.name}", *context])
+            (rows[0], [*rows[0].overrides, f"seed={seed}", _protocols(rows), f"row={rows[0].name}", *context])
             for seed in self.seeds
-            for row in self.table.rows
+            for rows in trainings.values()
         ]
+
+
+def _protocols(rows: Sequence[Row]) -> str:
+    return f"protocols=[{','.join(dict.fromkeys(row.protocol for row in rows))}]"
 
 
 def sweep_of(config: DictConfig, arguments: Sequence[str]) -> Sweep:
@@ -125,7 +140,7 @@ def _paper_table(config: DictConfig, user: Sequence[str]) -> Table:
         split = len(experiment.overrides)
         overrides = merge([*of_paper[:split], *of_scale, *of_paper[split:], *user])
         columns, paper = dict(row.columns), {str(key): float(value) for key, value in row.paper.items()}
-        rows.append(Row(row.name, tuple(overrides), columns, paper, row.protocol, row.note))
+        rows.append(Row(row.name, tuple(overrides), columns, paper, row.protocol, row.note, row.unreachable))
     return Table(
         name=experiment.table,
         title=experiment.title,
@@ -158,7 +173,7 @@ def _crossed(table: Table, free: Mapping[str, Override]) -> Table:
     for row, extra in itertools.product(table.rows, _free_table(free, ()).rows):
         overrides = tuple(merge([*row.overrides, *extra.overrides]))
         columns = {**row.columns, **extra.columns}
-        rows.append(Row(f"{row.name}-{extra.name}", overrides, columns, row.paper, row.protocol, row.note))
+        rows.append(replace(row, name=f"{row.name}-{extra.name}", overrides=overrides, columns=columns))
     return Table(**{**table.__dict__, "rows": tuple(rows)})
 
 
@@ -168,7 +183,7 @@ def _selected(table: Table, names: Sequence[str] | None) -> Table:
         if name not in known:
             raise ConfigError(f"rows: {table.name} has no row {name!r}; it has {', '.join(known)}")
     seen: dict[tuple[Any, ...], str] = {}
-    for row in table.rows:
+    for row in (row for row in table.rows if not row.unreachable):
         twin = seen.setdefault((row.overrides, row.protocol), row.name)
         if twin != row.name or known.count(row.name) > 1:
             raise ConfigError(f"{table.name}: rows {twin!r} and {row.name!r} are the same run under two names")
