@@ -8,13 +8,18 @@ SCALE ?= shapes
 SEEDS ?= 1
 ARGS ?=
 DATA ?= ../shared/data
+SET ?= voc
+# what make test-oracles installs, e.g. ORACLE_PACKAGES='torch==2.9.1 torchvision==0.24.1 timm tensorflow' for a known pair
+ORACLE_PACKAGES ?= -r tests/oracles/requirements.txt
+ORACLE_VENV ?= .venv-oracles
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+ORACLE_STAMP := $(ORACLE_VENV)/.installed
 seeds := $(shell seq -s, 0 $$(( $(SEEDS) - 1 )) 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train reproduce-table report test lint format bench bench-data wandb-sync wheel clean
+.PHONY: help setup train reproduce-table report test test-oracles lint format bench bench-data check-data wandb-sync wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -29,6 +34,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=24'
 	$(if $(TORCH),$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)')
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@# An oracle for the label table and the metrics; what it depends on by itself is not needed for that.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'cityscapesscripts>=2.2,<3'
 	@touch $@
 
 train: $(STAMP) ## one run: DeepLabv3+ on the built-in shapes (ARGS= for Hydra overrides)
@@ -41,7 +48,17 @@ report: $(STAMP) ## the table from what is trained already
 	$(BIN)/atrous-report +experiment=$(TABLE) scale=$(SCALE) $(ARGS)
 
 test: $(STAMP) ## the whole suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+
+test-oracles: $(ORACLE_STAMP) ## compare live with torchvision, timm and TensorFlow, in $(ORACLE_VENV), which it makes
+	ATROUS_ORACLES=required $(ORACLE_VENV)/bin/python -m pytest tests/oracles $(ARGS)
+
+$(ORACLE_STAMP): pyproject.toml tests/oracles/requirements.txt
+	test -x $(ORACLE_VENV)/bin/python || $(PYTHON) -m venv $(ORACLE_VENV)
+	$(ORACLE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=24'
+	@# In one call, so that versions are found which suit the oracles and the project; constraints.txt suits only the latter.
+	$(ORACLE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(ORACLE_PACKAGES) -e '.[dev]'
+	@touch $@
 
 lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -59,6 +76,9 @@ bench: $(STAMP) ## training step against plain PyTorch, loader against plain alb
 bench-data: $(STAMP) ## the loader's part of it
 	$(BIN)/python benchmarks/loader.py --root $(DATA)
 
+check-data: $(STAMP) ## read every file of the data set SET in DATA, name every problem, write a report
+	$(BIN)/atrous-data check $(SET) data.root=$(DATA) $(ARGS)
+
 wandb-sync: $(STAMP) ## send offline W&B runs of the store to the server
 	@find outputs/runs -type d -name 'offline-run-*' -print0 | xargs -0 -r $(BIN)/wandb sync
 
@@ -66,5 +86,5 @@ wheel: $(STAMP) ## a wheel in dist/, with conf/ and experiments/ inside
 	$(BIN)/python -m build --wheel
 
 clean: ## remove environments, caches and builds; outputs/ stays
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(ORACLE_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -not -path './outputs/*' -prune -exec rm -rf {} +

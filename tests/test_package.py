@@ -34,7 +34,7 @@ def test_the_wheel_holds_the_packages_the_configs_and_the_tables(wheel: Path) ->
         assert {f"{inside}/{file}" for file in files} <= names
     for folder in ("conf", "experiments"):
         assert {f"atrous/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / folder).rglob("*.yaml")} <= names
-    assert "atrous/py.typed" in names
+    assert {"atrous/py.typed", "atrous/weights/zoo.yaml"} <= names
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"atrous", "hydra_plugins"}
 
 
@@ -42,7 +42,7 @@ def test_the_wheel_has_its_commands(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     (name,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
     text = archive.read(name).decode()
-    for command in ("train", "evaluate", "report"):
+    for command in ("train", "evaluate", "report", "data"):
         assert f"atrous-{command} = atrous.commands.{command}:main" in text
 
 

@@ -59,3 +59,11 @@ def test_the_real_frames_have_their_counts_and_one_size(real_data: Path) -> None
     assert counts == {"train": 367, "val": 101, "test": 233}
     dataset = CamVid(root=real_data, split="val")  # the folder above works too
     assert dataset.uniform_size == (360, 480) == dataset.read(0)[1].shape
+
+
+def test_splits_may_be_joined_by_plus(camvid_root: Path) -> None:
+    Image.new("RGB", (8, 6)).save(camvid_root / "val" / "f2.jpg")
+    (camvid_root / "train.txt").write_text("val/f2.jpg valannot/f1.png\n")
+    dataset = CamVid(root=camvid_root, split="train+val")
+    assert [dataset.sample_id(index) for index in range(len(dataset))] == ["f2", "f1"]
+    assert CamVid(root=camvid_root, split="train").official_count == 367

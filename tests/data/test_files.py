@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atrous.data.files import Pixels, check_pair, image_size, read_image, read_mask
-from atrous.data.spec import CAMVID_SPEC, VOC_SPEC
+from atrous.data.files import Pixels, check_labels, check_sizes, image_size, read_image, read_mask
 from atrous.errors import DataError
 
 SaveMask = Callable[[Path, Pixels], None]
@@ -26,9 +25,41 @@ def test_images_are_read_as_pillow_reads_them(scene: Scene, tmp_path: Path, suff
     assert image_size(path) == (37, 51)
 
 
-def test_grayscale_images_become_rgb(scene: Scene, tmp_path: Path) -> None:
-    Image.fromarray(scene(0, 20, 30)[1]).save(tmp_path / "gray.jpg")
-    assert read_image(tmp_path / "gray.jpg").shape == (20, 30, 3)
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_grayscale_images_become_rgb_with_equal_channels(scene: Scene, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"gray.{suffix}"
+    Image.fromarray(scene(0, 20, 30)[0]).convert("L").save(path)
+    read = read_image(path)
+    assert read.shape == (20, 30, 3)
+    assert (read == read[:, :, :1]).all()
+    assert np.abs(read[:, :, 0].astype(int) - np.asarray(Image.open(path))).max() <= (2 if suffix == "jpg" else 0)
+
+
+def test_cmyk_jpegs_become_rgb_as_pillow_makes_them(scene: Scene, tmp_path: Path) -> None:
+    image = scene(0, 32, 48)[0]
+    inks = np.concatenate([255 - image, image[:, :, :1] // 2], axis=2)  # with black ink, so that every channel counts
+    Image.fromarray(inks, mode="CMYK").save(tmp_path / "inks.jpg", quality=95)
+    expected = np.asarray(Image.open(tmp_path / "inks.jpg").convert("RGB")).astype(int)
+    assert expected.std() > 20
+    assert np.abs(read_image(tmp_path / "inks.jpg") - expected).max() <= 2
+
+
+def test_palette_images_become_rgb_and_alpha_is_dropped(scene: Scene, tmp_path: Path) -> None:
+    image = Image.fromarray(scene(0, 20, 30)[0])
+    palette = image.quantize(16)
+    palette.save(tmp_path / "palette.png")
+    image.putalpha(77)
+    image.save(tmp_path / "alpha.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "palette.png"), np.asarray(palette.convert("RGB")))
+    np.testing.assert_array_equal(read_image(tmp_path / "alpha.png"), scene(0, 20, 30)[0])
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_an_image_of_16_bits_is_an_error_because_its_range_is_unknown(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"deep.{suffix}"
+    Image.fromarray(np.arange(80, dtype=np.uint16).reshape(8, 10) * 50).save(path)
+    with pytest.raises(DataError, match=rf"deep\.{suffix}' has more than 8 bits per channel; map the range"):
+        read_image(path)
 
 
 def test_an_exif_rotation_is_not_applied_because_masks_follow_the_stored_pixels(scene: Scene, tmp_path: Path) -> None:
@@ -114,17 +145,36 @@ def test_a_jpeg_mask_is_an_error(tmp_path: Path) -> None:
         read_mask(tmp_path / "m.jpg")
 
 
+def test_an_rgb_mask_is_read_as_colours_only_where_that_is_asked_for(scene: Scene, tmp_path: Path) -> None:
+    colours = scene(0, 20, 30)[0]
+    Image.fromarray(colours).save(tmp_path / "m.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png", colours=True), colours)
+    with pytest.raises(DataError, match="convert colours to indices first"):
+        read_mask(tmp_path / "m.png")
+    Image.new("RGBA", (8, 8)).save(tmp_path / "alpha.png")
+    with pytest.raises(DataError, match=r"alpha\.png' is a 8-bit RGBA PNG; .* or RGB PNG \(drop alpha and save"):
+        read_mask(tmp_path / "alpha.png", colours=True)
+
+
 def test_a_mask_of_another_size_is_an_error_with_both_sizes() -> None:
     image, mask = np.zeros((10, 20, 3), np.uint8), np.zeros((10, 19), np.uint8)
-    with pytest.raises(DataError, match=r"mask 'm\.png' is 19x10 .* image 'i\.jpg' is 20x10"):
-        check_pair(image, mask, VOC_SPEC, image_path="i.jpg", mask_path="m.png")
+    with pytest.raises(
+        DataError, match=r"mask 'm\.png' is 19x10 .* image 'i\.jpg' is 20x10; they must have the same size$"
+    ):
+        check_sizes(image, mask, image_path="i.jpg", mask_path="m.png")
+
+
+def test_a_mask_that_lies_on_its_side_is_an_error_that_speaks_of_exif() -> None:
+    image, mask = np.zeros((10, 20, 3), np.uint8), np.zeros((20, 10), np.uint8)
+    with pytest.raises(DataError, match=r"10x20 .* is 20x10; .* EXIF rotation shows it, rotate the image's pixels"):
+        check_sizes(image, mask, image_path="i.jpg", mask_path="m.png")
 
 
 def test_an_illegal_label_is_an_error_with_file_value_and_what_is_allowed() -> None:
-    image, mask = np.zeros((10, 20, 3), np.uint8), np.zeros((10, 20), np.uint8)
+    mask = np.zeros((10, 20), np.uint8)
     mask[0, :3], mask[1] = 37, 255
     with pytest.raises(DataError) as error:
-        check_pair(image, mask, VOC_SPEC, image_path="i.jpg", mask_path="m.png")
+        check_labels(mask, num_classes=21, ignored=(255,), name="voc2012", path="m.png")
     assert str(error.value) == (
         "mask 'm.png' holds label 37 in 3 pixels; allowed in 'voc2012' are 0..20 and 255 (ignored)"
     )
@@ -133,10 +183,8 @@ def test_an_illegal_label_is_an_error_with_file_value_and_what_is_allowed() -> N
 @pytest.mark.parametrize("value", range(256))
 def test_exactly_the_classes_and_the_ignored_values_are_legal(value: int) -> None:
     mask = np.full((2, 2), value, np.uint8)
-    image = np.zeros((2, 2, 3), np.uint8)
-    legal = value in {*range(11), 100, 255}
-    if legal:
-        check_pair(image, mask, CAMVID_SPEC, image_path="i", mask_path="m", void=(100,))
+    if value in {*range(11), 100, 255}:
+        check_labels(mask, num_classes=11, ignored=(100, 255), name="camvid", path="m")
     else:
         with pytest.raises(DataError, match=f"holds label {value} in 4 pixels"):
-            check_pair(image, mask, CAMVID_SPEC, image_path="i", mask_path="m", void=(100,))
+            check_labels(mask, num_classes=11, ignored=(100, 255), name="camvid", path="m")

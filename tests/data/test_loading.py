@@ -1,9 +1,11 @@
 """Batches: the same whatever loads them, padded as they say, and errors that people can read."""
 
+import multiprocessing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import albumentations
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -58,6 +60,64 @@ def test_batches_are_identical_for_any_number_of_workers(voc_home: Path, num_wor
     shared = batches(voc_home, num_workers=num_workers, transforms=transforms)
     assert len(alone) == len(shared) == 5
     assert all(same(a, b) for a, b in zip(alone, shared, strict=True))
+
+
+class ThreadCounts(VOC2012):
+    """A data set whose first pixel tells how many threads OpenCV and torch may use where it is read."""
+
+    def read(self, index: int) -> tuple[Pixels, Pixels]:
+        image, label = super().read(index)
+        image[0, 0] = cv2.getNumThreads(), torch.get_num_threads(), 77
+        return image, label
+
+
+def test_each_worker_has_one_thread_of_opencv_and_one_of_torch(voc_home: Path) -> None:
+    before = cv2.getNumThreads(), torch.get_num_threads()
+    cv2.setNumThreads(2)
+    torch.set_num_threads(2)
+    try:
+        samples = EvaluationSamples(dataset=ThreadCounts(root=voc_home, split="val"))
+        loader = evaluation_loader(samples, ShardSampler(length=3), batch_size=1, num_workers=2, pin_memory=False)
+        assert [batch["image"][0, :, 0, 0].tolist() for batch in loader] == [[1, 1, 77]] * 3
+    finally:
+        cv2.setNumThreads(before[0])
+        torch.set_num_threads(before[1])
+
+
+def test_workers_stay_and_prefetch_and_without_workers_nothing_does(voc_home: Path) -> None:
+    samples = TrainSamples(
+        dataset=VOC2012(root=voc_home, split="train"), augmentation=CropConfig(crop_size=(33, 49)), seed=0
+    )
+    sampler = KeyedBatchSampler(length=5, batch_size=2, max_steps=3)
+    for num_workers, prefetched in ((2, 2), (0, None)):
+        loader = train_loader(samples, sampler, num_workers=num_workers, pin_memory=False)
+        assert (loader.persistent_workers, loader.prefetch_factor) == (num_workers > 0, prefetched)
+        assert len(loader) == 3
+
+
+def test_spawned_workers_who_share_no_memory_deliver_the_same_batches(voc_home: Path) -> None:
+    alone, method = batches(voc_home), multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        spawned = batches(voc_home, num_workers=1)
+    finally:
+        multiprocessing.set_start_method(method, force=True)
+    assert all(same(a, b) for a, b in zip(alone, spawned, strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs CUDA")
+def test_batches_are_page_locked_for_cuda_when_asked(voc_home: Path) -> None:
+    samples = TrainSamples(
+        dataset=VOC2012(root=voc_home, split="train"), augmentation=CropConfig(crop_size=(33, 49)), seed=0
+    )
+    sampler = KeyedBatchSampler(length=5, batch_size=2, max_steps=3)
+    plain = list(train_loader(samples, sampler, num_workers=0, pin_memory=False))
+    for num_workers in (0, 2):
+        loader = train_loader(samples, sampler, num_workers=num_workers, pin_memory=True)
+        for batch, expected in zip(loader, plain, strict=True):
+            assert batch["image"].is_pinned()
+            assert batch["image"].is_contiguous(memory_format=torch.channels_last)
+            assert same(batch, expected)
 
 
 def test_two_ranks_together_see_what_one_rank_sees(voc_home: Path) -> None:
@@ -157,7 +217,7 @@ def test_the_real_validation_list_is_scored_on_exactly_its_labelled_pixels(real_
         images += len(batch["index"])
         scored += int((batch["label"] != 255).sum())
 
-    labelled = sum(int((np.asarray(Image.open(pair.mask)) != 255).sum()) for pair in dataset.pairs)
+    labelled = sum(int((np.asarray(Image.open(pair.mask or "")) != 255).sum()) for pair in dataset.pairs)
     assert (images, scored) == (241, labelled)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atrous.data.dataset import SegmentationDataset
+from atrous.data.dataset import SegmentationDataset, has_masks
 from atrous.data.files import Pixels
 from atrous.data.voc import VOC2012
 from atrous.errors import ConfigError, DataError
@@ -141,7 +141,7 @@ def test_every_real_validation_pair_reads_as_pillow_reads_it(real_data: Path) ->
     for index in range(0, len(dataset), 4):
         image, label = dataset.read(index)
         _, image_path, mask_path = dataset.pairs[index]
-        np.testing.assert_array_equal(label, np.asarray(Image.open(mask_path)))
+        np.testing.assert_array_equal(label, np.asarray(Image.open(str(mask_path))))
         assert np.abs(image.astype(int) - np.asarray(Image.open(image_path))).max() <= 4
 
 
@@ -153,3 +153,31 @@ def test_a_tree_with_spaces_in_its_path_works(tmp_path: Path, make_voc: MakeVoc)
 def test_a_limit_keeps_the_first_images_of_the_list(tmp_path: Path, make_voc: Callable[..., Path]) -> None:
     dataset = VOC2012(root=make_voc(tmp_path), split="train", limit=2)
     assert [dataset.sample_id(index) for index in range(len(dataset))] == ["a", "b"]
+
+
+def test_the_test_split_has_images_and_no_truth(voc_home: Path) -> None:
+    (voc_home / "ImageSets/Segmentation/test.txt").write_text("v\nw\n")
+    shutil.rmtree(voc_home / "SegmentationClass")
+    dataset = VOC2012(root=voc_home, split="test")
+    image, label = dataset.read(1)
+    assert not has_masks(dataset)
+    assert image.shape == (40, 56, 3)
+    assert label.shape == (40, 56)
+    assert (label == 255).all()
+
+
+def test_splits_joined_by_plus_hold_each_image_once(voc_home: Path) -> None:
+    (voc_home / "ImageSets/Segmentation/trainval.txt").write_text("a\nv\n")
+    dataset = VOC2012(root=voc_home, split="train+trainval")
+    assert [dataset.sample_id(index) for index in range(len(dataset))] == ["a", "b", "c", "d", "e", "v"]
+    assert has_masks(dataset)
+
+
+def test_a_missing_test_list_is_an_error_that_says_where_it_comes_from(voc_home: Path) -> None:
+    with pytest.raises(DataError, match=r"expected the list '.*test\.txt'; .*a download of their own \(VOC2012test"):
+        VOC2012(root=voc_home, split="test")
+
+
+def test_the_official_number_of_images_is_told_and_not_enforced(voc_home: Path) -> None:
+    dataset = VOC2012(root=voc_home, split="val")
+    assert (len(dataset), dataset.official_count) == (3, 1449)

@@ -12,17 +12,38 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 if TYPE_CHECKING:
     from atrous.data.camvid import CamVid
+    from atrous.data.cityscapes import Cityscapes
+    from atrous.data.coco import CocoVoc
     from atrous.data.datamodule import SegmentationDataModule
+    from atrous.data.decoded import Decoded
+    from atrous.data.folder import Folder
+    from atrous.data.repeated import Repeated
     from atrous.data.shapes import Shapes
     from atrous.data.spec import DatasetSpec
     from atrous.data.voc import VOC2012
 
-__all__ = ["VOC2012", "CamVid", "DatasetSpec", "SegmentationDataModule", "Shapes"]
+__all__ = [
+    "VOC2012",
+    "CamVid",
+    "Cityscapes",
+    "CocoVoc",
+    "DatasetSpec",
+    "Decoded",
+    "Folder",
+    "Repeated",
+    "SegmentationDataModule",
+    "Shapes",
+]
 
 _HOME = {
     "VOC2012": "voc",
     "CamVid": "camvid",
+    "Cityscapes": "cityscapes",
+    "CocoVoc": "coco",
     "DatasetSpec": "spec",
+    "Decoded": "decoded",
+    "Folder": "folder",
+    "Repeated": "repeated",
     "SegmentationDataModule": "datamodule",
     "Shapes": "shapes",
 }

@@ -1,12 +1,14 @@
 """CamVid street scenes as prepared for SegNet: 701 frames of 480x360, 11 classes."""
 
 from pathlib import Path
+from types import MappingProxyType
 
-from atrous.data.dataset import Pair, PairList, found_in, read_list
+from atrous.data.dataset import Pair, PairList
+from atrous.data.listing import found_in, read_list, split_parts
 from atrous.data.spec import CAMVID_SPEC
-from atrous.errors import ConfigError, DataError
+from atrous.errors import DataError
 
-SPLITS = ("train", "val", "test")
+OFFICIAL_COUNTS = MappingProxyType({"train": 367, "val": 101, "test": 233})
 UNLABELLED = 11  # the value that SegNet's masks give to pixels of no class
 
 
@@ -15,7 +17,7 @@ class CamVid(PairList):
 
     Args:
         root: the folder that holds train.txt, val.txt and test.txt, whose lines are `image mask`, relative to it.
-        split: train (367 images), val (101) or test (233).
+        split: train (367 images), val (101) or test (233), or several joined by +, such as train+val.
         limit: use only the first so many images of the list, for a check that a network can learn them by heart.
 
     Raises:
@@ -24,21 +26,29 @@ class CamVid(PairList):
     """
 
     def __init__(self, *, root: str | Path, split: str, limit: int | None = None) -> None:
-        if split not in SPLITS:
-            raise ConfigError(f"data: split={split!r} is not a split of CamVid; choose one of {', '.join(SPLITS)}")
-        source = f"CamVid {split}"
+        parts = split_parts(split, OFFICIAL_COUNTS, source="CamVid")
         root = Path(root).expanduser()
         if not root.is_dir():
             raise DataError(
                 f"CamVid: data.root={str(root)!r} does not exist; it must be the folder that holds train.txt, val.txt "
                 "and test.txt"
             )
-        if (root / "camvid").is_dir() and not (root / f"{split}.txt").is_file():
+        if (root / "camvid").is_dir() and not (root / f"{parts[0]}.txt").is_file():
             root /= "camvid"
-        lines = read_list(root / f"{split}.txt", source=source)
-        pairs = [_pair(root, line, source=source) for line in lines]
-        super().__init__(spec=CAMVID_SPEC, pairs=pairs[:limit], source=source, void=(UNLABELLED,), same_size=True)
+        super().__init__(
+            spec=CAMVID_SPEC,
+            pairs=[pair for part in parts for pair in _pairs(root, part)][:limit],
+            source=f"CamVid {split}",
+            void=(UNLABELLED,),
+            same_size=True,
+            official_count=OFFICIAL_COUNTS.get(split),
+        )
         self.split = split
+
+
+def _pairs(root: Path, split: str) -> list[Pair]:
+    source = f"CamVid {split}"
+    return [_pair(root, line, source=source) for line in read_list(root / f"{split}.txt", source=source)]
 
 
 def _pair(root: Path, line: str, *, source: str) -> Pair:

@@ -1,15 +1,15 @@
 """What a data set is to the rest of the project, and the base of those that are lists of files."""
 
-import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 
-from atrous.data.files import Pixels, check_pair, image_size, read_image, read_mask
+from atrous.data.files import Pixels, check_labels, check_sizes, image_size, read_image, read_mask
+from atrous.data.listing import found_in, names_in
 from atrous.data.spec import DatasetSpec
 from atrous.errors import DataError
 
@@ -45,21 +45,31 @@ class SegmentationDataset(Protocol):
         """
 
 
+def has_masks(dataset: SegmentationDataset) -> bool:
+    """Tell whether a data set has a truth to train on or to score against; test sets have none.
+
+    A data set says so by an attribute `has_masks`; one without it has masks.
+    """
+    return bool(getattr(dataset, "has_masks", True))
+
+
 class Pair(NamedTuple):
-    """One image with its mask, as file names."""
+    """One image with its mask, as file names; the mask is None where there is none to have (test sets)."""
 
     sample_id: str
     image: str
-    mask: str
+    mask: str | None
 
 
 class PairList:
     """A data set that is a list of image files and mask files.
 
-    Constructing it checks that every listed file exists and reads no pixels.
+    Constructing it checks that every listed file exists and reads no pixels; `unverified` leaves that check out.
 
     Attributes:
         pairs: the files.
+        has_masks: whether every image has a mask; without one, every pixel has the ignore label.
+        official_count: images of the whole split as published, or None; fewer or more is no error.
 
     Args:
         spec: the label space.
@@ -67,10 +77,13 @@ class PairList:
         source: where the list comes from, for messages, such as "VOC 2012 val".
         void: values on disk, besides the spec's ignore label, that mean "ignored".
         same_size: whether all images have one size, which is then taken from the first image's header.
+        official_count: see above.
 
     Raises:
         DataError: the list is empty, or a listed image or mask does not exist.
     """
+
+    _verified = True
 
     def __init__(
         self,
@@ -80,17 +93,33 @@ class PairList:
         source: str,
         void: Iterable[int] = (),
         same_size: bool = False,
+        official_count: int | None = None,
     ) -> None:
         if not pairs:
             raise DataError(f"{source}: the split is empty; its list names no image")
-        require_files([pair.image for pair in pairs], kind="image", source=source)
-        require_files([pair.mask for pair in pairs], kind="mask", source=source)
+        if self._verified:
+            require_files([pair.image for pair in pairs], kind="image", source=source)
+            require_files([pair.mask for pair in pairs if pair.mask is not None], kind="mask", source=source)
         self._spec = spec
         self.pairs = tuple(pairs)
-        self._void = tuple(void)
+        self.has_masks = all(pair.mask is not None for pair in pairs)
+        self.official_count = official_count
+        self._ignored = sorted({spec.ignore_label, *void})
         self._same_size = same_size
         self._to_label = np.arange(256, dtype=np.uint8)
-        self._to_label[list(self._void)] = spec.ignore_label
+        self._to_label[self._ignored] = spec.ignore_label
+
+    @classmethod
+    def unverified(cls, **arguments: Any) -> "PairList":
+        """Construct from the lists alone, so that a check can name every missing file and not only the first.
+
+        Args:
+            **arguments: of the constructor.
+        """
+        dataset = cls.__new__(cls)
+        dataset._verified = False
+        dataset.__init__(**arguments)  # type: ignore[misc]  # the same class's, as a call would do
+        return dataset
 
     @property
     def spec(self) -> DatasetSpec:
@@ -122,32 +151,33 @@ class PairList:
         Raises:
             DataError: a file is truncated or corrupt, sizes differ, or a label is illegal; the message names the file.
         """
+        pair = self.pairs[index]
+        image, label = read_image(pair.image), self.read_label(index)
+        check_sizes(image, label, image_path=pair.image, mask_path=pair.mask or pair.image)
+        return image, label
+
+    def read_label(self, index: int) -> Pixels:
+        """Read and check one mask alone.
+
+        Args:
+            index: position in the list.
+
+        Returns:
+            Label uint8 [H, W], as `read` gives it.
+
+        Raises:
+            DataError: as `read`.
+        """
         _, image_path, mask_path = self.pairs[index]
-        image, mask = read_image(image_path), read_mask(mask_path)
-        check_pair(image, mask, self._spec, image_path=image_path, mask_path=mask_path, void=self._void)
-        return image, cv2.LUT(mask, self._to_label) if self._void else mask  # type: ignore[return-value]
+        if mask_path is None:
+            return np.full(image_size(image_path), self._spec.ignore_label, np.uint8)
+        return self._decode(mask_path)
 
-
-def read_list(path: Path, *, source: str, advice: str = "") -> list[str]:
-    """Read a split's list: one sample per line; blank lines are skipped.
-
-    Args:
-        path: the list file.
-        source: which data set and split, for messages.
-        advice: what to do when the list does not exist.
-
-    Returns:
-        The stripped lines.
-
-    Raises:
-        DataError: the file does not exist or names nothing.
-    """
-    if not path.is_file():
-        raise DataError(f"{source}: expected the list {str(path)!r}; {found_in(path.parent, '*.txt')}{advice}")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if not lines:
-        raise DataError(f"{source}: the list {str(path)!r} is empty; it must name one sample per line")
-    return lines
+    def _decode(self, mask_path: str) -> Pixels:
+        """Turn a mask file into labels; the part in which data sets differ."""
+        mask, spec = read_mask(mask_path), self._spec
+        check_labels(mask, num_classes=spec.num_classes, ignored=self._ignored, name=spec.name, path=mask_path)
+        return mask if len(self._ignored) == 1 else cv2.LUT(mask, self._to_label)  # type: ignore[return-value]
 
 
 def require_files(paths: Sequence[str], *, kind: str, source: str) -> None:
@@ -169,22 +199,3 @@ def require_files(paths: Sequence[str], *, kind: str, source: str) -> None:
             f"{source}: {kind} {missing[0]!r} is listed but does not exist ({len(missing)} of {len(paths)} listed "
             f"{kind}s are missing; {found_in(Path(missing[0]).parent)}); complete the folder or correct the list"
         )
-
-
-def names_in(folder: Path) -> set[str]:
-    """Return the names of a folder's files; none when the folder does not exist."""
-    if not folder.is_dir():
-        return set()
-    with os.scandir(folder) as entries:
-        return {entry.name for entry in entries}
-
-
-def found_in(folder: Path, pattern: str = "*") -> str:
-    """Say in a few words what a folder holds, for error messages."""
-    if not folder.is_dir():
-        return f"the folder {str(folder)!r} does not exist"
-    names = sorted(path.name for path in folder.glob(pattern))
-    if not names:
-        return f"found nothing{'' if pattern == '*' else f' like {pattern}'} in {str(folder)!r}"
-    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-    return f"found {shown} in {str(folder)!r}"

@@ -1,7 +1,7 @@
 """Reading images and masks from disk: fast where the file is ordinary, and an error that names it where it is not.
 
-OpenCV is the faster decoder, but it fills truncated JPEGs with grey and expands palette PNGs to colours, so both cases
-are recognised from the bytes before it is trusted.
+OpenCV is the faster JPEG decoder, but it fills truncated JPEGs with grey and expands palette PNGs to colours, so both
+cases are recognised from the bytes before it is trusted. Ordinary PNGs are left to a decoder faster than libpng.
 """
 
 import io
@@ -9,38 +9,25 @@ import struct
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from atrous.data.spec import DatasetSpec
+from atrous.data.png import GREY, PALETTE, PNG_END, PNG_START, RGB, PngHeader, decode_plain, inflate, png_header
 from atrous.errors import DataError
 
 Pixels = NDArray[np.uint8]
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
-_GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
-_COLOUR_TYPES = {_GREY: "grayscale", _RGB: "RGB", _PALETTE: "palette", _GREY_ALPHA: "gray + alpha", _RGBA: "RGBA"}
-
-
-class PngHeader(NamedTuple):
-    """The fields of a PNG's IHDR chunk that decide how it is read."""
-
-    width: int
-    height: int
-    bit_depth: int
-    colour_type: int
-    compression: int
-    filtering: int
-    interlace: int
+_DEEP_MODES = ("I", "F")  # Pillow's 16 and 32 bits per pixel, I;16 among them
 
 
 def read_image(path: str | Path) -> Pixels:
     """Read a JPEG or PNG image as RGB.
+
+    Gray becomes three equal channels, CMYK and palettes become RGB, and alpha is dropped.
 
     Args:
         path: the image file. An EXIF rotation is not applied: masks are drawn on the stored pixels.
@@ -49,35 +36,42 @@ def read_image(path: str | Path) -> Pixels:
         uint8 array [H, W, 3], RGB.
 
     Raises:
-        DataError: the file is missing, truncated, corrupt or not an image.
+        DataError: the file is missing, truncated, corrupt or not an image, or has more than 8 bits per channel.
     """
     data = _read_bytes(path, kind="image")
+    if (plain := decode_plain(data, channels=3)) is not None:
+        return plain
     if not _looks_whole(data):
         _check_with_pillow(data, path)
+    if data.startswith(PNG_START) and data[24:25] == b"\x10":
+        raise _too_deep(path)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise DataError(f"image {str(path)!r} cannot be decoded ({len(data)} bytes); expected a JPEG or PNG file")
     return np.asarray(image, np.uint8)
 
 
-def read_mask(path: str | Path) -> Pixels:
-    """Read a mask as label indices, never as colours.
+def read_mask(path: str | Path, *, colours: bool = False) -> Pixels:
+    """Read a mask as label indices.
 
     Args:
         path: an 8-bit palette or grayscale PNG file.
+        colours: whether an 8-bit RGB PNG is read too, as colours.
 
     Returns:
-        uint8 array [H, W] of the stored indices.
+        uint8 array [H, W] of the stored indices, or [H, W, 3] of colours.
 
     Raises:
         DataError: the file is missing, truncated or corrupt, or holds colours, alpha or 16 bits instead of indices.
     """
     data = _read_bytes(path, kind="mask")
-    header = _png_header(data, path)
-    _check_mask_header(header, path)
+    header = png_header(data, path)
+    _check_mask_header(header, path, colours=colours)
     try:
-        if header.bit_depth == 8 and not header.interlace:
-            rows = _inflate(data, header)
+        if (plain := decode_plain(data, channels=1)) is not None:
+            return plain[:, :, 0]
+        if header.bit_depth == 8 and not header.interlace and header.colour_type == PALETTE:
+            rows = inflate(data, header)
             if not rows[:, 0].any():  # filter type 0 in every row: the bytes are the indices
                 return np.ascontiguousarray(rows[:, 1:])
         with Image.open(io.BytesIO(data)) as mask:
@@ -86,30 +80,47 @@ def read_mask(path: str | Path) -> Pixels:
         raise DataError(f"mask {str(path)!r} is truncated or corrupt ({error}); copy it again") from error
 
 
-def check_pair(
-    image: Pixels, mask: Pixels, spec: DatasetSpec, *, image_path: str, mask_path: str, void: Iterable[int] = ()
-) -> None:
-    """Check that a mask belongs to its image and to the classes of the data set.
+def check_sizes(image: Pixels, mask: Pixels, *, image_path: str, mask_path: str) -> None:
+    """Check that a mask has the size of its image.
 
     Args:
         image: [H, W, 3].
-        mask: uint8 [H, W], as stored on disk.
-        spec: the label space.
+        mask: [H, W].
         image_path: the image's file, for the message.
         mask_path: the mask's file, for the message.
-        void: further values on disk that mean "ignored" besides the spec's ignore label.
 
     Raises:
-        DataError: sizes differ, or a value is neither a class nor ignored.
+        DataError: the sizes differ.
     """
-    if image.shape[:2] != mask.shape:
-        (rows, columns), (mask_rows, mask_columns) = image.shape[:2], mask.shape
-        raise DataError(
-            f"mask {mask_path!r} is {mask_columns}x{mask_rows} (width x height), but its image {image_path!r} is "
-            f"{columns}x{rows}; they must have the same size"
-        )
-    ignored = sorted({spec.ignore_label, *void})
-    illegal = sorted(set(range(spec.num_classes, 256)) - set(ignored))
+    if image.shape[:2] == mask.shape:
+        return
+    (rows, columns), (mask_rows, mask_columns) = image.shape[:2], mask.shape
+    turned = (
+        "; if the mask was drawn on the image as its EXIF rotation shows it, rotate the image's pixels themselves"
+        if (mask_rows, mask_columns) == (columns, rows)
+        else ""
+    )
+    raise DataError(
+        f"mask {mask_path!r} is {mask_columns}x{mask_rows} (width x height), but its image {image_path!r} is "
+        f"{columns}x{rows}; they must have the same size{turned}"
+    )
+
+
+def check_labels(mask: Pixels, *, num_classes: int, ignored: Iterable[int], name: str, path: str) -> None:
+    """Check that a mask holds nothing but classes and ignored values.
+
+    Args:
+        mask: uint8 [H, W], as stored on disk.
+        num_classes: the values 0 to num_classes - 1 are classes.
+        ignored: further values that are allowed.
+        name: the data set, for the message.
+        path: the mask's file, for the message.
+
+    Raises:
+        DataError: a value is neither a class nor ignored.
+    """
+    allowed = sorted(set(ignored))
+    illegal = sorted(set(range(num_classes, 256)) - set(allowed))
     if not illegal or not cv2.countNonZero(cv2.inRange(mask, illegal[0], illegal[-1])):
         return  # the ordinary case, at a fifth of the cost of looking at each value
     wrong = mask[np.isin(mask, illegal)]
@@ -117,8 +128,8 @@ def check_pair(
         values = np.unique(wrong).tolist()
         listed = ", ".join(str(value) for value in values[:8]) + (", ..." if len(values) > 8 else "")
         raise DataError(
-            f"mask {mask_path!r} holds label {listed} in {wrong.size} pixels; allowed in {spec.name!r} "
-            f"are 0..{spec.num_classes - 1} and {', '.join(map(str, ignored))} (ignored)"
+            f"mask {path!r} holds label {listed} in {wrong.size} pixels; allowed in {name!r} "
+            f"are 0..{num_classes - 1} and {', '.join(map(str, allowed))} (ignored)"
         )
 
 
@@ -149,7 +160,7 @@ def _read_bytes(path: str | Path, *, kind: str) -> bytes:
 def _looks_whole(data: bytes) -> bool:
     """Tell whether a JPEG or PNG ends with its end marker; anything else is left to the slower check."""
     return (data.startswith(_JPEG_START) and data.endswith(_JPEG_END)) or (
-        data.startswith(_PNG_START) and data.endswith(_PNG_END)
+        data.startswith(PNG_START) and data.endswith(PNG_END)
     )
 
 
@@ -158,37 +169,26 @@ def _check_with_pillow(data: bytes, path: str | Path) -> None:
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
+            mode = image.mode
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(
             f"image {str(path)!r} is truncated or corrupt ({len(data)} bytes, no end marker); copy it again"
         ) from error
+    if mode.startswith(_DEEP_MODES):
+        raise _too_deep(path)
 
 
-def _png_header(data: bytes, path: str | Path) -> PngHeader:
-    if not data.startswith(_PNG_START):
-        raise DataError(f"mask {str(path)!r} is not a PNG file; expected an 8-bit palette or grayscale PNG of labels")
-    if len(data) < 29 or data[12:16] != b"IHDR":
-        raise DataError(f"mask {str(path)!r} is truncated or corrupt ({len(data)} bytes); copy it again")
-    return PngHeader(*struct.unpack(">IIBBBBB", data[16:29]))
+def _too_deep(path: str | Path) -> DataError:
+    return DataError(
+        f"image {str(path)!r} has more than 8 bits per channel; map the range that matters to 0..255 and save it with 8"
+    )
 
 
-def _check_mask_header(header: PngHeader, path: str | Path) -> None:
-    indices = header.colour_type == _PALETTE or (header.colour_type == _GREY and header.bit_depth == 8)
-    if not indices:
-        found = f"{header.bit_depth}-bit {_COLOUR_TYPES.get(header.colour_type, 'unknown')}"
-        raise DataError(
-            f"mask {str(path)!r} is a {found} PNG; expected an 8-bit palette or grayscale PNG whose pixels are label "
-            "indices (convert colours to indices first)"
+def _check_mask_header(header: PngHeader, path: str | Path, *, colours: bool) -> None:
+    indices = header.colour_type == PALETTE or (header.colour_type == GREY and header.bit_depth == 8)
+    if not indices and not (colours and header.colour_type == RGB and header.bit_depth == 8):
+        expected = (
+            "palette, grayscale or RGB PNG" if colours else "palette or grayscale PNG whose pixels are label indices"
         )
-
-
-def _inflate(data: bytes, header: PngHeader) -> Pixels:
-    """Return the PNG's rows [H, 1 + W]: each row's filter type, then its bytes. zlib checks the content's sum."""
-    position, chunks = len(_PNG_START), []
-    while position < len(data):
-        (length,) = struct.unpack_from(">I", data, position)
-        if data[position + 4 : position + 8] == b"IDAT":
-            chunks.append(data[position + 8 : position + 8 + length])
-        position += 12 + length
-    content = zlib.decompress(b"".join(chunks))
-    return np.frombuffer(content, np.uint8).reshape(header.height, header.width + 1)
+        advice = "drop alpha and save with 8 bits" if colours else "convert colours to indices first"
+        raise DataError(f"mask {str(path)!r} is a {header.kind} PNG; expected an 8-bit {expected} ({advice})")

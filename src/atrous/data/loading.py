@@ -1,14 +1,16 @@
 """Loaders: samples in worker processes with bounded threads, whose errors arrive readable."""
 
+import multiprocessing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import cv2
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from atrous.data.samples import EvaluationSamples, Sample, TrainSamples
-from atrous.data.sampling import Item
+from atrous.data.sampling import KeyedBatchSampler
+from atrous.data.slots import Slots, SlotSampler, SlotSamples
 from atrous.errors import ConfigError, DataError
 
 __all__ = [
@@ -21,8 +23,11 @@ __all__ = [
     "train_loader",
 ]
 
+_PREFETCHED = 2  # batches that each worker prepares ahead
+_HELD = 4  # batches that the training process may hold at a time before new memory is taken
 
-def as_is(batch: Sample) -> Sample:
+
+def as_is(batch: Sample | int) -> Sample | int:
     """Collate nothing: the data sets above return whole batches."""
     return batch
 
@@ -34,7 +39,20 @@ def bound_threads(_worker: int = 0) -> None:
 
 
 class Loader(DataLoader[Sample]):
-    """A DataLoader whose workers' data errors arrive as the one line that they were raised with."""
+    """A DataLoader whose batches come through slots, and whose workers' data errors arrive as one line.
+
+    Args:
+        dataset: what is loaded.
+        slots: where its batches lie, when it writes to slots.
+        pin_memory: whether batches are put into page-locked memory, where CUDA is available.
+        **options: of PyTorch's DataLoader.
+    """
+
+    def __init__(
+        self, dataset: Dataset[Sample], *, slots: Slots | None = None, pin_memory: bool = False, **options: Any
+    ) -> None:
+        self._slots, self._pins_slots = slots, slots is not None and pin_memory and torch.cuda.is_available()
+        super().__init__(dataset, pin_memory=pin_memory and slots is None, **options)
 
     def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
         """Yield batches.
@@ -44,30 +62,64 @@ class Loader(DataLoader[Sample]):
             ConfigError: a transform cannot be used; without the worker's traceback.
         """
         try:
-            yield from super().__iter__()
+            for batch in super().__iter__():
+                yield self._opened(batch)
         except (DataError, ConfigError) as error:
+            self._end_workers()
             raise type(error)(str(error).rstrip().rpartition(f"{type(error).__name__}: ")[2]) from None
+
+    def _end_workers(self) -> None:
+        """Stop the workers now: left to the garbage collector, they would be waited for in vain for seconds each."""
+        iterator, self._iterator = self._iterator, None
+        if iterator is not None and hasattr(iterator, "_shutdown_workers"):
+            iterator._shutdown_workers()
+
+    def _opened(self, batch: Sample | int) -> Sample:
+        if not isinstance(batch, int):
+            return batch
+        assert self._slots is not None
+        sample = self._slots.open(batch)
+        if not self._pins_slots:
+            return sample
+        return Sample(
+            image=sample["image"].pin_memory(),
+            label=sample["label"].pin_memory(),
+            extent=sample["extent"].pin_memory(),
+            index=sample["index"].pin_memory(),
+        )
 
 
 def train_loader(
-    samples: TrainSamples, sampler: Sampler[list[Item]], *, num_workers: int, pin_memory: bool
+    samples: TrainSamples, sampler: KeyedBatchSampler, *, num_workers: int, pin_memory: bool
 ) -> DataLoader[Sample]:
     """Build the training loader; `sampler` yields whole batches of (epoch, index)."""
-    return Loader(samples, batch_sampler=sampler, **_options(num_workers=num_workers, pin_memory=pin_memory))
+    options = _options(num_workers=num_workers)
+    if num_workers == 0 or multiprocessing.get_context().get_start_method() != "fork":
+        return Loader(samples, batch_sampler=sampler, pin_memory=pin_memory, **options)
+    slots = Slots(
+        number=num_workers * _PREFETCHED + _HELD, count=sampler.batch_size, size=samples.augmentation.crop_size
+    )
+    return Loader(
+        SlotSamples(samples, slots),
+        batch_sampler=SlotSampler(sampler, slots),
+        slots=slots,
+        pin_memory=pin_memory,
+        **options,
+    )
 
 
 def evaluation_loader(
     samples: EvaluationSamples, sampler: Sampler[int], *, batch_size: int, num_workers: int, pin_memory: bool
 ) -> DataLoader[Sample]:
     """Build an evaluation loader; every image of `sampler` comes once, the last batch may be short."""
-    options = _options(num_workers=num_workers, pin_memory=pin_memory)
-    return Loader(samples, batch_size=batch_size, sampler=sampler, **options)
+    options = _options(num_workers=num_workers)
+    return Loader(samples, batch_size=batch_size, sampler=sampler, pin_memory=pin_memory, **options)
 
 
-def _options(*, num_workers: int, pin_memory: bool) -> Mapping[str, Any]:
+def _options(*, num_workers: int) -> Mapping[str, Any]:
     return {
         "num_workers": num_workers,
-        "pin_memory": pin_memory,
+        "prefetch_factor": _PREFETCHED if num_workers else None,
         "persistent_workers": num_workers > 0,
         "worker_init_fn": bound_threads,
         "collate_fn": as_is,

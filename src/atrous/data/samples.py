@@ -71,7 +71,10 @@ class TrainSamples(Dataset[Sample]):
 
     def __getitems__(self, items: Sequence[Item]) -> Sample:
         """Return a batch (PyTorch's hook for it), whose crops are written straight to the memory that is sent."""
-        batch = empty_batch(len(items), self.augmentation.crop_size)
+        return self.fill(items, empty_batch(len(items), self.augmentation.crop_size))
+
+    def fill(self, items: Sequence[Item], batch: Sample) -> Sample:
+        """Write the crops of `items` to the memory of `batch`, all of it, and return it."""
         images_NHWC, labels, extents, indices = arrays_of(batch)
         for place, (epoch, index) in enumerate(items):
             crop = self._cut(epoch, index, into=(images_NHWC[place], labels[place]))

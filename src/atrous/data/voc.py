@@ -1,16 +1,28 @@
 """PASCAL VOC 2012 in its official layout, with the 10,582 augmented training images of SBD (DeepLabv3, section 4)."""
 
 from pathlib import Path
+from types import MappingProxyType
 
-from atrous.data.dataset import Pair, PairList, found_in, names_in, read_list
+from atrous.data.dataset import Pair, PairList
+from atrous.data.listing import found_in, names_in, read_list, split_parts
 from atrous.data.spec import VOC_SPEC
-from atrous.errors import ConfigError, DataError
+from atrous.errors import DataError
 
-SPLITS = ("train", "train_aug", "val", "trainval")
+OFFICIAL_COUNTS = MappingProxyType({"train": 1464, "train_aug": 10582, "val": 1449, "trainval": 2913, "test": 1456})
 
+_TRAINVAL_ADVICE = ". Unpack VOCtrainval_11-May-2012.tar again"
 _AUG_ADVICE = (
     ". The augmented set is not part of VOC: put train_aug.txt (10,582 ids) into ImageSets/Segmentation and the masks "
     "converted from SBD (Hariharan et al., 2011) into SegmentationClassAug beside SegmentationClass, or use split=train"
+)
+_ADVICE = MappingProxyType(
+    {
+        "train": _TRAINVAL_ADVICE,
+        "val": _TRAINVAL_ADVICE,
+        "trainval": _TRAINVAL_ADVICE,
+        "train_aug": _AUG_ADVICE,
+        "test": ". The test images are a download of their own (VOC2012test.tar, from the evaluation server)",
+    }
 )
 
 
@@ -19,8 +31,9 @@ class VOC2012(PairList):
 
     Args:
         root: the folder that holds VOCdevkit, or VOCdevkit, or VOC2012 itself.
-        split: train (1464 images), val (1449), trainval (2913) or train_aug (10582; its masks are read from
-            SegmentationClassAug, and from SegmentationClass for ids that are missing there).
+        split: train (1464 images), val (1449), trainval (2913), train_aug (10582; its masks are read from
+            SegmentationClassAug, and from SegmentationClass for ids that are missing there) or test (1456, without
+            masks: every pixel is ignored), or several joined by +, such as train_aug+val (12031).
         limit: use only the first so many images of the list, for a check that a network can learn them by heart.
 
     Raises:
@@ -29,20 +42,15 @@ class VOC2012(PairList):
     """
 
     def __init__(self, *, root: str | Path, split: str, limit: int | None = None) -> None:
-        if split not in SPLITS:
-            raise ConfigError(f"data: split={split!r} is not a split of VOC 2012; choose one of {', '.join(SPLITS)}")
-        source = f"VOC 2012 {split}"
+        parts = split_parts(split, OFFICIAL_COUNTS, source="VOC 2012")
         home = find_voc(root)
-        augmented = split == "train_aug"
-        names = read_list(
-            home / "ImageSets" / "Segmentation" / f"{split}.txt",
-            source=source,
-            advice=_AUG_ADVICE if augmented else ". Unpack VOCtrainval_11-May-2012.tar again",
+        pairs = {pair.sample_id: pair for part in parts for pair in _pairs(home, part)}
+        super().__init__(
+            spec=VOC_SPEC,
+            pairs=list(pairs.values())[:limit],
+            source=f"VOC 2012 {split}",
+            official_count=OFFICIAL_COUNTS.get(split),
         )
-        folder_of = _mask_folders(home, names) if augmented else dict.fromkeys(names, str(home / "SegmentationClass"))
-        images = home / "JPEGImages"
-        pairs = [Pair(name, f"{images}/{name}.jpg", f"{folder_of[name]}/{name}.png") for name in names]
-        super().__init__(spec=VOC_SPEC, pairs=pairs[:limit], source=source)
         self.split = split
 
 
@@ -64,6 +72,17 @@ def find_voc(root: str | Path) -> Path:
     raise DataError(
         f"VOC 2012: expected VOCdevkit/VOC2012/ImageSets/Segmentation below data.root={str(root)!r}; {found_in(root)}"
     )
+
+
+def _pairs(home: Path, split: str) -> list[Pair]:
+    names = read_list(
+        home / "ImageSets" / "Segmentation" / f"{split}.txt", source=f"VOC 2012 {split}", advice=_ADVICE.get(split, "")
+    )
+    images, official = home / "JPEGImages", home / "SegmentationClass"
+    if split == "test":
+        return [Pair(name, f"{images}/{name}.jpg", None) for name in names]
+    folder_of = _mask_folders(home, names) if split == "train_aug" else dict.fromkeys(names, str(official))
+    return [Pair(name, f"{images}/{name}.jpg", f"{folder_of[name]}/{name}.png") for name in names]
 
 
 def _mask_folders(home: Path, names: list[str]) -> dict[str, str]:

@@ -1,0 +1,104 @@
+"""How many pixels of each class every image of a data set holds: counted once, then read from the user's cache."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atrous.data.dataset import PairList, SegmentationDataset
+from atrous.data.files import Pixels
+from atrous.files import write_atomically
+
+Counts = NDArray[np.int64]
+
+_log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class _ReadsLabels(Protocol):
+    """A data set that can read a label without its image."""
+
+    def read_label(self, index: int) -> Pixels: ...
+
+
+def class_pixels(dataset: SegmentationDataset, *, cache: Path | None = None) -> Counts:
+    """Count the pixels of each class in each image.
+
+    A data set of files is counted once: the counts are kept under the names, sizes and times of its masks.
+
+    Args:
+        dataset: the images; their masks are read where the counts are not known yet.
+        cache: folder of the counts; by default atrous in the user's cache folder (XDG_CACHE_HOME or ~/.cache).
+
+    Returns:
+        int64 [images, classes]; ignored pixels are left out.
+
+    Raises:
+        DataError: a mask cannot be used; the message names it.
+    """
+    if not isinstance(dataset, PairList):
+        return _count(dataset)
+    path = (cache or _user_cache()) / "class_pixels" / f"{_key(dataset)}.npy"
+    counts = _load(path, shape=(len(dataset), dataset.spec.num_classes))
+    if counts is None:
+        counts = _count(dataset)
+        _save(path, counts)
+    return counts
+
+
+def _count(dataset: SegmentationDataset) -> Counts:
+    classes = dataset.spec.num_classes
+
+    def count(index: int) -> Counts:
+        label = dataset.read_label(index) if isinstance(dataset, _ReadsLabels) else dataset.read(index)[1]
+        return np.bincount(label.ravel(), minlength=256)[:classes].astype(np.int64)
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:  # decoding holds no interpreter lock
+        return np.stack(list(pool.map(count, range(len(dataset)))))
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "atrous"
+
+
+def _key(dataset: PairList) -> str:
+    digest = hashlib.sha256(repr(dataset.spec).encode())
+    for fact in _facts(dataset):
+        digest.update(f"{fact}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def _facts(dataset: PairList) -> Iterator[str]:
+    for sample_id, _, mask in dataset.pairs:
+        if mask is None or not os.path.exists(mask):  # noqa: PTH110  # one Path per mask costs more than the look
+            yield f"{sample_id}: no mask"
+        else:
+            state = os.stat(mask)  # noqa: PTH116
+            yield f"{sample_id} {mask.rpartition('/')[2]} {state.st_size} {state.st_mtime_ns}"
+
+
+def _load(path: Path, *, shape: tuple[int, int]) -> Counts | None:
+    if not path.is_file():
+        return None
+    try:
+        counts: Counts = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        _log.warning("%s is damaged (%s); the classes are counted again", path, error)
+        return None
+    return counts if counts.shape == shape else None
+
+
+def _save(path: Path, counts: Counts) -> None:
+    def write(stream: BinaryIO) -> None:
+        np.save(stream, counts)
+
+    try:
+        write_atomically(path, write)
+    except OSError as error:  # the counts are there, only the next run has to count again
+        _log.warning("%s cannot be written (%s); the next run counts the classes again", path, error.strerror)

@@ -1,0 +1,154 @@
+"""MS-COCO's instance annotations as PASCAL VOC's 21 classes: which objects count, and how they are drawn."""
+
+import importlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from atrous.data.files import Pixels
+from atrous.data.spec import VOC_CLASSES
+from atrous.errors import ConfigError, DataError
+
+# The names of VOC's classes that MS-COCO spells otherwise.
+COCO_NAMES = MappingProxyType(
+    {
+        "aeroplane": "airplane",
+        "diningtable": "dining table",
+        "motorbike": "motorcycle",
+        "pottedplant": "potted plant",
+        "sofa": "couch",
+        "tvmonitor": "tv",
+    }
+)
+
+
+class CocoObject(NamedTuple):
+    """One annotated object of a VOC class.
+
+    Attributes:
+        id: the annotation's number.
+        label: 1..20.
+        segmentation: polygons, or a run-length code as a mapping, as the file holds it.
+        is_crowd: whether it is a region of many objects.
+    """
+
+    id: int
+    label: int
+    segmentation: Any
+    is_crowd: bool
+
+
+class CocoImage(NamedTuple):
+    """An image that holds a VOC class.
+
+    Attributes:
+        id: the image's number, the same in every year's release.
+        file_name: within the split's folder.
+        height: pixels.
+        width: pixels.
+        objects: those of VOC's classes.
+    """
+
+    id: int
+    file_name: str
+    height: int
+    width: int
+    objects: tuple[CocoObject, ...]
+
+
+def read_annotations(path: Path) -> list[CocoImage]:
+    """Read the images of an `instances_*.json` file that hold a class of VOC, in the order of their numbers.
+
+    Args:
+        path: the file. That of train2017 takes about 3 GB of memory while it is read.
+
+    Raises:
+        DataError: the file is no such file, or lacks a category.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        label_of = _labels(content["categories"], path)
+        objects: dict[int, list[CocoObject]] = defaultdict(list)
+        for entry in content["annotations"]:
+            if (label := label_of.get(entry["category_id"])) is not None:
+                item = CocoObject(entry["id"], label, entry["segmentation"], bool(entry.get("iscrowd", 0)))
+                objects[entry["image_id"]].append(item)
+        images = [
+            CocoImage(entry["id"], entry["file_name"], entry["height"], entry["width"], tuple(objects[entry["id"]]))
+            for entry in content["images"]
+            if entry["id"] in objects
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{str(path)!r} is not a whole file of MS-COCO instance annotations ({type(error).__name__}: {error}); "
+            "unpack annotations_trainval*.zip again"
+        ) from error
+    return sorted(images)
+
+
+def draw(image: CocoImage) -> Pixels:
+    """Draw an image's objects as labels.
+
+    Larger objects are drawn first, so that what lies in front of them, or is a part of them, stays visible. Crowd
+    regions have their class, as in torchvision's reference, and are drawn before all objects. What has no VOC class is
+    background. (That reference ignores the pixels that two objects share; here the smaller one takes them.)
+
+    Returns:
+        uint8 [H, W]: 0 (background) to 20.
+
+    Raises:
+        ConfigError: pycocotools is not installed.
+        DataError: a segmentation cannot be drawn; names the annotation.
+    """
+    coco = _pycocotools()
+    codes = [(item, _run_lengths(item, image, coco)) for item in image.objects]
+    mask = np.zeros((image.height, image.width), np.uint8)
+    for item, code in sorted(codes, key=lambda pair: (not pair[0].is_crowd, -int(coco.area(pair[1])), pair[0].id)):
+        mask[coco.decode(code) > 0] = item.label
+    return mask
+
+
+def _labels(categories: Sequence[Mapping[str, Any]], path: Path) -> dict[int, int]:
+    """Find the label of each category number that is a VOC class."""
+    number_of = {entry["name"]: entry["id"] for entry in categories}
+    names = [COCO_NAMES.get(name, name) for name in VOC_CLASSES]
+    missing = [name for name in names[1:] if name not in number_of]
+    if missing:
+        raise DataError(
+            f"{str(path)!r} has no category {missing[0]!r}; expected the 80 categories of MS-COCO instances"
+        )
+    return {number_of[name]: label for label, name in enumerate(names) if label}
+
+
+def _run_lengths(item: CocoObject, image: CocoImage, coco: Any) -> Any:
+    shape, height, width = item.segmentation, image.height, image.width
+    try:
+        if isinstance(shape, Mapping):
+            if list(shape["size"]) != [height, width]:
+                raise ValueError(f"its size is {shape['size']}, but the image is {[height, width]} (height, width)")
+            return coco.frPyObjects(shape, height, width) if isinstance(shape["counts"], list) else shape
+        if not shape or min(map(len, shape)) < 6:  # pycocotools would take four numbers for a box
+            raise ValueError("a polygon needs at least three points")
+        return coco.merge(coco.frPyObjects(shape, height, width))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"MS-COCO annotation {item.id} of image {image.file_name!r} cannot be drawn: {error}; unpack the "
+            "annotations again"
+        ) from error
+
+
+def _pycocotools() -> Any:
+    try:
+        return importlib.import_module("pycocotools.mask")
+    except ImportError as error:
+        raise ConfigError(
+            f"data: the masks of MS-COCO are drawn with pycocotools, which cannot be imported ({error}); "
+            "run: pip install 'atrous[coco]'"
+        ) from error

@@ -1,0 +1,135 @@
+"""A data set whose decoded pixels lie in one memory-mapped file, so that a crop reads only its window of the source."""
+
+import fcntl
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atrous.data.dataset import SegmentationDataset, has_masks
+from atrous.data.decoded_build import build
+from atrous.data.decoded_manifest import Manifest, checksum, identity, why_unusable
+from atrous.data.files import Pixels
+from atrous.data.spec import DatasetSpec
+from atrous.errors import DataError
+
+_log = logging.getLogger(__name__)
+
+
+class Decoded:
+    """Any data set, decoded once to a folder and read from there: the same pixels, to the byte.
+
+    The folder may be shared by data sets and by processes: each data set has its own sub-folder, and of several
+    processes one decodes while the others wait. What is there is checked when it is opened: the version, the classes,
+    the images' names, size and time of every source file, the files' lengths, and the first and the last image against
+    the source. Where something has changed, it is decoded again.
+
+    Args:
+        dataset: what is decoded.
+        folder: where the decoded pixels go; 4 bytes per source pixel. A fast local disk or memory.
+        rebuild: whether decoded pixels that no longer fit are made again; otherwise they are an error.
+        num_workers: processes that decode; by default as many as there are cores.
+
+    Raises:
+        DataError: a source file cannot be used, the disk has no room, or, without `rebuild`, the pixels do not fit.
+    """
+
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        *,
+        folder: str | Path,
+        rebuild: bool = True,
+        num_workers: int | None = None,
+    ) -> None:
+        self._dataset = dataset
+        parent = Path(folder).expanduser()
+        self.folder = parent / identity(dataset)
+        if why_unusable(self.folder, dataset) is not None:
+            with _locked(parent, self.folder.name):
+                reason = why_unusable(self.folder, dataset)  # another process may have decoded it meanwhile
+                if reason is not None:
+                    self._make(reason, rebuild=rebuild, num_workers=num_workers)
+        self._manifest = Manifest.read(self.folder)
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """The label space."""
+        return self._dataset.spec
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether the source has masks."""
+        return has_masks(self._dataset)
+
+    @property
+    def uniform_size(self) -> tuple[int, int] | None:
+        """(height, width) when every image has the same size, else None."""
+        return self._dataset.uniform_size
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._dataset)
+
+    def sample_id(self, index: int) -> str:
+        """Name of an image, unique within the data set."""
+        return self._dataset.sample_id(index)
+
+    def read(self, index: int) -> tuple[Pixels, Pixels]:
+        """Return read-only views of the decoded image [H, W, 3] and label [H, W]; nothing is read before it is used."""
+        (height, width), start = self._manifest.sizes[index], self._manifest.offsets[index]
+        middle, end = start + 3 * height * width, start + 4 * height * width
+        return self._pixels[start:middle].reshape(height, width, 3), self._pixels[middle:end].reshape(height, width)
+
+    def verify(self) -> None:
+        """Compare all pixels with their checksums.
+
+        Raises:
+            DataError: names the images whose pixels have changed on the disk.
+        """
+        wrong = [
+            self.sample_id(index)
+            for index, expected in enumerate(self._manifest.checksums)
+            if checksum(*self.read(index)) != expected
+        ]
+        if wrong:
+            shown = ", ".join(wrong[:6]) + (f" and {len(wrong) - 6} more" if len(wrong) > 6 else "")
+            raise DataError(f"decoded pixels of {shown} in {str(self.folder)!r} are damaged; delete that folder")
+
+    @cached_property
+    def _pixels(self) -> Pixels:
+        return np.memmap(self.folder / "pixels", np.uint8, mode="r").view(np.ndarray)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the mapping out: pickled with the data set it would be copied to each spawned worker."""
+        return {key: value for key, value in self.__dict__.items() if key != "_pixels"}
+
+    def _make(self, reason: str, *, rebuild: bool, num_workers: int | None) -> None:
+        if self.folder.exists():
+            if not rebuild:
+                raise DataError(
+                    f"decoded pixels in {str(self.folder)!r} cannot be used: {reason}; delete the folder, or let them "
+                    "be made again"
+                )
+            _log.warning("decoding %r again: %s", self.spec.name, reason)
+        build(self._dataset, self.folder, num_workers=num_workers)
+
+
+@contextmanager
+def _locked(folder: Path, name: str) -> Iterator[None]:
+    """Hold the lock of a data set's sub-folder; it ends with the process that holds it, however that ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / f".{name}.lock").open("w")
+    except OSError as error:
+        raise DataError(
+            f"data.cache={str(folder)!r} cannot be written ({error.strerror}); name a folder on a disk with room, or "
+            "null"
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

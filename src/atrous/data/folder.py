@@ -1,0 +1,151 @@
+"""Your own data: a folder of images, a folder of masks and a class list."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from atrous.data.class_list import ClassList
+from atrous.data.dataset import Pair, PairList
+from atrous.data.files import Pixels, check_labels, read_mask
+from atrous.data.listing import found_in, names_in, read_list
+from atrous.errors import DataError
+
+_ENDS = (".jpg", ".jpeg", ".png")
+
+
+class Folder(PairList):
+    """Images and masks of one's own, in either of two layouts.
+
+    Split by folders: images/train/a.jpg with masks/train/a.png, images/val/b.jpg with masks/val/b.png.
+    Split by lists: splits/train.txt and splits/val.txt name the images, one a line, as `a` or `a.jpg`; images/a.jpg,
+    masks/a.png. The lists decide where both are there.
+
+    A mask is an 8-bit PNG of palette or gray indices, or an RGB one when every class has a colour.
+
+    Args:
+        root: the folder that holds images and masks.
+        split: any name that has a list or a folder, or several joined by +.
+        classes: the class list: a YAML file's path, from here or from `root`, or its content (see `ClassList`).
+        limit: use only the first so many images, in the order of the list or of their names.
+
+    Raises:
+        DataError: the class list is wrong, a folder, list, image or mask is missing, or an image's name is ambiguous.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str | Path,
+        split: str,
+        classes: str | Path | Sequence[Any] | Mapping[str, Any],
+        limit: int | None = None,
+    ) -> None:
+        home = Path(root).expanduser()
+        if not home.is_dir():
+            raise DataError(
+                f"data.root={str(root)!r} does not exist; it must be the folder that holds images and masks"
+            )
+        class_list = ClassList(classes, root=home)
+        pairs = [pair for part in split.split("+") for pair in _pairs(home, part)]
+        super().__init__(spec=class_list.spec, pairs=pairs[:limit], source=f"{class_list.spec.name} {split}")
+        self.split = split
+        self._colours = _ColourTable(class_list) if class_list.label_of else None
+
+    def _decode(self, mask_path: str) -> Pixels:
+        mask = read_mask(mask_path, colours=True)
+        if mask.ndim == 2:
+            check_labels(
+                mask,
+                num_classes=self.spec.num_classes,
+                ignored=(self.spec.ignore_label,),
+                name=self.spec.name,
+                path=mask_path,
+            )
+            return mask
+        if self._colours is None:
+            raise DataError(
+                f"mask {mask_path!r} is an RGB PNG, but the classes of {self.spec.name!r} have no colours; give every "
+                "class one in the class list, or save the masks as indices"
+            )
+        return self._colours.labels(mask, path=mask_path)
+
+
+class _ColourTable:
+    """From RGB masks to labels: a byte for each of the 2^24 colours, which is faster than a search."""
+
+    def __init__(self, classes: ClassList) -> None:
+        spec = classes.spec
+        self._name = spec.name
+        self._unknown = next(value for value in range(spec.num_classes, 256) if value != spec.ignore_label)
+        self._labels = np.full(1 << 24, self._unknown, np.uint8)
+        for (red, green, blue), label in classes.label_of.items():
+            self._labels[red | green << 8 | blue << 16] = label
+
+    def labels(self, mask: Pixels, *, path: str) -> Pixels:
+        codes = np.asarray(cv2.cvtColor(mask, cv2.COLOR_RGB2RGBA)).view("<u4")[:, :, 0] & 0xFFFFFF
+        labels: Pixels = self._labels[codes]
+        wrong = labels == self._unknown
+        if wrong.any():
+            row, column = (int(place[0]) for place in np.nonzero(wrong))
+            raise DataError(
+                f"mask {path!r} holds the colour {mask[row, column].tolist()} in row {row}, column {column} "
+                f"({np.count_nonzero(wrong)} pixels have no class's colour); add it to the class list of "
+                f"{self._name!r} (as ignore_colour, if it means nothing) or correct the mask"
+            )
+        return labels
+
+
+def _pairs(home: Path, split: str) -> list[Pair]:
+    images, masks, lists = home / "images", home / "masks", home / "splits"
+    for folder in (images, masks):
+        if not folder.is_dir():
+            raise DataError(
+                f"your data: expected the folder {folder.name} in data.root={str(home)!r}; {found_in(home)}"
+            )
+    if lists.is_dir():
+        names, prefix = list(map(_stem, read_list(lists / f"{split}.txt", source=f"your data, {split}"))), ""
+    elif (images / split).is_dir():
+        images, masks, prefix = images / split, masks / split, f"{split}/"
+        names = sorted(_by_stem(images))
+        if not names:
+            raise DataError(f"your data, {split}: expected images ({', '.join(_ENDS)}); {found_in(images)}")
+    else:
+        raise DataError(
+            f"your data, {split}: expected the list {str(lists / f'{split}.txt')!r} or the folder "
+            f"{str(images / split)!r}; {found_in(images)}"
+        )
+    files = _image_files(images, names)
+    return [Pair(f"{prefix}{name}", image, f"{masks}/{name}.png") for name, image in zip(names, files, strict=True)]
+
+
+def _image_files(images: Path, names: Sequence[str]) -> list[str]:
+    """Find the image of each name; one that does not exist gets the name that it might have."""
+    folders: dict[str, dict[str, list[str]]] = {}
+    files = []
+    for name in names:
+        below, _, stem = name.rpartition("/")
+        folder = images / below
+        if below not in folders:
+            folders[below] = _by_stem(folder)
+        candidates = folders[below].get(stem, [f"{stem}{_ENDS[0]}"])
+        if len(candidates) > 1:
+            both = " and ".join(sorted(candidates))
+            raise DataError(f"image {name!r} is ambiguous: there are {both} in {str(folder)!r}; keep one")
+        files.append(f"{folder}/{candidates[0]}")
+    return files
+
+
+def _by_stem(folder: Path) -> dict[str, list[str]]:
+    """The image files of a folder by their name without its end; hidden files are no images."""
+    files: dict[str, list[str]] = {}
+    for name in names_in(folder):
+        if name.lower().endswith(_ENDS) and not name.startswith("."):
+            files.setdefault(_stem(name), []).append(name)
+    return files
+
+
+def _stem(name: str) -> str:
+    return name[: -len(Path(name).suffix)] if name.lower().endswith(_ENDS) else name

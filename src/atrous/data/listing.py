@@ -1,0 +1,63 @@
+"""What lies in a folder and what a list names, with errors that say what was expected and what was found."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from atrous.errors import ConfigError, DataError
+
+
+def read_list(path: Path, *, source: str, advice: str = "") -> list[str]:
+    """Read a split's list: one sample per line; blank lines are skipped.
+
+    Args:
+        path: the list file.
+        source: which data set and split, for messages.
+        advice: what to do when the list does not exist.
+
+    Returns:
+        The stripped lines.
+
+    Raises:
+        DataError: the file does not exist or names nothing.
+    """
+    if not path.is_file():
+        raise DataError(f"{source}: expected the list {str(path)!r}; {found_in(path.parent, '*.txt')}{advice}")
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not lines:
+        raise DataError(f"{source}: the list {str(path)!r} is empty; it must name one sample per line")
+    return lines
+
+
+def split_parts(split: str, known: Iterable[str], *, source: str) -> list[str]:
+    """Return the splits that `split` joins with "+", such as train+val.
+
+    Raises:
+        ConfigError: one of them is unknown, or stands there twice.
+    """
+    parts, choices = split.split("+"), list(known)
+    if not set(parts) <= set(choices) or len(set(parts)) < len(parts):
+        raise ConfigError(
+            f"data: split={split!r} is not a split of {source}; choose one of {', '.join(choices)}, or several that "
+            "differ, joined by +"
+        )
+    return parts
+
+
+def names_in(folder: Path) -> set[str]:
+    """Return the names of a folder's files; none when the folder does not exist."""
+    if not folder.is_dir():
+        return set()
+    with os.scandir(folder) as entries:
+        return {entry.name for entry in entries}
+
+
+def found_in(folder: Path, pattern: str = "*") -> str:
+    """Say in a few words what a folder holds, for error messages."""
+    if not folder.is_dir():
+        return f"the folder {str(folder)!r} does not exist"
+    names = sorted(path.name for path in folder.glob(pattern))
+    if not names:
+        return f"found nothing{'' if pattern == '*' else f' like {pattern}'} in {str(folder)!r}"
+    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    return f"found {shown} in {str(folder)!r}"

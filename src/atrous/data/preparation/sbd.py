@@ -1,0 +1,123 @@
+"""The augmented VOC training set: SBD's labels (Hariharan et al., 2011) as PNG masks and the list of 10,582 ids.
+
+The rule of the list: all images of SBD and of VOC's train, without those of VOC's val. VOC's own masks are used where
+there are some; SBD's are converted for the others.
+"""
+
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from atrous.data.dataset import require_files
+from atrous.data.files import Pixels, check_labels, image_size
+from atrous.data.listing import read_list
+from atrous.data.spec import VOC_SPEC, voc_colour
+from atrous.errors import DataError
+from atrous.files import write_text
+
+AUGMENTED_IMAGES = 10582
+_LIST, _MASKS = "train_aug.txt", "SegmentationClassAug"
+Track = Callable[[Sequence[str]], Iterable[str]]
+
+
+def is_converted(voc: Path) -> bool:
+    """Tell whether a VOC2012 folder has the augmented set; the list is written last."""
+    return (voc / "ImageSets" / "Segmentation" / _LIST).is_file() and (voc / _MASKS).is_dir()
+
+
+def convert_sbd(sbd: Path, voc: Path, *, expected: int | None = AUGMENTED_IMAGES, track: Track = iter) -> int:
+    """Write SegmentationClassAug and train_aug.txt into a VOC2012 folder.
+
+    Args:
+        sbd: the folder with cls/, train.txt and val.txt (benchmark_RELEASE/dataset).
+        voc: the VOC2012 folder.
+        expected: how many ids the list must have; None accepts any number.
+        track: wraps the ids of the masks to convert, for a progress bar.
+
+    Returns:
+        Number of ids in the list.
+
+    Raises:
+        DataError: a list, an image or a label file is missing or damaged, or the number of ids is not the expected one.
+            A half-made folder is never left.
+    """
+    lists = voc / "ImageSets" / "Segmentation"
+    official = read_list(lists / "train.txt", source="VOC 2012 train")
+    ids = augmented_ids(
+        sbd=[name for split in ("train", "val") for name in read_list(sbd / f"{split}.txt", source=f"SBD {split}")],
+        voc_train=official,
+        voc_val=read_list(lists / "val.txt", source="VOC 2012 val"),
+    )
+    if expected is not None and len(ids) != expected:
+        raise DataError(
+            f"the lists of SBD ({str(sbd)!r}) and VOC ({str(lists)!r}) give {len(ids)} augmented training images; the "
+            f"published set has {expected}: one of the lists is not the official one"
+        )
+    require_files([f"{voc}/JPEGImages/{name}.jpg" for name in ids], kind="image", source="VOC 2012 train_aug")
+    own = set(official)
+    _convert_all(sbd, voc, [name for name in ids if name not in own], track=track)
+    write_text(lists / _LIST, "".join(f"{name}\n" for name in ids))
+    return len(ids)
+
+
+def augmented_ids(*, sbd: Iterable[str], voc_train: Iterable[str], voc_val: Iterable[str]) -> list[str]:
+    """Return the sorted ids of the augmented training set: (SBD + VOC train) - VOC val."""
+    return sorted(({*sbd} | {*voc_train}) - {*voc_val})
+
+
+def read_sbd_label(path: Path) -> Pixels:
+    """Read a label map of SBD.
+
+    Args:
+        path: a file of cls/.
+
+    Returns:
+        uint8 [H, W], 0..20; SBD has no void pixels.
+
+    Raises:
+        DataError: the file is missing or damaged, or holds other labels.
+    """
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    unreadable = (OSError, ValueError, LookupError, TypeError, NotImplementedError, MatReadError, zlib.error)
+    try:
+        label = loadmat(path, variable_names=["GTcls"])["GTcls"][0, 0]["Segmentation"]
+    except unreadable as error:
+        raise DataError(
+            f"SBD label {str(path)!r} cannot be read ({type(error).__name__}: {error}); unpack benchmark.tgz again"
+        ) from error
+    label = np.ascontiguousarray(label, dtype=np.uint8)
+    check_labels(label, num_classes=VOC_SPEC.num_classes, ignored=(255,), name="SBD", path=str(path))
+    return label
+
+
+def save_palette_png(path: Path, label: Pixels) -> None:
+    """Write a label [H, W] as a palette PNG in VOC's colours, whose bytes are the labels."""
+    image = Image.fromarray(label, mode="P")
+    image.putpalette([channel for value in range(256) for channel in voc_colour(value)])
+    image.save(path)
+
+
+def _convert_all(sbd: Path, voc: Path, names: Sequence[str], *, track: Track) -> None:
+    target = voc / _MASKS
+    if target.exists():
+        raise DataError(f"{str(target)!r} exists already; move it away to convert SBD again")
+    temporary = Path(tempfile.mkdtemp(prefix=f".{_MASKS}.", dir=voc))
+    try:
+        for name in track(names):
+            label = read_sbd_label(sbd / "cls" / f"{name}.mat")
+            if label.shape != (size := image_size(voc / "JPEGImages" / f"{name}.jpg")):
+                raise DataError(f"SBD label {name}.mat has {label.shape} rows and columns, its image {size}")
+            save_palette_png(temporary / f"{name}.png", label)
+        temporary.chmod(0o755)
+        temporary.rename(target)
+    except OSError as error:
+        raise DataError(f"writing masks below {str(voc)!r} failed ({error.strerror or error}); make room?") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,129 @@
+"""The augmented VOC set: the rule of its list, and SBD's labels as masks that VOC2012 reads."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from atrous.data.files import Pixels
+from atrous.data.preparation.sbd import augmented_ids, convert_sbd, is_converted, read_sbd_label, save_palette_png
+from atrous.data.spec import VOC_SPEC
+from atrous.data.voc import VOC2012
+from atrous.errors import DataError
+
+Scene = Callable[[int, int, int], tuple[Pixels, Pixels]]
+
+
+def _save_label(path: Path, label: Pixels) -> None:
+    """As SBD stores it: a struct GTcls with the fields Boundaries, Segmentation and CategoriesPresent."""
+    fields = {"Boundaries": np.zeros((3, 1)), "Segmentation": label, "CategoriesPresent": np.unique(label)}
+    savemat(path, {"GTcls": fields}, do_compression=True)
+
+
+def _make_sbd(root: Path, labels: Mapping[str, Pixels], *, val: Sequence[str] = ()) -> Path:
+    (root / "cls").mkdir(parents=True)
+    for name, label in labels.items():
+        _save_label(root / "cls" / f"{name}.mat", label)
+    (root / "train.txt").write_text("".join(f"{name}\n" for name in labels if name not in val))
+    (root / "val.txt").write_text("".join(f"{name}\n" for name in val))
+    return root
+
+
+@pytest.fixture
+def labels(scene: Scene) -> dict[str, Pixels]:
+    return {name: scene(30 + place, 40, 56)[1] % 21 for place, name in enumerate("avst")}
+
+
+@pytest.fixture
+def sbd(tmp_path: Path, voc_home: Path, scene: Scene, labels: dict[str, Pixels]) -> Path:
+    for place, name in enumerate("st"):
+        Image.fromarray(scene(30 + place, 40, 56)[0]).save(voc_home / "JPEGImages" / f"{name}.jpg")
+    return _make_sbd(tmp_path / "SBD", labels, val=("t",))
+
+
+def test_the_list_is_sbd_and_train_without_val() -> None:
+    assert augmented_ids(sbd=["s", "v", "a"], voc_train=["a", "b"], voc_val=["v", "w"]) == ["a", "b", "s"]
+
+
+def test_converted_masks_are_read_back_as_the_labels_and_official_ones_stay(
+    voc_home: Path, sbd: Path, labels: dict[str, Pixels], scene: Scene
+) -> None:
+    tracked: list[str] = []
+
+    def track(names: Sequence[str]) -> Iterable[str]:
+        tracked.extend(names)
+        return names
+
+    assert convert_sbd(sbd, voc_home, expected=7, track=track) == 7
+    assert is_converted(voc_home)
+    dataset = VOC2012(root=voc_home, split="train_aug")
+    assert [dataset.sample_id(index) for index in range(len(dataset))] == ["a", "b", "c", "d", "e", "s", "t"]
+    np.testing.assert_array_equal(dataset.read(5)[1], labels["s"])
+    np.testing.assert_array_equal(dataset.read(6)[1], labels["t"])
+    np.testing.assert_array_equal(dataset.read(0)[1], scene(0, 40, 56)[1])  # VOC's own mask of a
+    assert tracked == ["s", "t"]
+
+
+def test_a_converted_mask_has_the_palette_of_voc(tmp_path: Path) -> None:
+    save_palette_png(tmp_path / "m.png", np.arange(256, dtype=np.uint8).reshape(16, 16))
+    image = Image.open(tmp_path / "m.png")
+    colours = np.asarray(image.convert("RGB")).reshape(256, 3)
+    assert [tuple(colour) for colour in colours[:21].tolist()] == list(VOC_SPEC.palette)
+    assert tuple(colours[255]) == (224, 224, 192)
+    np.testing.assert_array_equal(np.asarray(image).ravel(), np.arange(256))
+
+
+def test_lists_that_give_another_number_are_refused_before_anything_is_written(voc_home: Path, sbd: Path) -> None:
+    with pytest.raises(DataError, match="give 7 augmented training images; the published set has 10582"):
+        convert_sbd(sbd, voc_home)
+    assert not (voc_home / "SegmentationClassAug").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:200]),
+        lambda path: path.write_bytes(path.read_bytes()[:-20]),
+        lambda path: path.write_bytes(b"hello" * 100),
+        lambda path: savemat(path, {"other": 1}),
+        lambda path: path.unlink(),
+    ],
+    ids=["empty", "cut early", "cut late", "no MAT file", "other content", "missing"],
+)
+def test_a_damaged_label_is_named_and_leaves_no_half_made_set(
+    voc_home: Path, sbd: Path, damage: Callable[[Path], object]
+) -> None:
+    damage(sbd / "cls" / "t.mat")
+    with pytest.raises(DataError, match=r"SBD label '.*t\.mat' cannot be read"):
+        convert_sbd(sbd, voc_home, expected=None)
+    assert not is_converted(voc_home)
+    assert not [path for path in voc_home.iterdir() if "SegmentationClassAug" in path.name]
+
+
+def test_a_label_of_another_size_or_with_an_illegal_value_is_named(voc_home: Path, sbd: Path, tmp_path: Path) -> None:
+    _save_label(sbd / "cls" / "t.mat", np.zeros((5, 6), np.uint8))
+    with pytest.raises(DataError, match=r"t\.mat has \(5, 6\) rows and columns, its image \(40, 56\)"):
+        convert_sbd(sbd, voc_home, expected=None)
+    _save_label(tmp_path / "x.mat", np.full((5, 6), 21, np.uint8))
+    with pytest.raises(DataError, match=r"x\.mat' holds label 21 in 30 pixels"):
+        read_sbd_label(tmp_path / "x.mat")
+
+
+def test_a_full_disk_leaves_no_half_made_set(voc_home: Path, sbd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Image.Image, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(DataError, match="No space left on device"):
+        convert_sbd(sbd, voc_home, expected=None)
+    assert not [path for path in voc_home.iterdir() if "SegmentationClassAug" in path.name]
+
+
+def test_an_image_that_voc_lacks_is_named(voc_home: Path, sbd: Path) -> None:
+    (voc_home / "JPEGImages/s.jpg").unlink()
+    with pytest.raises(DataError, match=r"image '.*s\.jpg' is listed but does not exist"):
+        convert_sbd(sbd, voc_home, expected=None)

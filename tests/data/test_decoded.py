@@ -1,0 +1,252 @@
+"""The decoded cache: the same bytes as the source, and never anything half-written, stale or damaged in their place."""
+
+import errno
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+import time
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from atrous.data import Decoded
+from atrous.data.augmentation import CropConfig
+from atrous.data.dataset import SegmentationDataset
+from atrous.data.files import Pixels
+from atrous.data.loading import TrainSamples, train_loader
+from atrous.data.sampling import KeyedBatchSampler
+from atrous.data.shapes import Shapes
+from atrous.data.voc import VOC2012
+from atrous.errors import DataError
+
+Scene = Callable[[int, int, int], tuple[Pixels, Pixels]]
+
+
+@pytest.fixture
+def source(voc_home: Path, scene: Scene, save_mask: Callable[[Path, Pixels], None]) -> VOC2012:
+    """Five images, of which one has another size than the others."""
+    image, mask = scene(9, 31, 77)
+    Image.fromarray(image).save(voc_home / "JPEGImages" / "c.jpg")
+    save_mask(voc_home / "SegmentationClass" / "c.png", mask)
+    return VOC2012(root=voc_home, split="train")
+
+
+def assert_same_pixels(first: SegmentationDataset, second: SegmentationDataset) -> None:
+    assert len(first) == len(second)
+    for index in range(len(first)):
+        assert first.sample_id(index) == second.sample_id(index)
+        for mine, theirs in zip(first.read(index), second.read(index), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_pixels_are_the_sources_for_images_of_any_size(source: VOC2012, tmp_path: Path, num_workers: int) -> None:
+    decoded = Decoded(source, folder=tmp_path / "cache", num_workers=num_workers)
+    assert isinstance(decoded, SegmentationDataset)
+    assert_same_pixels(decoded, source)
+    assert decoded.spec == source.spec
+    assert decoded.uniform_size is None
+    decoded.verify()
+    assert names(tmp_path / "cache") == [decoded.folder.name]
+
+
+def test_a_second_use_decodes_nothing(source: VOC2012, tmp_path: Path) -> None:
+    written = Decoded(source, folder=tmp_path, num_workers=0).folder / "pixels"
+    before = written.stat()
+    again = Decoded(source, folder=tmp_path, rebuild=False)
+    assert (written.stat().st_ino, written.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert_same_pixels(again, source)
+
+
+def test_splits_share_a_folder_without_sharing_pixels(source: VOC2012, voc_home: Path, tmp_path: Path) -> None:
+    val = VOC2012(root=voc_home, split="val")
+    train, other = (Decoded(dataset, folder=tmp_path / "c", num_workers=0) for dataset in (source, val))
+    assert train.folder != other.folder
+    assert_same_pixels(train, source)
+    assert_same_pixels(other, val)
+
+
+def test_a_data_set_that_is_no_list_of_files_is_decoded_too(tmp_path: Path) -> None:
+    scenes = Shapes(split="val", size=33, length=3)
+    decoded = Decoded(scenes, folder=tmp_path, num_workers=0)
+    assert_same_pixels(decoded, scenes)
+    assert decoded.uniform_size == (33, 33)
+    other = Shapes(split="val", size=65, length=3)  # the same classes, names and number of images
+    assert_same_pixels(Decoded(other, folder=tmp_path, num_workers=0), other)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+def test_augmented_batches_are_identical_with_and_without_the_cache_for_any_number_of_workers(
+    source: VOC2012, tmp_path: Path, num_workers: int
+) -> None:
+    def batches(dataset: SegmentationDataset, workers: int) -> list[dict[str, torch.Tensor]]:
+        samples = TrainSamples(dataset=dataset, augmentation=CropConfig(crop_size=(33, 49)), seed=3)
+        sampler = KeyedBatchSampler(length=len(dataset), batch_size=4, max_steps=5, seed=3)
+        loader = train_loader(samples, sampler, num_workers=workers, pin_memory=False)
+        return [{key: value.clone() for key, value in batch.items()} for batch in loader]
+
+    plain = batches(source, 0)
+    cached = batches(Decoded(source, folder=tmp_path, num_workers=0), num_workers)
+    assert all(torch.equal(a[key], b[key]) for a, b in zip(plain, cached, strict=True) for key in a)
+
+
+def test_a_changed_source_file_is_decoded_again_or_refused(source: VOC2012, tmp_path: Path, scene: Scene) -> None:
+    Decoded(source, folder=tmp_path, num_workers=0)
+    Image.fromarray(scene(77, 40, 56)[0]).save(source.pairs[1].image, quality=95)
+    with pytest.raises(DataError, match=r"cannot be used: a source file of 'b' has changed since; delete the folder"):
+        Decoded(source, folder=tmp_path, rebuild=False)
+    assert_same_pixels(Decoded(source, folder=tmp_path, num_workers=0), source)
+    Decoded(source, folder=tmp_path, rebuild=False)
+
+
+def damage_length(folder: Path) -> None:
+    with (folder / "pixels").open("r+b") as file:
+        file.truncate(100)
+
+
+def damage_manifest(folder: Path) -> None:
+    (folder / "manifest.json").write_text(
+        (folder / "manifest.json").read_text().replace('"offsets": [0', '"offsets": [4')
+    )
+
+
+def damage_version(folder: Path) -> None:
+    (folder / "manifest.json").write_text(
+        (folder / "manifest.json").read_text().replace('"version": 1', '"version": 0')
+    )
+
+
+def damage_first_image(folder: Path) -> None:
+    with (folder / "pixels").open("r+b") as file:
+        file.write(b"\1\2\3")
+
+
+def lose_manifest(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_length, "has 100 bytes instead of"),
+        (damage_manifest, "has been changed or damaged"),
+        (damage_version, "has version 0, this program writes 1"),
+        (lose_manifest, "is missing or damaged"),
+    ],
+)
+def test_what_is_damaged_is_never_taken_for_whole(
+    source: VOC2012, tmp_path: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    damage(Decoded(source, folder=tmp_path, num_workers=0).folder)
+    with pytest.raises(DataError, match=message):
+        Decoded(source, folder=tmp_path, rebuild=False)
+    assert_same_pixels(Decoded(source, folder=tmp_path, num_workers=0), source)
+
+
+def test_verifying_names_the_image_whose_pixels_changed(source: VOC2012, tmp_path: Path) -> None:
+    decoded = Decoded(source, folder=tmp_path, num_workers=0)
+    damage_first_image(decoded.folder)
+    with pytest.raises(DataError, match="decoded pixels of a in"):
+        decoded.verify()
+
+
+def test_too_little_room_is_an_error_before_anything_is_written(
+    source: VOC2012, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 1000, 1000))
+    with pytest.raises(DataError, match=r"'voc2012' need 0\.00 GB, but '.*' has only 0\.00 GB free; make room"):
+        Decoded(source, folder=tmp_path / "c", num_workers=0)
+    assert names(tmp_path / "c") == []
+
+
+@pytest.mark.parametrize("call", ["posix_fallocate", "pwrite", "fsync"])
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_disk_that_fills_up_is_an_error_that_leaves_nothing_behind(
+    source: VOC2012, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, num_workers: int
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(DataError, match=r"cannot be written to '.*' \(No space left on device\); the disk is full"):
+        Decoded(source, folder=tmp_path / "c", num_workers=num_workers)
+    assert names(tmp_path / "c") == []
+
+
+def test_a_bad_source_file_is_an_error_that_names_it_and_leaves_nothing_behind(source: VOC2012, tmp_path: Path) -> None:
+    path = Path(source.pairs[3].image)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(DataError, match=r"^image '.*d\.jpg' is truncated or corrupt.*copy it again$"):
+        Decoded(source, folder=tmp_path / "c", num_workers=2)
+    assert names(tmp_path / "c") == []
+
+
+class Slow(VOC2012):
+    """A data set that takes its time."""
+
+    def read(self, index: int) -> tuple[Pixels, Pixels]:
+        time.sleep(0.2)
+        return super().read(index)
+
+
+def test_a_killed_process_leaves_nothing_that_is_taken_for_whole(voc_home: Path, tmp_path: Path) -> None:
+    slow = Slow(root=voc_home, split="train")
+    process = multiprocessing.get_context("fork").Process(
+        target=Decoded, args=(slow,), kwargs={"folder": tmp_path, "num_workers": 0}
+    )
+    process.start()
+    while not list(tmp_path.glob(".*.building/pixels")):
+        time.sleep(0.01)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert list(tmp_path.glob(".*.building"))
+    assert_same_pixels(Decoded(slow, folder=tmp_path, num_workers=2), slow)
+    assert not list(tmp_path.glob(".*.building"))
+
+
+def test_of_two_processes_one_decodes_and_the_other_waits(voc_home: Path, tmp_path: Path) -> None:
+    slow = Slow(root=voc_home, split="val")
+    context = multiprocessing.get_context("fork")
+    others = [
+        context.Process(target=Decoded, args=(slow,), kwargs={"folder": tmp_path, "num_workers": 0}) for _ in range(2)
+    ]
+    for process in others:
+        process.start()
+    for process in others:
+        process.join()
+    assert [process.exitcode for process in others] == [0, 0]
+    assert_same_pixels(Decoded(slow, folder=tmp_path, rebuild=False), slow)
+
+
+def test_it_travels_to_spawned_workers_without_its_pixels(source: VOC2012, tmp_path: Path) -> None:
+    decoded = Decoded(source, folder=tmp_path, num_workers=0)
+    decoded.read(0)
+    sent = pickle.dumps(decoded)
+    assert len(sent) < 4000 + len(pickle.dumps(source))
+    assert_same_pixels(pickle.loads(sent), source)  # noqa: S301
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_that_names_the_key(source: VOC2012, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"data\.cache='.*file' cannot be written"):
+        Decoded(source, folder=tmp_path / "file")
+
+
+def test_views_are_read_only_so_that_no_crop_can_change_them(source: VOC2012, tmp_path: Path) -> None:
+    image, label = Decoded(source, folder=tmp_path, num_workers=0).read(0)
+    assert not image.flags.writeable
+    assert not label.flags.writeable
