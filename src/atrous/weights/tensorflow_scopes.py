@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from torch import nn
@@ -84,16 +85,14 @@ def _plain_or_separable(scope: str, conv: nn.Module) -> Scopes:
 
 
 def _resnet(resnet: ResNet) -> Scopes:
-    if resnet.strides_in != "last_unit" or len(resnet.units) > 4:
-        raise CheckpointError(
-            "the official ResNet checkpoints need a ResNet with strides_in=last_unit and blocks=4; build the network so"
-        )
+    if resnet.strides_in != "last_unit":
+        raise CheckpointError("the official ResNet checkpoints need a ResNet with strides_in=last_unit; build it so")
     convolutions = 3 if resnet.unit == "bottleneck" else 2
-    scope = f"resnet_v1_{2 + convolutions * sum(resnet.units)}"
+    scope = f"resnet_v1_{2 + convolutions * sum(resnet.units[:4])}"
     unit_scope = "bottleneck_v1" if resnet.unit == "bottleneck" else "lite_bottleneck_v1"
     for name, conv in _convs(resnet.stem):
         yield f"{scope}/{name.replace('conv', 'conv1_') if resnet.stem_kind == 'beta' else name}", conv
-    for number, block in enumerate(resnet.blocks, start=1):
+    for number, block in enumerate(islice(resnet.blocks, 4), start=1):
         for index, unit in enumerate(block.children(), start=1):
             for name, conv in _convs(unit):
                 yield f"{scope}/block{number}/unit_{index}/{unit_scope}/{name}", conv
