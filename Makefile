@@ -19,7 +19,7 @@ ORACLE_STAMP := $(ORACLE_VENV)/.installed
 seeds := $(shell seq -s, 0 $$(( $(SEEDS) - 1 )) 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train reproduce-table report test test-oracles lint format bench bench-data check-data wandb-sync wheel clean
+.PHONY: help setup train reproduce-table plan report test test-oracles lint format bench bench-data check-data wandb-sync wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ train: $(STAMP) ## one run: DeepLabv3+ on the built-in shapes (ARGS= for Hydra o
 
 reproduce-table: $(STAMP) ## train what is missing of TABLE at SCALE with SEEDS seeds, print and write the table
 	$(BIN)/atrous-train -m +experiment=$(TABLE) scale=$(SCALE) seed=$(seeds) $(ARGS)
+
+plan: $(STAMP) ## every table of both papers: rows, trainings, GPU hours (SCALE=paper)
+	$(BIN)/atrous-report plan scale=$(if $(filter command,$(origin SCALE)),$(SCALE),paper) $(ARGS)
 
 report: $(STAMP) ## the table from what is trained already
 	$(BIN)/atrous-report +experiment=$(TABLE) scale=$(SCALE) $(ARGS)

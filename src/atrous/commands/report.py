@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from atrous.commands.app import run_app
 from atrous.errors import ConfigError
 
-SUBJECTS = ("table", "complexity", "figure4", "diagram")
+SUBJECTS = ("table", "plan", "complexity", "figure4", "diagram")
 
 
 def task(config: DictConfig) -> None:
@@ -17,6 +17,12 @@ def task(config: DictConfig) -> None:
         raise ConfigError(f"subject={config.subject!r}: one of {', '.join(SUBJECTS)}")
     if config.subject == "table":
         _report_table(config)
+    elif config.subject == "plan":
+        from atrous.studies.plan import write_plan
+        from atrous.studies.sweeping import wide_console
+
+        scale = config.scale.name if config.scale is not None else "paper"
+        write_plan(_folder(config), scale=scale, tflops=config.tflops, console=wide_console())
     elif config.subject == "complexity":
         from atrous.studies.complexity import write_complexity
         from atrous.studies.sweeping import wide_console

@@ -9,7 +9,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from atrous.errors import ConfigError
 
-_CONTEXT = ("hydra", "experiment", "scale", "rows", "fail_fast", "output", "sweep", "subject")
+_CONTEXT = ("hydra", "experiment", "scale", "rows", "fail_fast", "output", "sweep", "subject", "tflops")
 
 Config = dict[str, Any]
 

@@ -116,13 +116,23 @@ class RunConfig:
 
 @dataclass
 class EvaluateConfig:
-    """Which run is evaluated how."""
+    """Which run, or which released weights, are evaluated how."""
 
     run: str = MISSING
+    weights: str | None = None
+    source: str | None = None
     protocols: list[str] = field(default_factory=lambda: ["single"])
     checkpoint: str = "last"
+    compare: str | None = None
+    boundary: bool = False
+    page: bool = True
+    submission: str | None = None
+    data: DataConfig | None = None
     data_root: str | None = None
-    batch_size: int = 4
+    split: str | None = None
+    store: str = "outputs"
+    batch_size: int | None = None
+    precision: str | None = None
     threads: int = 0
     accelerator: str = "auto"
     overwrite: bool = False
@@ -135,6 +145,7 @@ class ReportConfig(RunConfig):
     output: str | None = None
     sweep: str | None = None
     subject: str = "table"
+    tflops: float = 40.0
 
 
 def register() -> None:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from atrous.errors import ConfigError
 
-_OF_THE_TABLE = ("experiment", "scale", "rows", "fail_fast", "output", "sweep", "subject")
+_OF_THE_TABLE = ("experiment", "scale", "rows", "fail_fast", "output", "sweep", "subject", "tflops")
 _BUDGET = ("recipe.max_steps",)
 
 
