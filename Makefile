@@ -19,7 +19,7 @@ ORACLE_STAMP := $(ORACLE_VENV)/.installed
 seeds := $(shell seq -s, 0 $$(( $(SEEDS) - 1 )) 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train reproduce-table plan report test test-oracles lint format bench bench-data check-data wandb-sync wheel clean
+.PHONY: help setup train reproduce-table plan report test test-oracles lint format bench bench-data bench-memory check-data wandb-sync wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -74,10 +74,13 @@ format: $(STAMP) ## let ruff format and mend
 
 bench: $(STAMP) ## training step against plain PyTorch, loader against plain albumentations (DATA=folder with VOC)
 	$(BIN)/python benchmarks/training_step.py
-	$(BIN)/python benchmarks/loader.py --root $(DATA)
+	$(BIN)/python -m benchmarks.loader --root $(DATA)
 
 bench-data: $(STAMP) ## the loader's part of it
-	$(BIN)/python benchmarks/loader.py --root $(DATA)
+	$(BIN)/python -m benchmarks.loader --root $(DATA)
+
+bench-memory: $(STAMP) ## memory of the loader's processes over 50 epochs
+	$(BIN)/python -m benchmarks.loader_memory --root $(DATA)
 
 check-data: $(STAMP) ## read every file of the data set SET in DATA, name every problem, write a report
 	$(BIN)/atrous-data check $(SET) data.root=$(DATA) $(ARGS)

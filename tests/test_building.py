@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from atrous.building import build, build_datasets, check_targets
+from atrous.building import build, build_datasets, build_transforms, check_targets
 from atrous.data import Shapes
 from atrous.errors import ConfigError, DataError
 from atrous.evaluation.protocol import Protocol
@@ -60,7 +60,7 @@ def test_what_a_constructor_refuses_stays_its_own_error() -> None:
 
 def data_of(**changes: Any) -> dict[str, Any]:
     train, val = {**SHAPES, "split": "train", "length": 7}, SHAPES
-    return {"train": train, "val": val, "bootstrap": None, "allow_shared_samples": False, **changes}
+    return {"train": train, "val": val, "bootstrap": None, "allow_shared_samples": False, "cache": None, **changes}
 
 
 def test_data_sets_are_opened_without_reading_pixels() -> None:
@@ -100,3 +100,25 @@ def test_a_split_without_masks_is_refused(tmp_path: Path) -> None:
     test = {"_target_": "atrous.data.VOC2012", "root": str(tmp_path), "split": "test"}
     with pytest.raises(DataError, match=r"data\.val has no masks"):
         build_datasets(data_of(val=test))
+
+
+def test_pixels_come_from_the_cache_where_there_is_one(tmp_path: Path) -> None:
+    plain, _ = build_datasets(data_of(cache=None))
+    unread, _ = build_datasets(data_of(cache=str(tmp_path / "cache")))
+    assert not (tmp_path / "cache").exists(), "checking a config fills no cache"
+    cached, _ = build_datasets(data_of(cache=str(tmp_path / "cache")), cached=True)
+    assert any((tmp_path / "cache").rglob("*"))
+    for index in range(len(plain)):
+        for ours, wanted in zip(cached.read(index), plain.read(index), strict=True):
+            np.testing.assert_array_equal(ours, wanted)
+    assert len(unread) == len(cached)
+
+
+def test_transforms_are_albumentations_and_nothing_else() -> None:
+    (jitter,) = build_transforms([{"_target_": "albumentations.ColorJitter", "p": 0.25}], where="transforms")
+    assert (type(jitter).__name__, jitter.p) == ("ColorJitter", 0.25)
+    for target in ("os.system", "albumentations.load", "albumentations.core.serialization.load", "atrous.data.Shapes"):
+        with pytest.raises(ConfigError, match=r"transforms\[0\]._target_"):
+            build_transforms([{"_target_": target}], where="transforms")
+    with pytest.raises(ConfigError, match="brightnes"):
+        build_transforms([{"_target_": "albumentations.ColorJitter", "brightnes": 0.5}], where="transforms")

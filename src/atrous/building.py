@@ -1,38 +1,48 @@
-"""Turning config nodes into objects: `_target_` may point into atrous and nowhere else."""
+"""Turning config nodes into objects: `_target_` may point into atrous, transforms into albumentations."""
 
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from atrous.errors import ConfigError
 
-_ALLOWED = ("atrous.",)
+OURS = re.compile(r"atrous\..+")
+TRANSFORMS = re.compile(r"albumentations\.[A-Z]\w*")
 
 
-def check_targets(node: Any, *, where: str = "") -> None:
-    """Refuse any `_target_` outside of atrous, at any depth: configs are data, also those out of a checkpoint.
+def check_targets(node: Any, *, where: str = "", allowed: re.Pattern[str] = OURS) -> None:
+    """Refuse any `_target_` that is not allowed, at any depth: configs are data, also those out of a checkpoint.
+
+    Args:
+        node: the config, or a part of it.
+        where: its key, for messages.
+        allowed: what a target may be: `OURS`, or `TRANSFORMS` for classes of albumentations.
 
     Raises:
         ConfigError: names the key and the target.
     """
     if isinstance(node, Mapping):
         target = node.get("_target_")
-        if target is not None and not str(target).startswith(_ALLOWED):
+        if target is not None and not allowed.fullmatch(str(target)):
+            kind = "atrous" if allowed is OURS else "albumentations"
             raise ConfigError(
-                f"{where or 'config'}._target_={target!r}: only classes of atrous can be built from a config"
+                f"{where or 'config'}._target_={target!r}: only classes of {kind} can be built from a config here"
             )
         for key, value in node.items():
-            check_targets(value, where=f"{where}.{key}".lstrip("."))
+            check_targets(value, where=f"{where}.{key}".lstrip("."), allowed=allowed)
     elif isinstance(node, Sequence) and not isinstance(node, str):
         for position, value in enumerate(node):
-            check_targets(value, where=f"{where}[{position}]")
+            check_targets(value, where=f"{where}[{position}]", allowed=allowed)
 
 
-def build(node: Mapping[str, Any], *, where: str, **arguments: Any) -> Any:
+def build(node: Mapping[str, Any], *, where: str, allowed: re.Pattern[str] = OURS, **arguments: Any) -> Any:
     """The object that `node` describes, with `arguments` added to its constructor call.
 
     Args:
         node: a plain mapping with `_target_`.
         where: the node's key, for messages.
+        allowed: as for `check_targets`.
         **arguments: further keyword arguments.
 
     Raises:
@@ -40,7 +50,7 @@ def build(node: Mapping[str, Any], *, where: str, **arguments: Any) -> Any:
     """
     from hydra.utils import instantiate
 
-    check_targets(node, where=where)
+    check_targets(node, where=where, allowed=allowed)
     try:
         return instantiate({**node, "_convert_": "all"}, **arguments)
     except Exception as error:
@@ -61,11 +71,23 @@ def build_network(config: Mapping[str, Any], *, num_classes: int) -> Any:
     )
 
 
-def build_datasets(data: Mapping[str, Any]) -> tuple[Any, Any]:
+def build_transforms(nodes: Sequence[Mapping[str, Any]], *, where: str) -> list[Any]:
+    """Albumentations' transforms, such as `{_target_: albumentations.ColorJitter, p: 0.5}`.
+
+    Raises:
+        ConfigError: for anything that is not a class of albumentations, or a mistyped argument.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # albumentations only warns of a mistyped argument
+        return [build(node, where=f"{where}[{i}]", allowed=TRANSFORMS) for i, node in enumerate(nodes)]
+
+
+def build_datasets(data: Mapping[str, Any], *, cached: bool = False) -> tuple[Any, Any]:
     """The training and the validation set of a config; folders and lists are checked, no pixels are read.
 
     Args:
-        data: the config's `data`: constructor calls `train` and `val`, `bootstrap` and `allow_shared_samples`.
+        data: the config's `data`: constructor calls `train` and `val`, `bootstrap`, `allow_shared_samples` and `cache`.
+        cached: whether pixels are taken from `data.cache`, which is filled first where it is not.
 
     Raises:
         ConfigError: a constructor call or a class to repeat that cannot be.
@@ -79,6 +101,10 @@ def build_datasets(data: Mapping[str, Any]) -> tuple[Any, Any]:
         require_masks(dataset, key=f"data.{split}")
     if not data["allow_shared_samples"]:
         refuse_shared_samples(train, val)
+    if cached and data["cache"] is not None:
+        from atrous.data.decoded import Decoded
+
+        train, val = (Decoded(dataset, folder=data["cache"]) for dataset in (train, val))
     if data["bootstrap"] is not None:
         from atrous.data.repeated import Repeated
 

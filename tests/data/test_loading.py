@@ -158,6 +158,27 @@ def test_batches_are_bytes_in_channels_last_with_their_extent(voc_home: Path) ->
             assert (label[2:height, :width] != 255).any()
 
 
+class WholeReads(VOC2012):
+    """A data set that says itself how it is read, so that nothing may be read in its stead."""
+
+    def read(self, index: int) -> tuple[Pixels, Pixels]:
+        return super().read(index)
+
+
+def test_crops_of_png_images_are_the_same_whether_all_rows_are_read_or_only_those_that_are_seen(
+    voc_home: Path, scene: Scene
+) -> None:
+    for number, path in enumerate(sorted((voc_home / "JPEGImages").glob("*.jpg"))):
+        Image.fromarray(scene(number, 40, 56)[0]).save(path.with_suffix(".png"))
+    crops = []
+    for kind in (VOC2012, WholeReads):
+        dataset = kind(root=voc_home, split="train")
+        dataset.pairs = tuple(pair._replace(image=pair.image.replace(".jpg", ".png")) for pair in dataset.pairs)
+        samples = TrainSamples(dataset=dataset, augmentation=CropConfig(crop_size=(33, 33), scale_min=1), seed=0)
+        crops.append([samples[epoch, index] for epoch in range(4) for index in range(5)])
+    assert all(same(a, b) for a, b in zip(*crops, strict=True))
+
+
 def test_loading_takes_nothing_from_the_runs_own_generator(voc_home: Path) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()

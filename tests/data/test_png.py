@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from atrous.data.png import decode_plain
+from atrous.data.png import decode_plain, read_top
 
 
 def noise(*shape: int) -> NDArray[np.uint8]:
@@ -65,3 +66,19 @@ def test_a_header_that_claims_more_than_the_file_can_hold_takes_no_memory() -> N
     whole[16:24] = struct.pack(">II", 100_000, 100_000)
     whole[29:33] = zlib.crc32(whole[12:29]).to_bytes(4, "big")
     assert decode_plain(bytes(whole), channels=3) is None
+
+
+@pytest.mark.parametrize("rows", [1, 20, 39, 40, 77])
+def test_the_top_rows_are_those_of_the_whole_image(tmp_path: Path, rows: int) -> None:
+    pixels = noise(40, 30, 3)
+    (tmp_path / "a.png").write_bytes(png(Image.fromarray(pixels)))
+    top = read_top(str(tmp_path / "a.png"), rows=rows, size=(40, 30))
+    np.testing.assert_array_equal(top, pixels[:rows])
+
+
+def test_the_top_of_what_is_not_as_expected_is_left_to_the_reader_of_whole_images(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(Image.fromarray(noise(40, 30, 3))))
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.png").read_bytes())
+    assert read_top(str(tmp_path / "a.png"), rows=7, size=(40, 31)) is None
+    assert read_top(str(tmp_path / "a.jpg"), rows=7, size=(40, 30)) is None
+    assert read_top(str(tmp_path / "b.png"), rows=7, size=(40, 30)) is None

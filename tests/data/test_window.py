@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from atrous.data.augmentation import CropConfig, draw, seed_of
 from atrous.data.files import Pixels
 from atrous.data.voc import VOC2012
-from atrous.data.window import CropWindow, apply, window_image
+from atrous.data.window import CropWindow, apply, rows_shown, window_image
 
 Scene = Callable[[int, int, int], tuple[Pixels, Pixels]]
 
@@ -88,6 +88,17 @@ def test_a_crop_equals_that_of_the_whole_scaled_image(
     assert np.abs(crop_.image.astype(int) - slow_crop(image, label, window)[0]).max() <= 2 * 255 / 64 + 1
     possible = np.stack(nearest_labels(label, window))
     assert (crop_.label == possible).any(0).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(height=st.integers(1, 90), width=st.integers(1, 90), key=st.integers(0, 10**6))
+def test_the_rows_that_a_window_needs_are_enough_for_the_same_crop(height: int, width: int, key: int) -> None:
+    image = np.random.default_rng(key).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    label = np.zeros((height, width), np.uint8)
+    window = draw(seed_of(key, 0, 0), height, width, CropConfig(crop_size=(33, 33), scale_min=0.2, scale_max=4))
+    rows = rows_shown(window, height, width)
+    assert 1 <= rows <= height
+    np.testing.assert_array_equal(apply(image[:rows], label, window).image, apply(image, label, window).image)
 
 
 def test_real_photographs_crop_as_the_whole_scaled_image_does(real_data: Path) -> None:

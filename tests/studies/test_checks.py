@@ -53,6 +53,10 @@ Compose = Callable[..., DictConfig]
         ("protocols=[]", ("protocols=[]", "protocols=[single]")),
         ("data=voc data.root=gone", ("data.root='gone'", "not a folder")),
         ("model._target_=os.system", ("model._target_='os.system'", "atrous")),
+        (
+            "recipe.augmentation.transforms=[{_target_:os.system}]",
+            ("transforms[0]._target_='os.system'", "albumentations"),
+        ),
         ("data.train._target_=torch.load", ("data.train._target_='torch.load'", "atrous")),
     ],
 )
@@ -89,6 +93,7 @@ def test_all_problems_are_told_at_once(composed: Compose) -> None:
         "backbone=resnet101 model=deeplabv3 model.blocks=5 model.multi_grid=[1,2,4]",
         "backbone=resnet50 recipe.pretrained=imagenet",
         "backbone=xception65 recipe.pretrained=xception_65_imagenet",
+        "recipe.augmentation.transforms=[{_target_:albumentations.ColorJitter,p:0.5}]",
         "backbone=timm backbone.name=resnet50d",
     ],
 )

@@ -10,6 +10,7 @@ import numpy as np
 
 from atrous.data.files import Pixels, check_labels, check_sizes, image_size, read_image, read_mask
 from atrous.data.listing import found_in, names_in
+from atrous.data.png import read_top
 from atrous.data.spec import DatasetSpec
 from atrous.errors import DataError
 
@@ -155,6 +156,22 @@ class PairList:
         image, label = read_image(pair.image), self.read_label(index)
         check_sizes(image, label, image_path=pair.image, mask_path=pair.mask or pair.image)
         return image, label
+
+    def read_top(self, index: int, label: Pixels, *, rows: int) -> Pixels:
+        """Read the image of a label that `read_label` gave, or its top where that is cheaper.
+
+        Returns:
+            Image uint8 RGB of at least `rows` rows.
+
+        Raises:
+            DataError: as `read`.
+        """
+        _, image_path, mask_path = self.pairs[index]
+        if (top := read_top(image_path, rows=rows, size=label.shape)) is not None:
+            return top
+        image = read_image(image_path)
+        check_sizes(image, label, image_path=image_path, mask_path=mask_path or image_path)
+        return image
 
     def read_label(self, index: int) -> Pixels:
         """Read and check one mask alone.

@@ -15,7 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from atrous.data.png import GREY, PALETTE, PNG_END, PNG_START, RGB, PngHeader, decode_plain, inflate, png_header
+from atrous.data.png import (
+    GREY,
+    PALETTE,
+    PNG_END,
+    PNG_START,
+    RGB,
+    PngHeader,
+    decode_plain,
+    inflate,
+    png_header,
+)
 from atrous.errors import DataError
 
 Pixels = NDArray[np.uint8]

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from atrous.data.augmentation import CropConfig, draw, seed_of
-from atrous.data.dataset import SegmentationDataset
+from atrous.data.dataset import PairList, SegmentationDataset
 from atrous.data.files import Pixels
 from atrous.data.sampling import Item
-from atrous.data.window import Crop, apply
+from atrous.data.window import Crop, CropWindow, apply, rows_shown
 from atrous.errors import DataError
 
 IntArray = NDArray[np.integer[Any]]
@@ -82,11 +82,20 @@ class TrainSamples(Dataset[Sample]):
         return batch
 
     def _cut(self, epoch: int, index: int, *, into: tuple[Pixels, Pixels]) -> Crop:
-        image, label = self.dataset.read(index)
         rng = seed_of(self.seed, epoch, index)
-        window = draw(rng, label.shape[0], label.shape[1], self.augmentation)
+        image, label, window = self._read(index, rng)
         crop = apply(image, label, window, ignore_label=self.dataset.spec.ignore_label, into=into)
         return crop if self._after is None else self._after(crop, rng)
+
+    def _read(self, index: int, rng: np.random.Generator) -> tuple[Pixels, Pixels, CropWindow]:
+        """Read a sample and draw its window; of an image that is a file, only the rows that the window needs."""
+        dataset = self.dataset
+        if isinstance(dataset, PairList) and type(dataset).read is PairList.read:
+            label = dataset.read_label(index)
+            window = draw(rng, label.shape[0], label.shape[1], self.augmentation)
+            return dataset.read_top(index, label, rows=rows_shown(window, *label.shape)), label, window
+        image, label = dataset.read(index)
+        return image, label, draw(rng, label.shape[0], label.shape[1], self.augmentation)
 
 
 class EvaluationSamples(Dataset[Sample]):

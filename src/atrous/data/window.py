@@ -13,6 +13,8 @@ from atrous.data.files import Pixels
 
 _PHASE = 1 / 64  # source pixels by which a crop may be displaced against a crop of the whole scaled image
 
+Span = tuple[slice, float, int]  # source pixels, the factor to scale them by, scaled pixels to drop at their start
+
 
 class CropWindow(NamedTuple):
     """One draw: which part of the scaled image is seen. The offset counts in the flipped, scaled image.
@@ -62,7 +64,7 @@ def apply(
     """Cut a window out of an image and its label.
 
     Args:
-        image: uint8 [H, W, 3].
+        image: uint8 [H, W, 3], or its first `rows_shown` rows.
         label: uint8 [H, W].
         window: the draw.
         ignore_label: label of the padding.
@@ -73,24 +75,31 @@ def apply(
     """
     image_into, label_into = into if into is not None else (None, None)
     return Crop(
-        image=window_image(image, window, fill=0, into=image_into),
+        image=window_image(image, window, fill=0, into=image_into, source_height=label.shape[0]),
         label=window_label(label, window, fill=ignore_label, into=label_into),
         extent=window.extent,
     )
 
 
+def rows_shown(window: CropWindow, height: int, width: int) -> int:
+    """Return how many rows from the top of a source of the given size are needed for a window's image."""
+    return _spans(window, height, width)[0][0].stop  # type: ignore[no-any-return]  # slices have no types
+
+
 def window_image(
-    image: Pixels, window: CropWindow, *, fill: float | tuple[float, ...], into: Pixels | None = None
+    image: Pixels,
+    window: CropWindow,
+    *,
+    fill: float | tuple[float, ...],
+    into: Pixels | None = None,
+    source_height: int | None = None,
 ) -> Pixels:
-    """Scale bilinearly the part of an image [H, W, 3] that a window shows; pad with `fill`."""
-    (height, width), left = window.extent, _source_left(window)
-    spans = (
-        _source_span(image.shape[0], window.scaled[0], window.top, height),
-        _source_span(image.shape[1], window.scaled[1], left, width),
-    )
-    if all(round((pixels.stop - pixels.start) * factor) == pixels.stop - pixels.start for pixels, factor, _ in spans):
-        # OpenCV would copy a part that does not change its size by scaling; the whole image does, or has factor 1.
-        spans = (_whole(image.shape[0], window.scaled[0], window.top), _whole(image.shape[1], window.scaled[1], left))
+    """Scale bilinearly the part of an image [H, W, 3] that a window shows; pad with `fill`.
+
+    `source_height` is H where the image is only the source's top.
+    """
+    height, width = window.extent
+    spans = _spans(window, source_height or image.shape[0], image.shape[1])
     (rows, row_factor, skip_rows), (columns, column_factor, skip_columns) = spans
     scaled = image[rows, columns]
     if (row_factor, column_factor) != (1.0, 1.0):
@@ -119,12 +128,25 @@ def window_label(label: Pixels, window: CropWindow, *, fill: float, into: Pixels
     return _pad(crop, window, fill)
 
 
+def _spans(window: CropWindow, source_height: int, source_width: int) -> tuple[Span, Span]:
+    """Find the source's rows and columns behind a window."""
+    (height, width), left = window.extent, _source_left(window)
+    spans = (
+        _source_span(source_height, window.scaled[0], window.top, height),
+        _source_span(source_width, window.scaled[1], left, width),
+    )
+    if all(round((pixels.stop - pixels.start) * factor) == pixels.stop - pixels.start for pixels, factor, _ in spans):
+        # OpenCV would copy a part that does not change its size by scaling; the whole image does, or has factor 1.
+        return _whole(source_height, window.scaled[0], window.top), _whole(source_width, window.scaled[1], left)
+    return spans
+
+
 def _source_left(window: CropWindow) -> int:
     """Return the window's first column in the scaled image before the flip."""
     return window.scaled[1] - window.extent[1] - window.left if window.flip else window.left
 
 
-def _source_span(source: int, scaled: int, start: int, length: int) -> tuple[slice, float, int]:
+def _source_span(source: int, scaled: int, start: int, length: int) -> Span:
     """Find the source pixels behind scaled pixels [start, start + length) of one axis.
 
     Scaling a part alone gives the pixels of the scaled whole only if the part begins where a scaled and a source pixel
@@ -142,7 +164,7 @@ def _source_span(source: int, scaled: int, start: int, length: int) -> tuple[sli
     return slice(begin, end), scaled / source, start - first
 
 
-def _whole(source: int, scaled: int, start: int) -> tuple[slice, float, int]:
+def _whole(source: int, scaled: int, start: int) -> Span:
     return slice(0, source), scaled / source, start
 
 

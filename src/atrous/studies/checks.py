@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from atrous.building import check_targets
+from atrous.building import TRANSFORMS, check_targets
 from atrous.errors import ConfigError
 from atrous.evaluation.protocol import load_protocol
 from atrous.networks import unit_strides
@@ -171,6 +171,11 @@ def _check_targets(config: Mapping[str, Any]) -> Iterator[str]:
     for group in ("model", "backbone", "data"):
         try:
             check_targets(config[group], where=group)
+        except ConfigError as error:
+            yield str(error)
+    for index, transform in enumerate(config["recipe"]["augmentation"]["transforms"]):
+        try:
+            check_targets(transform, where=f"recipe.augmentation.transforms[{index}]", allowed=TRANSFORMS)
         except ConfigError as error:
             yield str(error)
 

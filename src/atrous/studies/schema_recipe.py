@@ -28,12 +28,13 @@ class BatchNormConfig:
 
 @dataclass
 class AugmentationConfig:
-    """Random scale (continuous when `scale_step` is 0), horizontal flip and crop."""
+    """Random scale (continuous when `scale_step` is 0), horizontal flip and crop; then albumentations' `transforms`."""
 
     scale_min: float = 0.5
     scale_max: float = 2.0
     scale_step: float = 0.0
     flip_probability: float = 0.5
+    transforms: list[Any] = field(default_factory=list)
 
 
 @dataclass
@@ -70,6 +71,7 @@ class DataConfig:
     val: dict[str, Any] = field(default_factory=dict)
     evaluation_size: list[int] | None = None
     bootstrap: BootstrapConfig | None = None
+    cache: str | None = None
     allow_shared_samples: bool = False
     num_workers: int = 2
     val_batch_size: int = 4

@@ -10,13 +10,12 @@ from lightning.pytorch import Trainer
 
 from atrous.building import build_datasets, build_network
 from atrous.data.dataset import SegmentationDataset
-from atrous.evaluation.evaluate import evaluate
-from atrous.evaluation.protocol import load_protocol
 from atrous.networks.complexity import Complexity, multiply_adds
 from atrous.networks.segmenter import Segmenter
 from atrous.run_store import RunFolder
 from atrous.training import batch_norm, machine
 from atrous.training.checkpoints import load_weights, read_checkpoint
+from atrous.training.measuring import measure
 from atrous.training.reporting import StopAt
 from atrous.training.task import SegmentationTask
 from atrous.training.trainer import build_data_module, build_loggers, build_trainer, is_first_rank
@@ -49,7 +48,7 @@ def train_and_evaluate(folder: RunFolder, config: Config, protocols: Sequence[st
     machine.keep_freed_memory()
     if config["trainer"]["threads"]:
         torch.set_num_threads(config["trainer"]["threads"])
-    train_set, val_set = build_datasets(config["data"])
+    train_set, val_set = build_datasets(config["data"], cached=True)
     model = build_model(config, num_classes=train_set.spec.num_classes)
     board: WandbLog | None = None
     code = 1
@@ -63,43 +62,12 @@ def train_and_evaluate(folder: RunFolder, config: Config, protocols: Sequence[st
             load_weights(model, folder.last_checkpoint)
             finished = True
         if finished and is_first_rank():
-            for name in protocols:
-                measure(folder, config, model, val_set, name)
+            measure(folder, config, model, val_set, dict(zip(protocols, protocols, strict=True)))
             folder.set_status("done", step=config["recipe"]["max_steps"])
         code = 0
     finally:
         if board is not None:
             board.finish(_summary(folder), exit_code=code)
-
-
-def measure(
-    folder: RunFolder,
-    config: Config,
-    model: Segmenter,
-    dataset: SegmentationDataset,
-    name: str,
-    *,
-    checkpoint: str = "last",
-) -> None:
-    """Evaluate a trained model under a protocol and add the entry to results.json, `NAME@best` for the best weights."""
-    device = machine.device_type(config["trainer"]["accelerator"])
-    precision = machine.resolve_precision(config["recipe"]["precision"], device)
-    size, settings = config["data"]["evaluation_size"], load_protocol(name)
-    start = time.monotonic()
-    result = evaluate(
-        model,
-        dataset,
-        settings,
-        padded_size=None if size is None else (size[0], size[1]),
-        preprocessing_name=config["recipe"]["preprocessing"],
-        batch_size=config["data"]["val_batch_size"],
-        num_workers=config["data"]["num_workers"],
-        device=device,
-        autocast=machine.autocast_dtype(precision),
-    )
-    facts = {"protocol": settings.as_dict(), "checkpoint": checkpoint, "seconds": round(time.monotonic() - start, 2)}
-    entry = name if checkpoint == "last" else f"{name}@{checkpoint}"
-    folder.add_results(evaluations={entry: {**result, **facts}})
 
 
 def _steps_done(folder: RunFolder) -> int:

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 
+from atrous.building import build_transforms
 from atrous.data.datamodule import SegmentationDataModule
 from atrous.data.dataset import SegmentationDataset
 from atrous.run_store import RunFolder
@@ -21,6 +22,7 @@ from atrous.training.reporting import Reporter, SamplePredictions, StopAt
 from atrous.training.wandb_log import WandbLog
 
 Config = Mapping[str, Any]
+_TRANSFORMS = "recipe.augmentation.transforms"
 
 
 def is_first_rank() -> bool:
@@ -40,7 +42,10 @@ def build_data_module(
         batch_per_device=recipe["batch_size"] // (settings["devices"] * settings["accumulate"]),
         max_steps=recipe["max_steps"] * settings["accumulate"],
         seed=config["seed"],
-        **recipe["augmentation"],
+        **{
+            **recipe["augmentation"],
+            "transforms": build_transforms(recipe["augmentation"]["transforms"], where=_TRANSFORMS),
+        },
         evaluation_size=data["evaluation_size"],
         output_stride=config["output_stride"],
         val_batch_size=data["val_batch_size"],
