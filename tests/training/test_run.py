@@ -223,3 +223,26 @@ def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
             mask = Image.fromarray(pixels[..., 0] % 21)
             mask.save(home / "SegmentationClass" / f"{split}{number}.png")
     return root
+
+
+def test_a_chained_run_starts_from_the_weights_of_the_one_before(tmp_path: Path) -> None:
+    # A learning rate of next to nothing: what the child has learnt is what its parent had.
+    done = _train(
+        tmp_path,
+        "recipe.max_steps=1",
+        "recipe.optimizer.lr=1e-12",
+        "recipe.batch_norm.frozen=true",
+        "parent=['recipe.max_steps=3','recipe.optimizer.lr=0.1','recipe.batch_norm.frozen=false']",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = {json.loads((run / "run.json").read_text())["max_steps"]: run for run in tmp_path.glob("runs/*/seed*")}
+    parent, child = (_model(runs[steps]) for steps in (3, 1))
+    assert json.loads((runs[1] / "run.json").read_text())["parent"] == str(runs[3])
+    assert all(
+        torch.allclose(value, parent[name], atol=1e-6) for name, value in child.items() if value.is_floating_point()
+    )
+
+
+def _model(run: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return state

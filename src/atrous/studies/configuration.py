@@ -40,16 +40,16 @@ def _compare_with_schema(node: DictConfig, prefix: str = "") -> None:
     gone = [key for key in known or () if key not in keys]
     if gone:
         raise ConfigError(f"{prefix}{gone[0]} was removed (~{prefix}{gone[0]}), but a run needs it")
-    for key in keys:
-        name = f"{prefix}{key}"
-        if name == "hydra" or OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
+    for raw in node:
+        key, name = str(raw), f"{prefix}{raw}"
+        if name == "hydra" or OmegaConf.is_missing(node, raw) or OmegaConf.is_interpolation(node, key):
             continue
         if known is not None and key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {prefix}{close[0]}?" if close else f"there are {', '.join(known)}"
             raise ConfigError(f"unknown key {name!r}; {hint}")
-        if isinstance(node[key], DictConfig):
-            _compare_with_schema(node[key], f"{name}.")
+        if isinstance(node[raw], DictConfig):
+            _compare_with_schema(node[raw], f"{name}.")
 
 
 def _explain_missing(key: str | None) -> str:

@@ -39,8 +39,13 @@ class Identity:
         return RunFolder(Path(store) / "runs" / self.name / f"seed{self.seed}")
 
 
-def identify(config: Mapping[str, Any]) -> Identity:
-    """The identity of a resolved config (a plain mapping)."""
+def identify(config: Mapping[str, Any], *, parent: Identity | None = None) -> Identity:
+    """The identity of a resolved config (a plain mapping).
+
+    Args:
+        config: the config.
+        parent: the identity of the training whose weights it starts from.
+    """
     data = {split: _split(config["data"][split]) for split in ("train", "val")}
     data["evaluation_size"] = config["data"]["evaluation_size"]
     if config["data"]["bootstrap"] is not None:
@@ -53,11 +58,13 @@ def identify(config: Mapping[str, Any]) -> Identity:
         "recipe": {**config["recipe"], "pretrained": _content_of(config["recipe"]["pretrained"])},
         "accumulate": config["trainer"]["accumulate"],  # it divides batch norm's batch, which devices do not
     }
+    if parent is not None:
+        content["parent"] = parent.name
     without_budget = {**content, "recipe": _without(content["recipe"], {"max_steps"})}
     seed = int(config["seed"])
     return Identity(
         name=f"{_slug(config)}-{_hash(content)}",
-        key=_hash({**content, "seed": seed}),
+        key=_hash({**content, "seed": seed, **({"parent": parent.key} if parent is not None else {})}),
         family=_hash(without_budget),
         seed=seed,
     )

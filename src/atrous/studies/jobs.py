@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from hydra import compose
 from omegaconf import DictConfig
 
 from atrous.building import build_datasets
@@ -20,6 +21,7 @@ from atrous.run_store import RunFolder
 from atrous.studies.checks import check
 from atrous.studies.configuration import Config, resolve
 from atrous.studies.identity import Identity, identify
+from atrous.studies.parents import parent_overrides
 
 PROGRAM = ("-m", "atrous.training.job")
 GRACE_SECONDS = 20.0
@@ -34,12 +36,13 @@ class JobError(AtrousError):
 
 @dataclass(frozen=True)
 class Job:
-    """A checked config, its identity and its folder: nothing has been written yet."""
+    """A checked config, its identity and its folder, and the job whose weights it starts from: nothing is written."""
 
     config: Config
     identity: Identity
     folder: RunFolder
     overrides: tuple[str, ...]
+    parent: "Job | None" = None
 
     @property
     def command(self) -> str:
@@ -70,8 +73,12 @@ def prepare(config: DictConfig, overrides: list[str]) -> Job:
     """
     plain = resolve(config)
     check(plain)
-    identity = identify(plain)
-    job = Job(plain, identity, identity.folder(plain["store"]), tuple(overrides))
+    of_parent = parent_overrides(plain, overrides)
+    parent = None
+    if of_parent is not None:
+        parent = prepare(compose(config_name="train", overrides=of_parent), of_parent)
+    identity = identify(plain, parent=None if parent is None else parent.identity)
+    job = Job(plain, identity, identity.folder(plain["store"]), tuple(overrides), parent)
     if job.todo:
         build_datasets(plain["data"])
     return job
@@ -98,6 +105,10 @@ def run(
     Raises:
         JobError: with the reason and the place of the log.
     """
+    if job.parent is not None and job.todo and not job.parent.folder.is_done:
+        outcome = run(job.parent, environment=environment, capture=capture, cancelled=cancelled)
+        if outcome == "stopped":
+            return outcome
     with job.folder.lock() as lock:
         if not job.todo:
             return "skipped"
@@ -138,6 +149,7 @@ def _write_folder(job: Job) -> None:
         "command": job.command,
         "table": job.config["table"],
         "row": job.config["row"],
+        "parent": None if job.parent is None else str(job.parent.folder.path),
     }
     job.folder.create(config_yaml=yaml.safe_dump(job.config, sort_keys=False), facts=facts)
     if not job.folder.is_done:

@@ -16,8 +16,8 @@ from atrous.files import write_text
 from atrous.networks.complexity import multiply_adds
 from atrous.networks.dry_run import without_weights
 from atrous.resources import experiments_folder
-from atrous.studies.configuration import resolve
-from atrous.studies.identity import identify
+from atrous.studies.configuration import Config, resolve
+from atrous.studies.parents import compose_parent, identity_of
 from atrous.studies.table import sweep_of
 
 _FORWARD_AND_BACKWARD = 3  # the backward pass costs two forward passes
@@ -59,13 +59,16 @@ def planned_tables(*, scale: str, tflops: float) -> Iterator[PlannedTable]:
         hours, fresh, shared = 0.0, 0, 0
         for _, overrides in sweep.jobs():
             config = resolve(compose(config_name="train", overrides=overrides))
-            name = identify(config).name
-            if name in seen:
-                shared += 1
-                continue
-            seen.add(name)
-            fresh += 1
-            hours += training_operations(config) / (tflops * 1e12) / 3600
+            chain: tuple[Config, list[str]] | None = (config, overrides)
+            while chain is not None:  # a training, then those that it starts from
+                name = identity_of(*chain).name
+                if name in seen:
+                    shared += chain[0] is config
+                    break
+                seen.add(name)
+                fresh += 1
+                hours += training_operations(chain[0]) / (tflops * 1e12) / 3600
+                chain = compose_parent(*chain)
         unreachable = sum(bool(row.unreachable) for row in sweep.table.rows)
         yield PlannedTable(table, len(sweep.table.rows), unreachable, fresh, shared, hours)
 

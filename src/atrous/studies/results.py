@@ -13,7 +13,8 @@ from omegaconf import OmegaConf, open_dict
 
 from atrous.run_store import RunFolder, all_runs
 from atrous.studies.configuration import resolve
-from atrous.studies.identity import Identity, identify
+from atrous.studies.identity import Identity
+from atrous.studies.parents import identity_of
 from atrous.studies.table import Row, Sweep, Table
 
 
@@ -149,7 +150,7 @@ def _identify(row: Row, seed: int) -> tuple[Identity, int]:
         if OmegaConf.is_missing(config.data, "root"):
             config.data.root = "."
     plain = resolve(config)
-    return identify(plain), int(plain["recipe"]["max_steps"])
+    return identity_of(plain, row.overrides), int(plain["recipe"]["max_steps"])
 
 
 def _seed_result(run: RunFolder, facts: dict[str, Any], protocol: str) -> SeedResult:

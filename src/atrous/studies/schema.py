@@ -104,6 +104,8 @@ class RunConfig:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     output_stride: int = 16
     seed: int = 0
+    parent: list[str] | None = None
+    parent_root: str | None = None
     protocols: list[str] = field(default_factory=lambda: ["single"])
     store: str = "outputs"
     table: str | None = None

@@ -123,8 +123,13 @@ def substitute(overrides: Sequence[str], table: Mapping[str, Mapping[str, Any]])
     """Overrides with the values that a scale replaces, e.g. `backbone=resnet101` -> `backbone=tiny`."""
     result = []
     for override in _parse(overrides):
+        inner_overrides: Any = override.value()
+        if _key(override) == "parent" and isinstance(inner_overrides, list):
+            inner = substitute([str(getattr(entry, "text", entry)) for entry in inner_overrides], table)
+            result.append(f"parent=[{','.join(repr(text) for text in inner)}]")
+            continue
         key, value = _key(override), str(override.get_value_element_as_str())
-        replacement = table.get(key, {}).get(value)
+        replacement = {str(given): wanted for given, wanted in table.get(key, {}).items()}.get(value)
         result.append((override.input_line or "") if replacement is None else f"{key}={replacement}")
     return result
 

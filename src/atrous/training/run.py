@@ -3,6 +3,7 @@
 import resource
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -50,6 +51,9 @@ def train_and_evaluate(folder: RunFolder, config: Config, protocols: Sequence[st
         torch.set_num_threads(config["trainer"]["threads"])
     train_set, val_set = build_datasets(config["data"], cached=True)
     model = build_model(config, num_classes=train_set.spec.num_classes)
+    parent = folder.facts().get("parent")
+    if parent is not None and not folder.last_checkpoint.is_file():
+        load_weights(model, RunFolder(Path(parent)).last_checkpoint)
     board: WandbLog | None = None
     code = 1
     try:
