@@ -35,21 +35,22 @@ def resolve(config: DictConfig) -> Config:
 def _compare_with_schema(node: DictConfig, prefix: str = "") -> None:
     """Refuse keys that no schema has, and schemas' keys that are gone: Hydra's `+key=value` and `~key` allow both."""
     kind = OmegaConf.get_type(node)
-    known = [entry.name for entry in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else None
-    keys = [str(key) for key in node]
-    gone = [key for key in known or () if key not in keys]
+    if not dataclasses.is_dataclass(kind):
+        return  # a constructor's arguments, or a table of free keys
+    known, keys = [entry.name for entry in dataclasses.fields(kind)], [str(key) for key in node]
+    gone = [key for key in known if key not in keys]
     if gone:
         raise ConfigError(f"{prefix}{gone[0]} was removed (~{prefix}{gone[0]}), but a run needs it")
-    for raw in node:
-        key, name = str(raw), f"{prefix}{raw}"
-        if name == "hydra" or OmegaConf.is_missing(node, raw) or OmegaConf.is_interpolation(node, key):
+    for key in keys:
+        name = f"{prefix}{key}"
+        if name == "hydra" or OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
             continue
-        if known is not None and key not in known:
+        if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {prefix}{close[0]}?" if close else f"there are {', '.join(known)}"
             raise ConfigError(f"unknown key {name!r}; {hint}")
-        if isinstance(node[raw], DictConfig):
-            _compare_with_schema(node[raw], f"{name}.")
+        if isinstance(node[key], DictConfig):
+            _compare_with_schema(node[key], f"{name}.")
 
 
 def _explain_missing(key: str | None) -> str:
