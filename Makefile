@@ -61,6 +61,7 @@ $(ORACLE_STAMP): pyproject.toml tests/oracles/requirements.txt
 	$(ORACLE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=24'
 	@# In one call, so that versions are found which suit the oracles and the project; constraints.txt suits only the latter.
 	$(ORACLE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(ORACLE_PACKAGES) -e '.[dev]'
+	$(ORACLE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'cityscapesscripts>=2.2,<3'
 	@touch $@
 
 lint: $(STAMP) ## ruff and mypy --strict

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -65,3 +66,34 @@ def test_a_cut_run_is_an_unfinished_budget_and_never_a_result(trained: Trained) 
     with (trained.folder / "cut" / "table.csv").open() as stream:
         (row,) = csv.DictReader(stream)
     assert (row["measured_mean"], row["seeds"]) == ("", "0")
+
+
+def test_figure_4_is_drawn_without_data_or_a_store(atrous: Run, tmp_path: Path) -> None:
+    ended = atrous("report", "figure4")
+    assert ended.code == 0, ended.err
+    (picture,) = tmp_path.rglob("*.png")
+    assert picture.name == "figure4.png"
+    assert ended.out.split() == ["picture:", str(picture.relative_to(tmp_path))]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_diagram_is_drawn_of_the_network_that_is_asked_for(atrous: Run, tmp_path: Path) -> None:
+    network = ("model=deeplabv3_cascade", "backbone=resnet50", "output_stride=256", "data=voc")
+    ended = atrous("report", "diagram", *network, "output=here")
+    assert ended.code == 0, ended.err
+    assert ended.out.split() == ["picture:", "here/diagram.png"]
+    assert (tmp_path / "here" / "diagram.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_diagram_of_an_impossible_network_says_what_is_possible(atrous: Run) -> None:
+    ended = atrous("report", "diagram", "model=deeplabv3", "backbone=xception65", "output_stride=64")
+    assert ended.code == 2
+    assert len(ended.errors) == 1
+    assert re.search(r"output_stride=64 is impossible .* 4, 8, 16, 32", ended.errors[0])
+
+
+def test_an_unknown_subject_is_refused_with_the_known_ones(atrous: Run) -> None:
+    ended = atrous("report", "subject=figure5")
+    assert ended.code == 2
+    (error,) = ended.errors
+    assert re.fullmatch(r"error: subject='figure5': one of table, .*figure4, diagram.*", error)

@@ -215,6 +215,14 @@ def test_multi_grid_is_the_papers_for_a_deep_resnet_by_name_and_none_for_the_res
     }
 
 
+@pytest.mark.parametrize("backbone", ["resnet50", "resnet18"])
+def test_a_cascade_has_no_multi_grid_unless_it_is_asked_for(backbone: BackboneName) -> None:
+    with torch.device("meta"):
+        cascade = DeepLabV3Cascade(backbone=backbone, blocks=5)
+    convs = [module for module in cascade.modules() if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3)]
+    assert {conv.dilation[0] for conv in convs} == {1, 2, 4}  # block4 at rate 2, block5 at rate 4
+
+
 @pytest.mark.parametrize(("output_stride", "smallest"), [(8, 8), (16, 16), (32, 32), (256, 32)])
 def test_an_image_smaller_than_one_output_cell_is_refused(output_stride: int, smallest: int) -> None:
     model = DeepLabV3Cascade(backbone=BACKBONES["tiny"], output_stride=output_stride).eval()

@@ -69,7 +69,14 @@ def test_a_checkpoint_of_another_architecture_is_refused() -> None:
 
 
 def test_networks_without_official_names_are_refused() -> None:
-    with pytest.raises(CheckpointError, match="strides_in=last_unit and blocks=4"):
-        from_tensorflow(DeepLabV3Cascade(blocks=5), variables())
-    with pytest.raises(CheckpointError, match="strides_in=last_unit and blocks=4"):
+    with pytest.raises(CheckpointError, match="strides_in=last_unit"):
         from_tensorflow(DeepLabV3(backbone=partial(resnet50, strides_in="first_unit")), variables())
+
+
+def test_added_blocks_keep_their_values_and_are_reported() -> None:
+    backbone = DeepLabV3Cascade(blocks=5).backbone
+    given = {name: value for name, value in variables().items() if name.startswith("resnet_v1_50/")}
+    report = from_tensorflow(backbone, given)
+    assert sorted(report.loaded) == sorted(given)
+    assert report.left == tuple(name for name, _ in backbone.named_parameters() if name.startswith("blocks.4."))
+    assert all(backbone.get_parameter(name).any() for name in report.left if name.endswith("weight"))

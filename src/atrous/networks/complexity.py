@@ -60,17 +60,20 @@ def complexity_by_module(
         depth: 1 for the network's own parts (backbone, context, decoder, classifier), 2 for theirs, and so on.
 
     Returns:
-        Costs by module name, in the network's order; they add up to those of the whole.
+        Costs by module name, in the order of the forward pass; they add up to those of the whole.
     """
     counts = _count(model, size=size)
-    names = [name for name, _ in model.named_modules() if name and _is_shown(model, name, depth)]
-    parts = {}
-    for name in names:
-        inside = [count for conv, count in counts.items() if conv == name or conv.startswith(f"{name}.")]
-        module = model.get_submodule(name)
+    order = {conv: place for place, conv in enumerate(counts)}
+    parts, place = {}, 0
+    for name, module in model.named_modules():
+        if not name or not _is_shown(model, name, depth):
+            continue
+        inside = [conv for conv in counts if conv == name or conv.startswith(f"{name}.")]
         if inside or _parameters(module):
-            parts[name] = Complexity(sum(t for t, _ in inside), sum(p for _, p in inside), _parameters(module))
-    return parts
+            true, paper = (sum(counts[conv][kind] for conv in inside) for kind in (0, 1))
+            place = min((order[conv] for conv in inside), default=place)  # a batch norm stays behind its convolution
+            parts[name] = place, Complexity(true, paper, _parameters(module))
+    return {name: costs for name, (_, costs) in sorted(parts.items(), key=lambda part: part[1][0])}
 
 
 def _is_shown(model: nn.Module, name: str, depth: int) -> bool:

@@ -115,10 +115,10 @@ class DeepLabV3Cascade(Segmenter):
         num_classes: int = 21,
         output_stride: int = 16,
         blocks: int = 7,
-        multi_grid: Sequence[int] | None = (1, 1, 1),
+        multi_grid: Sequence[int] | None = None,
         align_corners: bool = True,
     ) -> None:
-        built = build_backbone(backbone, output_stride=output_stride, multi_grid=multi_grid, blocks=blocks)
+        built = build_backbone(backbone, output_stride=output_stride, multi_grid=multi_grid, blocks=blocks, aspp=False)
         super().__init__(
             backbone=built,
             context=None,

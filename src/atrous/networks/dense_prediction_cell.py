@@ -51,7 +51,7 @@ class DensePredictionCell(Context):
         output_stride: Output stride of the map, to which the rates adapt.
 
     Raises:
-        ConfigError: A branch reads one that comes later.
+        ConfigError: A value that cannot be, with the values that can; a branch that reads one that comes later.
     """
 
     def __init__(
@@ -64,9 +64,7 @@ class DensePredictionCell(Context):
         output_stride: int = 16,
     ) -> None:
         super().__init__()
-        for index, branch in enumerate(branches):
-            if not -1 <= branch.reads < index:
-                raise ConfigError(f"branches[{index}] reads branch {branch.reads}; it can read -1 to {index - 1}")
+        _check(branches=branches, channels=channels, dropout=dropout)
         self.cell = tuple(branches)
         self.out_channels = channels
         self.branches: Any = nn.ModuleList(
@@ -90,3 +88,15 @@ class DensePredictionCell(Context):
             results.append(conv(x_NCHW if branch.reads < 0 else results[branch.reads]))
         y_NCHW: Tensor = self.project(self.dropout(torch.cat(results, dim=1)))
         return y_NCHW
+
+
+def _check(*, branches: Sequence[Branch], channels: int, dropout: float) -> None:
+    if not branches:
+        raise ConfigError("branches=(): a dense prediction cell needs at least one; leave it out for the released one")
+    for index, branch in enumerate(branches):
+        if not -1 <= branch.reads < index:
+            raise ConfigError(f"branches[{index}] reads branch {branch.reads}; it can read -1 to {index - 1}")
+    if channels < 1:
+        raise ConfigError(f"channels={channels!r} must be at least 1; the paper uses 256")
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"dropout={dropout!r} must be at least 0 and below 1; the official code uses 0.1")

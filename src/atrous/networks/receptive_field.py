@@ -111,8 +111,7 @@ def _unit_names(backbone: Backbone) -> list[str]:
 
 
 def _is_unit(name: str) -> bool:
-    first, *_, last = name.split(".")
-    return first in ("blocks", "units") and last.isdigit()
+    return name.startswith(("blocks.", "units.")) and name.rsplit(".", 1)[-1].isdigit()
 
 
 def _windows(model: Segmenter) -> list[_Window]:

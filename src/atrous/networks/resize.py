@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,8 +22,9 @@ def resize_bilinear(x_NCHW: Tensor, size: Sequence[int], *, align_corners: bool 
         Maps [N, C, H, W].
     """
     height, width = size
-    if x_NCHW.shape[-2:] == (height, width):
-        return x_NCHW
-    if x_NCHW.shape[-2:] == (1, 1):  # interpolating one value repeats it: a view, without a copy
-        return x_NCHW.expand(-1, -1, height, width)
+    if not torch.compiler.is_compiling():  # an exported graph is for every size: it cannot ask for one
+        if x_NCHW.shape[-2:] == (height, width):
+            return x_NCHW
+        if x_NCHW.shape[-2:] == (1, 1):  # interpolating one value repeats it: a view, without a copy
+            return x_NCHW.expand(-1, -1, height, width)
     return F.interpolate(x_NCHW, size=(height, width), mode="bilinear", align_corners=align_corners)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -62,6 +64,9 @@ class MaxPool(nn.Module):
             return F.max_pool2d(x_NCHW, kernel_size=3, stride=2, padding=1)
         # An even size has windows at 0, 2, ..., of which the last hangs over the end: ceil_mode without padding.
         height, width = x_NCHW.shape[-2:]
+        if torch.compiler.is_compiling():  # the pool's own padding must be a number, not a function of the size
+            padded_NCHW = F.pad(x_NCHW, (width % 2, 1, height % 2, 1), value=-math.inf)
+            return F.max_pool2d(padded_NCHW, kernel_size=3, stride=2)
         return F.max_pool2d(x_NCHW, kernel_size=3, stride=2, padding=(height % 2, width % 2), ceil_mode=True)
 
 

@@ -115,6 +115,7 @@ def build_backbone(
     output_stride: int,
     multi_grid: Sequence[int] | None,
     blocks: int = 4,
+    aspp: bool = True,
 ) -> Backbone:
     """Build a backbone from its name, or from a factory such as `functools.partial(resnet18, stem="7x7")`.
 
@@ -122,8 +123,9 @@ def build_backbone(
         backbone: A name or a factory.
         output_stride: Handed to the backbone.
         multi_grid: Handed to the backbone; None takes the papers' (1, 2, 4) for "resnet50", "resnet101" and
-            "resnet152", and what the backbone itself does otherwise (all 1).
+            "resnet152" under ASPP, and what the backbone itself does otherwise (all 1).
         blocks: Handed to the backbone.
+        aspp: Whether ASPP follows, rather than a cascade.
 
     Raises:
         ConfigError: The name is unknown.
@@ -132,7 +134,7 @@ def build_backbone(
         known = get_args(BackboneName)
         if backbone not in known:
             raise ConfigError(f"backbone={backbone!r} is unknown; choose {', '.join(known)}, or give a factory")
-        multi_grid = multi_grid or _PAPER_MULTI_GRID.get(backbone)
+        multi_grid = multi_grid or (_PAPER_MULTI_GRID.get(backbone) if aspp else None)
         home = next(file for start, file in _HOMES.items() if backbone.startswith(start))
         factory: BackboneFactory = getattr(import_module(f"atrous.networks.{home}"), backbone)
         return factory(output_stride=output_stride, multi_grid=multi_grid, blocks=blocks)

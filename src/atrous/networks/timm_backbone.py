@@ -45,7 +45,7 @@ class TimmBackbone(Backbone):
         infos = self.network.feature_info
         self._infos = [FeatureInfo(*pair) for pair in zip(infos.channels(), infos.reduction(), strict=True)]
         self.out_channels = self._infos[-1].channels
-        self._places = {name: _last_at(self._infos, stride) for name, stride in LOW_LEVELS.items()}
+        self._places = {name: _first_at(self._infos, stride) for name, stride in LOW_LEVELS.items()}
         self._places["high"] = len(self._infos) - 1
 
     @property
@@ -87,6 +87,6 @@ def _create(name: str, *, pretrained: bool, output_stride: int) -> Any:
         raise ConfigError(f"name={name!r}, output_stride={output_stride!r}: timm cannot build it ({error})") from error
 
 
-def _last_at(infos: Sequence[FeatureInfo], stride: int) -> int:
-    """Return the last feature that is not coarser than `stride`."""
-    return max(place for place, info in enumerate(infos) if info.stride <= stride)
+def _first_at(infos: Sequence[FeatureInfo], stride: int) -> int:
+    """Return the first feature that is as coarse as `stride`: at a low output stride, later ones are no low levels."""
+    return min((place for place, info in enumerate(infos) if info.stride >= stride), default=len(infos) - 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from atrous.networks import resnet as resnets
 from atrous.networks import xception as xceptions
 from atrous.networks.backbone import Backbone, BackboneFactory
 from atrous.networks.dense_prediction_cell import DensePredictionCell
+from atrous.networks.dry_run import without_weights
 from atrous.networks.mobilenet import MobileNetV2
 from atrous.networks.resnet import ResNet
 from atrous.networks.segmenter import Segmenter
@@ -111,23 +112,23 @@ def imagenet_preset(backbone: Backbone) -> str:
     Raises:
         ConfigError: None was released; says which layouts have some.
     """
-    candidates = [preset(name) for name in presets() if preset(name).dataset == IMAGENET]
-    for found in candidates:
-        fresh = _backbone_factory(found.network.backbone)
-        if _layout(backbone) == _layout_of(found, fresh):
-            return found.name
+    candidates = [name for name in presets() if preset(name).dataset == IMAGENET]
+    for name in candidates:
+        if _layout(backbone) == _layout_of(name):
+            return name
     raise ConfigError(
         f"recipe.pretrained=imagenet: no ImageNet weights were released for this {type(backbone).__name__}; there are "
-        f"{', '.join(found.name for found in candidates)} (torchvision's ResNets have stem=7x7, strides_in=first_unit)"
+        f"{', '.join(candidates)} (torchvision's ResNets have stem=7x7, strides_in=first_unit)"
     )
 
 
-def _layout_of(found: Preset, factory: BackboneFactory) -> tuple[Any, ...]:
-    import torch
-
-    with torch.device("meta"):
-        options = {"output_stride": 16, "multi_grid": None, "blocks": 4, **found.network.backbone_options}
-        return _layout(factory(**options))
+@cache
+def _layout_of(name: str) -> tuple[Any, ...]:
+    """The layout of a preset's backbone, which is built for it once: a second for all of them."""
+    network = preset(name).network
+    options = {"output_stride": 16, "multi_grid": None, "blocks": 4, **network.backbone_options}
+    with without_weights():
+        return _layout(_backbone_factory(network.backbone)(**options))
 
 
 def _layout(backbone: Backbone) -> tuple[Any, ...]:

@@ -28,13 +28,13 @@ def from_tensorflow(model: Segmenter | Backbone, source: str | Path | Mapping[st
     """Load the official variables into a network, or into a backbone alone.
 
     Args:
-        model: A network of the official layout (a ResNet with `strides_in="last_unit"` and at most block4), or its
-            backbone, for the ImageNet checkpoints, whose classifier is left out.
+        model: A network of the official layout (a ResNet with `strides_in="last_unit"`), or its backbone, for the
+            ImageNet checkpoints, whose classifier is left out.
         source: A checkpoint's prefix ("…/model.ckpt"), the released .tar.gz, or arrays by official variable name.
             Optimiser slots and `global_step` are ignored.
 
     Returns:
-        What was loaded; no parameter is left.
+        What was loaded; no parameter is left but those of blocks 5 to 7, which no checkpoint has.
 
     Raises:
         CheckpointError: An unreadable file, or missing, surplus or mis-shaped variables, or a network that has no

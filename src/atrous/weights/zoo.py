@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,7 @@ def preset(name: str) -> Preset:
     return _preset(names[name], rows[names[name]])
 
 
+@cache
 def _rows() -> dict[str, dict[str, Any]]:
     import yaml
 
