@@ -137,6 +137,25 @@ def _check_recipe(config: Mapping[str, Any]) -> Iterator[str]:
     if not 0 < scales["scale_min"] <= scales["scale_max"]:
         yield f"recipe.augmentation: 0 < scale_min={scales['scale_min']} <= scale_max={scales['scale_max']} must hold"
     yield from _check_pretrained(recipe["pretrained"])
+    wanted = _preprocessing_of(config["backbone"], recipe["pretrained"])
+    if wanted is not None and recipe["preprocessing"] in PREPROCESSINGS and recipe["preprocessing"] != wanted:
+        yield (
+            f"recipe.preprocessing={recipe['preprocessing']!r}, but the weights of recipe.pretrained="
+            f"{recipe['pretrained']!r} were trained with {wanted!r}: recipe.preprocessing={wanted}"
+        )
+
+
+def _preprocessing_of(backbone: Mapping[str, Any], source: str | None) -> str | None:
+    """What published weights were trained with; None for none, for a file, and for a name that is unknown."""
+    if source is None or Path(source).is_file() or Path(f"{source}.index").is_file():
+        return None
+    if source == "imagenet":
+        is_torchvision = backbone.get("strides_in") == "first_unit" or backbone.get("padding") == "symmetric"
+        return "imagenet" if is_torchvision else "inception"
+    try:
+        return preset(source).preprocessing
+    except ConfigError:
+        return None
 
 
 def _check_pretrained(source: str | None) -> Iterator[str]:

@@ -41,6 +41,7 @@ class MobileNetV2Config:
     width: float = 1.0
     padding: str = "same"
     epsilon: float = 1e-3
+    divisible_by: int = 8
 
 
 @dataclass
