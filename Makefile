@@ -19,7 +19,7 @@ ORACLE_STAMP := $(ORACLE_VENV)/.installed
 seeds := $(shell seq -s, 0 $$(( $(SEEDS) - 1 )) 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train reproduce-table plan report test test-oracles lint format bench bench-data bench-memory check-data wandb-sync wheel clean
+.PHONY: help setup train reproduce-table plan report test test-oracles lint format bench bench-data bench-infer bench-memory check-data wandb-sync wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -79,6 +79,9 @@ bench: $(STAMP) ## training step against plain PyTorch, loader against plain alb
 
 bench-data: $(STAMP) ## the loader's part of it
 	$(BIN)/python -m benchmarks.loader --root $(DATA)
+
+bench-infer: $(STAMP) ## inference against plain PyTorch: speed, memory, share of the convolution peak
+	$(BIN)/python benchmarks/inference.py $(ARGS)
 
 bench-memory: $(STAMP) ## memory of the loader's processes over 50 epochs
 	$(BIN)/python -m benchmarks.loader_memory --root $(DATA)

@@ -42,7 +42,7 @@ def test_the_wheel_has_its_commands(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     (name,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
     text = archive.read(name).decode()
-    for command in ("train", "evaluate", "report", "data"):
+    for command in ("train", "evaluate", "report", "data", "predict", "export"):
         assert f"atrous-{command} = atrous.commands.{command}:main" in text
 
 

@@ -1,9 +1,14 @@
 """atrous-evaluate: other protocols on a finished run, without training."""
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+
+from atrous.evaluation.records import ImageRecords
 
 from .conftest import Run, Trained
 
@@ -15,6 +20,10 @@ from .conftest import Run, Trained
         (("run=.",), ("run='.'", "config.yaml")),
         (("runn=.",), ("'runn'", "did you mean run?")),
         (("run=.", "protocol=nope"), ("config.yaml",)),
+        (("weights=xception65",), ("'xception65'", "did you mean xception")),
+        (("weights=xception_65_imagenet",), ("backbone for ImageNet",)),
+        (("weights=xception65_coco_voc_trainaug",), ("on which data?", "data=voc data.root=FOLDER")),
+        (("weights=mobilenetv2_coco_voc_trainaug", "run=."), ("run=.", "one of them at a time")),
     ],
 )
 def test_a_mistake_is_one_line(atrous: Run, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
@@ -26,44 +35,136 @@ def test_a_mistake_is_one_line(atrous: Run, arguments: tuple[str, ...], words: t
     assert ended.heavy == []
 
 
-def _entries(run: Path) -> dict[str, dict[str, object]]:
-    entries: dict[str, dict[str, object]] = json.loads((run / "results.json").read_text())["evaluations"]
+def _entries(run: Path) -> dict[str, dict[str, Any]]:
+    entries: dict[str, dict[str, Any]] = json.loads((run / "results.json").read_text())["evaluations"]
     return entries
 
 
 @pytest.mark.slow
-def test_another_protocol_is_added_and_the_first_kept(trained: Trained) -> None:
+def test_other_protocols_are_added_with_their_pages_and_what_is_there_is_not_done_again(trained: Trained) -> None:
     run = trained.runs()[0]
     before = _entries(run)
-    ended = trained.run("evaluate", f"run={run}", "protocol=single,single_os8", "threads=1")
+    command = ("evaluate", f"run={run}", "protocol=single,single_os8", "threads=1")
+    ended = trained.run(*command)
     assert ended.code == 0, ended.err
     after = _entries(run)
     assert after["single"] == before["single"]
     assert after["single_os8"]["protocol"] == {"output_stride": 8, "scales": [1.0], "flip": False}
     assert after["single_os8"]["images"] == 4
+    low, high = after["single_os8"]["confidence"]["miou"]
+    assert low <= after["single_os8"]["miou"] <= high
     assert [line.split(":")[0] for line in ended.out.splitlines() if "mIoU" in line] == ["single", "single_os8"]
+    for name in ("single", "single_os8"):
+        page = (run / "evaluation" / name / "index.html").read_text()
+        assert f"<b>{100 * after[name]['miou']:.1f}%</b>" in page
+        assert page.count("<img") == 3 * 4  # one image of four is the best, one in the middle, one the worst
+        np.testing.assert_array_equal(
+            ImageRecords.load(run / "evaluation" / name / "images.npz").matrix, after[name]["confusion"]
+        )
+    times = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != "lock"}
+    again = trained.run(*command)
+    assert (again.code, again.heavy) == (0, [])
+    assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
 @pytest.mark.slow
-def test_what_is_measured_is_not_measured_again(trained: Trained) -> None:
+def test_outlines_are_added_to_an_entry_without_changing_it(trained: Trained) -> None:
+    run = trained.runs()[0]
+    before = _entries(run)["single"]
+    ended = trained.run("evaluate", f"run={run}", "protocol=single", "boundary=true", "page=false", "threads=1")
+    assert ended.code == 0, ended.err
+    after = _entries(run)["single"]
+    assert after.pop("boundary")["f_score"] is not None
+    assert after == before
+
+
+@pytest.mark.slow
+def test_an_entry_that_would_change_is_kept_unless_overwriting_is_asked_for(trained: Trained) -> None:
     run = trained.runs()[1]
-    before = (run / "results.json").stat().st_mtime_ns
-    ended = trained.run("evaluate", f"run={run}", "protocol=single")
-    assert ended.code == 0
-    assert ended.heavy == []
-    assert (run / "results.json").stat().st_mtime_ns == before
+    results = json.loads((run / "results.json").read_text())
+    true = results["evaluations"]["single"]
+    results["evaluations"]["single"] = {**true, "confusion": [[1]], "miou": 1.0}
+    (run / "results.json").write_text(json.dumps(results))
+    (run / "evaluation" / "single" / "images.npz").unlink()
+    command = ("evaluate", f"run={run}", "protocol=single", "threads=1")
+    ended = trained.run(*command)
+    assert ended.code == 2
+    assert "overwrite=true replaces it" in ended.errors[0]
+    assert _entries(run)["single"]["miou"] == 1.0
+    ended = trained.run(*command, "overwrite=true")
+    assert ended.code == 0, ended.err
+    assert _entries(run)["single"]["confusion"] == true["confusion"]
+
+
+@pytest.mark.slow
+def test_two_runs_are_compared_on_one_page(trained: Trained) -> None:
+    first, second = trained.runs()
+    ended = trained.run("evaluate", f"run={first}", f"compare={second}", "protocol=single", "threads=1")
+    assert ended.code == 0, ended.err
+    (page,) = (first / "evaluation" / "single").glob("against-*.html")
+    assert f"comparison: {page}" in ended.out
+    difference = 100 * (_entries(second)["single"]["miou"] - _entries(first)["single"]["miou"])
+    assert f"<b>{difference:+.2f}</b>" in page.read_text()
+
+
+@pytest.mark.slow
+def test_another_split_has_an_entry_of_its_own(trained: Trained) -> None:
+    run = trained.runs()[0]
+    before = _entries(run)["single"]
+    ended = trained.run("evaluate", f"run={run}", "protocol=single", "split=train", "page=false", "threads=1")
+    assert ended.code == 0, ended.err
+    assert _entries(run)["single"] == before
+    assert _entries(run)["single@train"]["confusion"] != before["confusion"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("argument", "words"),
-    [("protocol=nope", ("nope", "single_os8")), ("checkpoint=first", ("'first'", "last or best"))],
+    ("arguments", "words"),
+    [
+        (("protocol=nope",), ("nope", "single_os8")),
+        (("checkpoint=first",), ("'first'", "last or best")),
+        (("submission=kitti",), ("'kitti'", "voc or cityscapes")),
+        (("submission=voc",), ("takes its 21 classes", "'shapes' with 11")),
+        (("submission=voc", "protocol=single,single_os8"), ("under one protocol",)),
+        (("compare=.",), ("run='.'", "config.yaml")),
+        (("compare=${run}",), ("is the run itself",)),
+        (("batch_size=0",), ("batch_size=0", "at least 1")),
+        (("protocol=tiles_os8", "split=nowhere"), ("nowhere", "train, val")),
+        (("data=camvid", "data.root=gone"), ("gone",)),
+    ],
 )
-def test_what_it_cannot_do_is_refused(trained: Trained, argument: str, words: tuple[str, ...]) -> None:
-    ended = trained.run("evaluate", f"run={trained.runs()[0]}", argument)
+def test_what_it_cannot_do_is_refused(trained: Trained, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    ended = trained.run("evaluate", f"run={trained.runs()[0]}", *arguments)
     assert ended.code == 2
     for word in words:
         assert word in ended.errors[0]
+
+
+@pytest.mark.slow
+def test_a_data_set_with_other_classes_is_refused(trained: Trained, real_data: Path) -> None:
+    ended = trained.run("evaluate", f"run={trained.runs()[0]}", "data=voc", f"data.root={real_data}")
+    assert ended.code == 2
+    assert "tells 11 classes apart, but the data set 'voc2012' has 21" in ended.errors[0]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_is_not_there_is_named(trained: Trained, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained.runs()[0], run)
+    (run / "checkpoints" / "best.ckpt").unlink()
+    ended = trained.run("evaluate", f"run={run}", "checkpoint=best")
+    assert (ended.code, ended.heavy) == (2, [])
+    assert "best.ckpt is not there" in ended.errors[0]
+
+
+@pytest.mark.slow
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_loaded(trained: Trained, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained.runs()[0], run, ignore=shutil.ignore_patterns("evaluation"))
+    (run / "evaluation").write_text("a file where a folder should be")
+    ended = trained.run("evaluate", f"run={run}", "protocol=single_os16")
+    assert (ended.code, ended.heavy) == (2, [])
+    assert "evaluation cannot be written" in ended.errors[0]
 
 
 def test_an_unfinished_run_is_refused_with_the_command_that_finishes_it(atrous: Run, tmp_path: Path) -> None:

@@ -1,18 +1,25 @@
-"""The evaluation behind the tables: every image once, at its own size, whatever the batch."""
+"""The evaluation behind the tables: every image once, at its own size, whatever the batch, the shards, the company."""
 
+import json
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from atrous import DeepLabV3
-from atrous.data import VOC2012, Shapes
-from atrous.evaluation.evaluate import evaluate
+from atrous.data import Shapes
+from atrous.errors import ConfigError, DataError
+from atrous.evaluation.evaluate import Evaluation, evaluate, evaluate_protocols, merged
+from atrous.evaluation.predicting import Feeding
 from atrous.evaluation.protocol import Protocol
 from atrous.networks import ResNet
+
+INCEPTION = Feeding(preprocessing_name="inception", batch_size=4)
 
 
 def _model(num_classes: int) -> DeepLabV3:
@@ -21,8 +28,15 @@ def _model(num_classes: int) -> DeepLabV3:
     return DeepLabV3(backbone=small, num_classes=num_classes, aspp_channels=8, multi_grid=None).eval()
 
 
+def _lively_model(num_classes: int) -> DeepLabV3:
+    """A network with random weights that predicts many classes, so that a lost or doubled pixel would be seen."""
+    model = _model(num_classes)
+    torch.nn.init.normal_(model.classifier.weight, std=3)
+    return model
+
+
 def test_the_batch_size_does_not_change_a_single_count() -> None:
-    dataset, model = Shapes(split="val", length=7, size=65), _model(11)
+    dataset, model = Shapes(split="val", length=7, size=65), _lively_model(11)
     results = [
         evaluate(model, dataset, Protocol(), padded_size=None, preprocessing_name="inception", batch_size=size)
         for size in (1, 3, 7)
@@ -40,21 +54,149 @@ def test_another_output_stride_is_put_back_afterwards() -> None:
     assert model.output_stride == 16
 
 
+def test_several_protocols_in_one_pass_count_what_each_counts_alone() -> None:
+    dataset, model = Shapes(split="val", length=5, size=75), _lively_model(11)
+    protocols = {
+        "os8": Protocol(output_stride=8),
+        "os32": Protocol(output_stride=32),
+        "ms": Protocol(scales=(0.5, 1.25), flip=True),
+        "padded": Protocol(padded_size=(129, 97)),
+        "tiles": Protocol(tile=(49, 49), overlap=16),
+    }
+    together = evaluate_protocols(model, dataset, protocols, INCEPTION)
+    for name, protocol in protocols.items():
+        alone = evaluate_protocols(model, dataset, {name: protocol}, INCEPTION)[name]
+        np.testing.assert_array_equal(together[name].records.matrix, alone.records.matrix)
+    assert len({json.dumps(together[name].records.matrix.tolist()) for name in protocols}) == len(protocols)
+    assert model.output_stride == 16
+
+
+def test_a_file_is_decoded_once_however_many_protocols_there_are() -> None:
+    reads: list[int] = []
+
+    class Counting(Shapes):
+        def read(self, index: int) -> Any:
+            reads.append(index)
+            return super().read(index)
+
+    protocols = {"a": Protocol(), "b": Protocol(output_stride=32), "c": Protocol(flip=True)}
+    evaluate_protocols(_model(11), Counting(split="val", length=3, size=65), protocols, INCEPTION)
+    assert reads == [0, 1, 2]
+
+
+class _Mixed:
+    """Scenes of several heights."""
+
+    uniform_size = None
+
+    def __init__(self) -> None:
+        self._scenes = Shapes(split="val", length=4, size=75)
+        self.spec = self._scenes.spec
+
+    def __len__(self) -> int:
+        return len(self._scenes)
+
+    def sample_id(self, index: int) -> str:
+        return self._scenes.sample_id(index)
+
+    def read(self, index: int) -> Any:
+        image, label = self._scenes.read(index)
+        return image[: 60 + index], label[: 60 + index]
+
+
+def test_images_of_different_sizes_are_padded_for_each_protocol_by_itself() -> None:
+    model = _lively_model(11)
+    protocols = {"os8": Protocol(output_stride=8), "os32": Protocol(output_stride=32)}
+    together = evaluate_protocols(model, _Mixed(), protocols, INCEPTION)
+    for name, protocol in protocols.items():
+        alone = evaluate_protocols(model, _Mixed(), {name: protocol}, INCEPTION)[name]
+        np.testing.assert_array_equal(together[name].records.matrix, alone.records.matrix)
+        assert together[name].records.pixels.tolist() == [75 * rows for rows in (60, 61, 62, 63)]
+
+
+class _WithVoid(Shapes):
+    """Scenes with a void line along every outline, as VOC draws them."""
+
+    def read(self, index: int) -> Any:
+        image, label = super().read(index)
+        edges = (np.diff(label, axis=0, append=label[-1:]) != 0) | (np.diff(label, axis=1, append=label[:, -1:]) != 0)
+        return image, np.where(edges, 255, label).astype(np.uint8)
+
+
+def _same(first: Evaluation, second: Evaluation) -> None:
+    np.testing.assert_array_equal(first.records.matrix, second.records.matrix)
+    assert first.records.ids == second.records.ids
+    classes = [str(label) for label in range(first.records.num_classes)]
+    assert first.result(classes) == second.result(classes)
+
+
+def test_shards_of_unequal_length_sum_to_the_whole_without_duplicates() -> None:
+    dataset, model, protocols = Shapes(split="val", length=7, size=65), _lively_model(11), {"single": Protocol()}
+    whole = evaluate_protocols(model, dataset, protocols, INCEPTION, boundary=True)["single"]
+    shards = [
+        evaluate_protocols(model, dataset, protocols, INCEPTION, boundary=True, shard=(rank, 3))["single"]
+        for rank in range(3)
+    ]
+    assert sorted(len(shard.records) for shard in shards) == [2, 2, 3]
+    _same(merged(shards[::-1]), whole)
+
+
+_RANK = """
+import os, sys, numpy as np, torch
+torch.set_num_threads(1)
+sys.path.insert(0, sys.argv[1])
+from test_evaluate import INCEPTION, Protocol, Shapes, _lively_model
+from atrous.evaluation.evaluate import evaluate_protocols, gather
+torch.distributed.init_process_group("gloo")
+shard = (torch.distributed.get_rank(), torch.distributed.get_world_size())
+dataset = Shapes(split="val", length=5, size=65)
+mine = evaluate_protocols(_lively_model(11), dataset, {"": Protocol()}, INCEPTION, shard=shard)
+np.save(f"{sys.argv[2]}/rank{shard[0]}.npy", gather(mine[""]).records.matrix)
+"""
+
+
 @pytest.mark.slow
-def test_real_voc_val_is_scored_on_every_labelled_pixel_of_241_images(real_data: Path) -> None:
-    dataset = VOC2012(root=real_data, split="val")
-    result = evaluate(
-        _model(21),
-        dataset,
-        Protocol(output_stride=32),
-        padded_size=(513, 513),
-        preprocessing_name="inception",
-        batch_size=4,
+def test_two_ranks_gather_the_matrix_of_one_process(tmp_path: Path) -> None:
+    script = tmp_path / "rank.py"
+    script.write_text(_RANK)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run([*torchrun, str(script), str(Path(__file__).parent), str(tmp_path)], check=True, timeout=120)
+    dataset = Shapes(split="val", length=5, size=65)
+    expected = evaluate_protocols(_lively_model(11), dataset, {"": Protocol()}, INCEPTION)[""].records.matrix
+    for rank in range(2):
+        np.testing.assert_array_equal(np.load(tmp_path / f"rank{rank}.npy"), expected)
+
+
+def test_outlines_are_scored_when_asked_for() -> None:
+    dataset, model = _WithVoid(split="val", length=3, size=97), _lively_model(11)
+    result = evaluate_protocols(model, dataset, {"": Protocol()}, INCEPTION, boundary=True)[""].result(
+        dataset.spec.classes
     )
-    folder = real_data / "VOCdevkit" / "VOC2012"
-    names = (folder / "ImageSets" / "Segmentation" / "val.txt").read_text().split()
-    labelled = sum(
-        int((np.asarray(Image.open(folder / "SegmentationClass" / f"{name}.png")) != 255).sum()) for name in names
+    curve = result["boundary"]["trimap_miou"]
+    assert all(value is not None and 0 <= value <= 1 for value in curve)
+    assert 0 < result["boundary"]["f_score"] < 1
+    assert set(result["boundary"]["f_score_of"]) == set(dataset.spec.classes)
+    assert "boundary" not in evaluate_protocols(model, dataset, {"": Protocol()}, INCEPTION)[""].result(
+        dataset.spec.classes
     )
-    assert result["images"] == len(names) == 241
-    assert result["pixels"] == labelled
+
+
+def test_what_does_not_fit_is_refused_before_an_image_is_read() -> None:
+    class Unread(Shapes):
+        def read(self, index: int) -> Any:
+            raise AssertionError("read")
+
+    dataset = Unread(split="val", length=1)
+    with pytest.raises(ConfigError, match=r"protocol os3: .*3"):
+        evaluate_protocols(_model(11), dataset, {"os3": Protocol(output_stride=3)}, INCEPTION)
+    with pytest.raises(ConfigError, match=r"tells 21 classes apart, but the data set 'shapes' has 11"):
+        evaluate_protocols(_model(21), dataset, {"single": Protocol()}, INCEPTION)
+    with pytest.raises(ConfigError, match=r"protocol odd: tile=\[64, 64\]"):
+        evaluate_protocols(_model(11), dataset, {"odd": Protocol(tile=(64, 64), overlap=8)}, INCEPTION)
+
+
+def test_an_image_larger_than_the_padding_is_named() -> None:
+    dataset = Shapes(split="val", length=1, size=129)
+    for protocol in (Protocol(padded_size=(65, 65)), Protocol()):
+        with pytest.raises(DataError, match=r"val_000000.* 129x129 .* 65x65"):
+            evaluate(_model(11), dataset, protocol, padded_size=(65, 65), preprocessing_name="inception")

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, jaccard_score
 from sklearn.metrics import confusion_matrix as sklearn_matrix
-from sklearn.metrics import jaccard_score
 
-from atrous.evaluation.scores import confusion_matrix, intersection_over_union, mean_iou, scores
+from atrous.evaluation.scores import confusion_matrix, count_matrices, intersection_over_union, mean_iou, scores
 
 
 def _random_labels(seed: int, *, classes: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -60,3 +60,37 @@ def test_scores_name_the_classes_and_count_the_pixels() -> None:
     assert result["pixels"] == 4
     assert result["pixel_accuracy"] == 0.75
     assert result["iou"] == {"road": 0.75, "car": 0.0}
+
+
+def test_mean_accuracy_and_frequency_weighted_iou_equal_scikit_learns() -> None:
+    truth, prediction = _random_labels(3, classes=5, shape=(50, 50))
+    prediction[truth == 2] = 2  # classes of unequal quality
+    labelled = truth != 255
+    result = scores(sklearn_matrix(truth[labelled], prediction[labelled], labels=range(5)), list("abcde"))
+    assert result["mean_accuracy"] == pytest.approx(balanced_accuracy_score(truth[labelled], prediction[labelled]))
+    weighted = jaccard_score(truth[labelled], prediction[labelled], average="weighted")
+    assert result["frequency_weighted_iou"] == pytest.approx(weighted)
+    assert result["pixel_accuracy"] == pytest.approx(accuracy_score(truth[labelled], prediction[labelled]))
+
+
+def test_matrices_of_groups_are_scikit_learns_of_their_pixels() -> None:
+    truth, prediction = _random_labels(4, classes=5, shape=(3, 20, 30))
+    groups = np.random.default_rng(0).integers(0, 4, truth.shape)
+    found = count_matrices(
+        torch.from_numpy(truth.astype(np.uint8)),
+        torch.from_numpy(prediction),
+        torch.from_numpy(groups),
+        num_classes=5,
+        num_groups=4,
+    )
+    assert found.dtype == np.int64
+    for group in range(4):
+        chosen = (truth != 255) & (groups == group)
+        expected = sklearn_matrix(truth[chosen], prediction[chosen], labels=range(5))
+        np.testing.assert_array_equal(found[group], expected)
+
+
+def test_without_any_pixel_no_score_is_defined() -> None:
+    result = scores(np.zeros((2, 2), np.int64), ["road", "car"])
+    for name in ("miou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou"):
+        assert np.isnan(result[name]), name

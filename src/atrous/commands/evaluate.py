@@ -1,76 +1,162 @@
-"""atrous-evaluate: score a finished run under other protocols."""
+"""atrous-evaluate: score a finished run, or released weights, under other protocols; pages and test-server files."""
+
+from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from atrous.commands.app import run_app
+from atrous.commands.evaluate_subject import RELEASED, Subject, subject_of_run, subject_of_weights
 from atrous.errors import ConfigError, StoreError
+from atrous.files import write_text
+
+SERVERS = ("voc", "cityscapes")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
 def task(config: DictConfig) -> None:
-    """Add an entry to results.json for every protocol that has none yet."""
-    import yaml
-
-    from atrous.evaluation.protocol import load_protocol
-    from atrous.run_store import RunFolder
-
-    folder = RunFolder(Path(config.run))
-    if not folder.config_file.is_file():
-        raise StoreError(f"run={config.run!r} is not the folder of a run: it has no config.yaml")
+    """Add an entry to results.json for every protocol that has none yet, and write what else was asked for."""
+    subjects = _subjects(config)
     names = list(config.protocols)
+    _check(config, names)
+    with ExitStack() as locks:
+        for subject in sorted(subjects, key=lambda subject: subject.folder.path.resolve()):
+            locks.enter_context(subject.folder.lock())
+            _require_writable(subject)
+        if config.submission is not None:
+            from atrous.commands.evaluate_submission import write
+
+            write(subjects[0], config, names[0])
+            return
+        measured = {subject.name: _measure(subject, config, names) for subject in subjects}
+        _say(subjects, names)
+        for name in names if config.page else ():
+            _write_pages(subjects, config, name, measured)
+
+
+def _subjects(config: DictConfig) -> list[Subject]:
+    if config.weights is None:
+        subjects = [subject_of_run(config.run, config)]
+    elif not OmegaConf.is_missing(config, "run"):
+        raise ConfigError(f"run={config.run} and weights={config.weights}: evaluate one of them at a time")
+    else:
+        subjects = [subject_of_weights(config)]
+    if config.compare is not None:
+        if Path(config.compare).resolve() == subjects[0].folder.path.resolve():
+            raise ConfigError(f"compare={config.compare!r} is the run itself: give another run")
+        subjects.append(subject_of_run(config.compare, config))
+    return subjects
+
+
+def _check(config: DictConfig, names: list[str]) -> None:
+    from atrous.evaluation.protocol import load_protocol
+
     for name in names:
         load_protocol(name)
-    if config.checkpoint not in ("last", "best"):
-        raise ConfigError(f"checkpoint={config.checkpoint!r}: last or best")
-    if not folder.is_done:
-        status = folder.status()
-        where = f"at step {status.get('step', 0)} of {status.get('max_steps', '?')}"
-        raise StoreError(
-            f"{folder.path} is {status['state']} {where}: finish it first with its command, {folder.facts()['command']}"
-        )
-    run_config = yaml.safe_load(folder.config_file.read_text())
-    _adapt(run_config, config)
-    with folder.lock():
-        _measure(folder, run_config, config, names)
-    for name in names:
-        entry = folder.results()["evaluations"][_entry(name, config)]
-        scores = f"mIoU {100 * entry['miou']:.2f}%  pixel accuracy {100 * entry['pixel_accuracy']:.2f}%"
-        print(f"{name}: {scores}  {entry['images']} images, {entry['pixels']} pixels")  # noqa: T201
+    if not names:
+        raise ConfigError("protocols=[] leaves nothing to measure: e.g. protocol=single")
+    if config.submission not in (None, *SERVERS):
+        raise ConfigError(f"submission={config.submission!r}: {' or '.join(SERVERS)}")
+    if config.submission is not None and len(names) > 1:
+        raise ConfigError(f"submission={config.submission} is written under one protocol, not {', '.join(names)}")
+    if config.precision not in (None, *PRECISIONS):
+        raise ConfigError(f"precision={config.precision!r}: one of {', '.join(PRECISIONS)}")
+    if config.batch_size is not None and config.batch_size < 1:
+        raise ConfigError(f"batch_size={config.batch_size}: at least 1")
 
 
-def _adapt(run_config: dict[str, Any], config: DictConfig) -> None:
-    """Where and how fast: the only things that may differ from the training."""
-    run_config["trainer"]["accelerator"] = config.accelerator
-    run_config["data"]["val_batch_size"] = config.batch_size
-    if config.data_root is not None:
-        run_config["data"]["root"] = config.data_root
-        run_config["data"]["val"]["root"] = config.data_root
+def _require_writable(subject: Subject) -> None:
+    folder = subject.folder.path / "evaluation"
+    try:
+        write_text(folder / ".writable", "")
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written ({error.strerror}): results would be lost") from None
 
 
-def _entry(name: str, config: DictConfig) -> str:
-    return name if config.checkpoint == "last" else f"{name}@best"
-
-
-def _measure(folder: Any, run_config: dict[str, Any], config: DictConfig, names: list[str]) -> None:
-    todo = [name for name in names if config.overwrite or folder.missing_protocols([_entry(name, config)])]
+def _measure(subject: Subject, config: DictConfig, names: list[str]) -> list[str]:
+    """Evaluate under the protocols whose entry, or whose records for the page, are not there yet; returns entries."""
+    todo = {name: subject.entry(name) for name in names if _is_missing(subject, config, subject.entry(name))}
     if not todo:
-        return
+        return []
     import torch
 
-    from atrous.building import build
-    from atrous.training.checkpoints import load_weights
-    from atrous.training.run import build_model, measure
+    from atrous.commands.progress import progress
+    from atrous.data.leakage import require_masks
+    from atrous.evaluation.predicting import check_protocols
+    from atrous.evaluation.protocol import load_protocol
+    from atrous.training.measuring import measure
 
     if config.threads:
         torch.set_num_threads(config.threads)
-    dataset = build(run_config["data"]["val"], where="data.val")
-    model = build_model(run_config, num_classes=dataset.spec.num_classes)
-    load_weights(model, folder.last_checkpoint if config.checkpoint == "last" else folder.best_checkpoint)
-    for name in todo:
-        measure(folder, run_config, model, dataset, name, checkpoint=config.checkpoint)
+    require_masks(subject.dataset, key="data.val")
+    check_protocols(subject.model, {name: load_protocol(name) for name in todo})
+    with progress(subject.name) as report:
+        measure(
+            subject.folder,
+            subject.config,
+            subject.model,
+            subject.dataset,
+            todo,
+            checkpoint=subject.checkpoint,
+            boundary=config.boundary,
+            overwrite=config.overwrite,
+            on_progress=report,
+        )
+    return list(todo.values())
+
+
+def _is_missing(subject: Subject, config: DictConfig, entry: str) -> bool:
+    found = subject.folder.results().get("evaluations", {}).get(entry)
+    if found is None or config.overwrite or (config.boundary and "boundary" not in found):
+        return True
+    records = subject.folder.path / "evaluation" / entry / "images.npz"
+    return bool(config.page or config.compare is not None) and not records.is_file()
+
+
+def _say(subjects: list[Subject], names: list[str]) -> None:
+    for subject in subjects:
+        if len(subjects) > 1:
+            print(f"{subject.name}")  # noqa: T201
+        for name in names:
+            entry = subject.folder.results()["evaluations"][subject.entry(name)]
+            scores = f"mIoU {100 * entry['miou']:.2f}%{_interval(entry)}  pixel accuracy {_accuracy(entry)}"
+            counted = f"{entry['images']} images, {entry['pixels']} pixels"
+            print(f"{subject.entry(name)}: {scores}  {counted}{_published(subject, name, entry)}")  # noqa: T201
+
+
+def _interval(entry: dict[str, Any]) -> str:
+    interval = (entry.get("confidence") or {}).get("miou")
+    return "" if interval is None else f" ({100 * interval[0]:.2f} to {100 * interval[1]:.2f})"
+
+
+def _accuracy(entry: dict[str, Any]) -> str:
+    return f"{100 * entry['pixel_accuracy']:.2f}%"
+
+
+def _published(subject: Subject, name: str, entry: dict[str, Any]) -> str:
+    known = subject.published(name)
+    if known is None:
+        return "  nothing published under this protocol" if subject.checkpoint == RELEASED else ""
+    return f"  published {known:.2f}% (difference {100 * entry['miou'] - known:+.2f})"
+
+
+def _write_pages(subjects: list[Subject], config: DictConfig, name: str, measured: dict[str, list[str]]) -> None:
+    """Write the pages that are not there, or whose numbers were measured just now."""
+    for subject in subjects:
+        if config.overwrite or not subject.page(name).is_file() or subject.entry(name) in measured[subject.name]:
+            from atrous.commands.evaluate_pages import evaluation_page
+
+            evaluation_page(subject, name)
+        print(f"page: {subject.page(name)}")  # noqa: T201
+    if len(subjects) > 1:
+        from atrous.commands.evaluate_pages import comparison_page
+
+        print(f"comparison: {comparison_page(subjects[0], subjects[1], name)}")  # noqa: T201
 
 
 def main() -> None:

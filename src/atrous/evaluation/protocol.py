@@ -9,6 +9,8 @@ import yaml
 from atrous.errors import ConfigError
 from atrous.resources import conf_folder
 
+Size = tuple[int, int]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
@@ -18,27 +20,70 @@ class Protocol:
         output_stride: of the network while it is evaluated; None for that of its training.
         scales: factors by which the image is resized; probabilities are averaged over them.
         flip: whether the mirror image is averaged in at every scale.
+        padded_size: (height, width) that images are padded to; None for the data set's own `evaluation_size`.
+        tile: (height, width) of overlapping tiles, for images larger than memory; None for whole images, which is what
+            the papers score.
+        overlap: pixels that neighbouring tiles share; without effect where `tile` is None.
 
     Raises:
-        ConfigError: no scale, or a scale that is not positive.
+        ConfigError: no scale, a scale that is not positive, or a tile that is no larger than the overlap.
     """
 
     output_stride: int | None = None
     scales: Sequence[float] = (1.0,)
     flip: bool = False
+    padded_size: Sequence[int] | None = None
+    tile: Sequence[int] | None = None
+    overlap: int = 128
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) <= 0:
             raise ConfigError(f"protocol.scales={list(self.scales)}: at least one scale, all above 0")
+        for key, size in (("padded_size", self.padded_size), ("tile", self.tile)):
+            if size is not None and (len(size) != 2 or min(size) < 1):
+                raise ConfigError(f"protocol.{key}={list(size)}: height and width, both at least 1, or null")
+        if self.tile is not None and not 0 <= self.overlap < min(self.tile):
+            raise ConfigError(
+                f"protocol.overlap={self.overlap} must be at least 0 and below both sides of tile={list(self.tile)}"
+            )
 
     @property
     def is_single(self) -> bool:
         """Whether one pass over the image as it is will do."""
         return tuple(self.scales) == (1.0,) and not self.flip
 
+    @property
+    def is_whole_image(self) -> bool:
+        """Whether images are scored in one piece, as every number of the papers is."""
+        return self.tile is None
+
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for results.json."""
-        return asdict(self)
+        """Plain values, for results.json; what does not apply is left out."""
+        values = asdict(self)
+        if self.padded_size is None:
+            del values["padded_size"]
+        if self.tile is None:
+            del values["tile"], values["overlap"]
+        return values
+
+    def check_sizes(self, output_stride: int, *, name: str) -> None:
+        """Refuse sizes that aligned corners do not allow at an output stride.
+
+        Args:
+            output_stride: of the network under this protocol.
+            name: of the protocol, for the message.
+
+        Raises:
+            ConfigError: a size is not k * output_stride + 1; says which ones are close.
+        """
+        for key, size in (("padded_size", self.padded_size), ("tile", self.tile)):
+            for side in size or ():
+                below = (side - 1) // output_stride * output_stride + 1
+                if side != below or side <= output_stride:
+                    raise ConfigError(
+                        f"protocol {name}: {key}={list(size or ())} does not fit output_stride={output_stride}; sides "
+                        f"are k * {output_stride} + 1: {max(below, output_stride + 1)} or {below + output_stride}"
+                    )
 
 
 def protocol_names() -> list[str]:

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 Matrix = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 def confusion_matrix(
@@ -25,22 +28,61 @@ def confusion_matrix(
     )
 
 
-def intersection_over_union(matrix: Matrix) -> NDArray[np.float64]:
+def count_matrices(truth: Tensor, labels: Tensor, groups: Tensor, *, num_classes: int, num_groups: int) -> Matrix:
+    """A confusion matrix for each group of pixels, by one count over all of them.
+
+    Args:
+        truth: integers of any shape; values of num_classes and more are ignored.
+        labels: predicted classes, same shape, below num_classes.
+        groups: int64, broadcasts to that shape: each pixel's group, such as its image.
+        num_classes: classes.
+        num_groups: groups.
+
+    Returns:
+        Pixel counts [groups, truth, prediction].
+    """
+    cells = num_classes * num_classes
+    truth, labels = truth.to(torch.int64), labels.to(torch.int64)
+    cell = torch.where(truth < num_classes, truth * num_classes + labels, cells)  # one more cell for the ignored
+    counts = torch.bincount((cell + groups * (cells + 1)).flatten(), minlength=num_groups * (cells + 1))
+    matrices: Matrix = counts.view(num_groups, cells + 1)[:, :cells].cpu().numpy()
+    return matrices.reshape(num_groups, num_classes, num_classes)
+
+
+def iou_of(matched: NDArray[Any], truth: NDArray[Any], predicted: NDArray[Any]) -> Floats:
+    """IoU from pixel counts of any shape; NaN where neither the truth nor the prediction holds a pixel.
+
+    Args:
+        matched: pixels that both hold.
+        truth: pixels that the truth holds.
+        predicted: labelled pixels that the prediction holds.
+    """
+    return _ratio(matched, truth + predicted - matched)
+
+
+def intersection_over_union(matrix: Matrix) -> Floats:
     """IoU of each class; NaN for a class that neither the truth nor the prediction holds.
 
     Args:
         matrix: pixel counts [truth, prediction].
     """
-    matched = np.diag(matrix).astype(np.float64)
-    union = matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
-    result: NDArray[np.float64] = np.divide(matched, union, out=np.full(len(matched), np.nan), where=union > 0)
-    return result
+    return iou_of(np.diag(matrix), matrix.sum(1), matrix.sum(0))
 
 
 def mean_iou(matrix: Matrix) -> float:
     """Mean over the classes that occur; NaN where no pixel was scored."""
-    iou = intersection_over_union(matrix)
-    return float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan")
+    return _mean(intersection_over_union(matrix))
+
+
+def mean_accuracy(matrix: Matrix) -> float:
+    """Mean over the truth's classes of the share of their pixels that was found; NaN where no pixel was scored."""
+    return _mean(_ratio(np.diag(matrix), matrix.sum(1)))
+
+
+def frequency_weighted_iou(matrix: Matrix) -> float:
+    """IoU of the truth's classes weighted by their share of the pixels (Long et al., 2015); NaN without pixels."""
+    share, iou = _ratio(matrix.sum(1), np.full(len(matrix), matrix.sum())), intersection_over_union(matrix)
+    return float(np.nansum(share * iou)) if matrix.any() else float("nan")
 
 
 def scores(matrix: Matrix, classes: Sequence[str]) -> dict[str, Any]:
@@ -51,14 +93,27 @@ def scores(matrix: Matrix, classes: Sequence[str]) -> dict[str, Any]:
         classes: names, in the order of the labels.
 
     Returns:
-        miou, pixel_accuracy (0 to 1), iou by class (None where it is undefined), pixels, confusion.
+        miou, pixel_accuracy, mean_accuracy, frequency_weighted_iou (0 to 1), iou by class (None where it is undefined),
+        pixels, confusion.
     """
     iou = intersection_over_union(matrix)
     pixels = int(matrix.sum())
     return {
         "miou": mean_iou(matrix),
         "pixel_accuracy": float(np.diag(matrix).sum() / pixels) if pixels else float("nan"),
+        "mean_accuracy": mean_accuracy(matrix),
+        "frequency_weighted_iou": frequency_weighted_iou(matrix),
         "iou": {name: None if np.isnan(value) else float(value) for name, value in zip(classes, iou, strict=True)},
         "pixels": pixels,
         "confusion": matrix.tolist(),
     }
+
+
+def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    result: Floats = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    return result
+
+
+def _mean(values: Floats) -> float:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")

@@ -1,0 +1,67 @@
+"""The pages of atrous-evaluate: what was measured, with images, and two runs side by side."""
+
+import shlex
+from pathlib import Path
+
+from atrous.commands.evaluate_subject import Subject
+from atrous.evaluation.comparison import most_changed, render_comparison, require_same_images
+from atrous.evaluation.page import Shown, render_evaluation
+from atrous.evaluation.pictures import Picture, choose, take_pictures
+from atrous.evaluation.protocol import load_protocol
+from atrous.evaluation.records import ImageRecords
+from atrous.files import write_text
+from atrous.training.measuring import feeding_of, records_file
+
+_IMAGES = 3  # of each kind
+
+
+def evaluation_page(subject: Subject, protocol: str) -> None:
+    """Write the page of an evaluation; the images on it are predicted once more."""
+    shown = _shown(subject, protocol)
+    chosen = choose(shown.records, _IMAGES)
+    pictures = _pictures(subject, protocol, shown.records, [place for places in chosen.values() for place in places])
+    page = render_evaluation(shown, chosen, pictures, command=_command(subject, protocol))
+    write_text(subject.page(protocol), page)
+
+
+def comparison_page(first: Subject, second: Subject, protocol: str) -> Path:
+    """Write the page of what differs between two runs, into the folder of the first.
+
+    Returns:
+        The file.
+
+    Raises:
+        StoreError: they were not scored on the same images.
+    """
+    shown = _shown(first, protocol), _shown(second, protocol)
+    require_same_images(*shown)
+    chosen = most_changed(*shown, _IMAGES + 1)
+    places = [place for of_kind in chosen.values() for place in of_kind]
+    pictures = tuple(
+        _pictures(subject, protocol, of.records, places) for subject, of in zip((first, second), shown, strict=True)
+    )
+    command = f"{_command(first, protocol)} compare={shlex.quote(str(second.folder.path))}"
+    path = first.page(protocol).with_name(f"against-{second.name.replace('/', '-')}.html")
+    write_text(path, render_comparison(*shown, chosen, (pictures[0], pictures[1]), command=command))
+    return path
+
+
+def _shown(subject: Subject, protocol: str) -> Shown:
+    entry = subject.entry(protocol)
+    result = dict(subject.folder.results()["evaluations"][entry])
+    published = subject.published(protocol)
+    if published is not None:
+        result["published"] = {"miou": published}
+    records = ImageRecords.load(records_file(subject.folder, entry))
+    return Shown(name=subject.name, entry=entry, result=result, spec=subject.dataset.spec, records=records)
+
+
+def _pictures(subject: Subject, protocol: str, records: ImageRecords, places: list[int]) -> dict[int, Picture]:
+    indices = [int(records.indices[place]) for place in places]
+    feeding = feeding_of(subject.config)
+    return take_pictures(subject.model, subject.dataset, load_protocol(protocol), feeding, indices)
+
+
+def _command(subject: Subject, protocol: str) -> str:
+    what = f"weights={subject.name}" if subject.checkpoint == "released" else f"run={subject.folder.path}"
+    return shlex.join(["atrous-evaluate", what, f"protocol={protocol}"])

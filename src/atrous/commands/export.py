@@ -1,0 +1,101 @@
+"""atrous-export: a network for other programs, checked against PyTorch before its file appears."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig
+
+from atrous.commands.app import run_app
+from atrous.errors import ConfigError
+
+FORMATS = ("pt2", "onnx", "safetensors")
+
+
+@dataclass
+class ExportConfig:
+    """Which network becomes which files."""
+
+    run: str = MISSING
+    output: str = MISSING
+    format: list[str] = field(default_factory=list)
+    name: str = "network"
+    output_stride: int | None = None
+    image: str | None = None
+    side: int = 257
+    checkpoint: str = "last"
+    preset: str | None = None
+    overwrite: bool = False
+
+
+def task(config: DictConfig) -> None:
+    """Write every format that is asked for, each after its check."""
+    from atrous.studies.configuration import resolve
+
+    settings = {**resolve(config), "output": config.output}
+    paths = _paths(settings)
+    _check_folder(Path(settings["output"]))
+    network, description, samples = _network(settings)
+    from atrous.prediction.exporting import export_network
+
+    for kind, path in paths.items():
+        difference = export_network(network, description, path, kind=kind, samples=samples)
+        size = path.stat().st_size / 2**20
+        print(f"{path}: {size:.1f} MiB, logits within {difference:.1e} of the network's largest")  # noqa: T201
+
+
+def _paths(settings: dict[str, Any]) -> dict[str, Path]:
+    unknown = [kind for kind in settings["format"] if kind not in FORMATS]
+    if unknown or not settings["format"]:
+        given = f"format={unknown[0]!r} is unknown" if unknown else "format=[] writes nothing"
+        raise ConfigError(f"{given}; choose of {', '.join(FORMATS)}")
+    paths = {kind: Path(settings["output"]) / f"{settings['name']}.{kind}" for kind in settings["format"]}
+    there = [path for path in paths.values() if path.exists()]
+    if there and not settings["overwrite"]:
+        raise ConfigError(f"{there[0]} is there already; add overwrite=true to replace it, or give another name=")
+    return paths
+
+
+def _check_folder(folder: Path) -> None:
+    from atrous.prediction.inputs import check_writable
+
+    check_writable(folder)
+
+
+def _network(settings: dict[str, Any]) -> tuple[Any, Any, Any]:
+    from atrous.data.files import read_image
+    from atrous.data.preprocessing import Preprocessing
+    from atrous.data.shapes import Shapes
+    from atrous.prediction.exporting import smallest_side
+    from atrous.prediction.loading import load_network
+    from atrous.prediction.parity import samples_of
+
+    image = read_image(settings["image"]) if settings["image"] else Shapes(split="val", length=1, size=257).read(0)[0]
+    network, description = load_network(settings["run"], checkpoint=settings["checkpoint"], preset=settings["preset"])
+    if settings["output_stride"] is not None:
+        network.set_output_stride(settings["output_stride"])
+        description = replace(description, output_stride=settings["output_stride"])
+    smallest = smallest_side(network)
+    if settings["side"] < smallest:
+        raise ConfigError(f"side={settings['side']}: at least {smallest} at output_stride={network.output_stride}")
+    preprocessing = Preprocessing.named(description.preprocessing)
+    return network, description, samples_of(image, preprocessing, side=settings["side"], smallest=smallest)
+
+
+def main() -> None:
+    """Entry point; `format=onnx` is short for the list `format=[onnx]`."""
+    ConfigStore.instance().store(name="export_schema", node=ExportConfig)
+    short = "format="
+    sys.argv[1:] = [
+        f"format=[{text[len(short) :]}]" if text.startswith(short) and "[" not in text else text
+        for text in sys.argv[1:]
+    ]
+    run_app(task, config_name="export")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""atrous-predict: what is where in images and videos, by any checkpoint."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from atrous.commands.app import run_app
+from atrous.errors import ConfigError, DataError
+
+Advance = Callable[[int, int], None]
+
+
+@dataclass
+class PredictConfig:
+    """What is predicted by which checkpoint."""
+
+    model_path: str = MISSING
+    input: str = MISSING
+    output: str = MISSING
+    save: list[str] = field(default_factory=list)
+    protocol_name: str = "single"
+    batch_size: int = 4
+    checkpoint: str = "last"
+    preset: str | None = None
+    precision: str = "auto"
+    device: str = "auto"
+    threads: int = 0
+    overwrite: bool = False
+    progress: bool = True
+
+
+class UnusableInputError(DataError):
+    """Some inputs could not be used; the others are done."""
+
+    exit_code = 1
+
+
+def task(config: DictConfig) -> None:
+    """Predict all that can be read; list what cannot."""
+    from atrous.evaluation.protocol import load_protocol
+    from atrous.prediction.inputs import plan
+    from atrous.studies.configuration import resolve
+
+    for key, name in (("model_path", "model"), ("input", "input"), ("output", "output")):
+        if OmegaConf.is_missing(config, key):
+            raise ConfigError(f"{name} has no value: give one as {name}=VALUE")
+    settings = {**resolve(config), "output": config.output}
+    if settings["batch_size"] < 1:
+        raise ConfigError(f"batch_size={settings['batch_size']}: at least 1")
+    protocol = load_protocol(settings["protocol_name"])
+    if protocol.tile is not None and "probabilities" in settings["save"]:
+        raise ConfigError(f"save=probabilities: none are kept of tiles; protocol={settings['protocol_name']} has them")
+    jobs = plan(settings["input"], settings["output"], save=settings["save"], overwrite=settings["overwrite"])
+    broken = _run(settings, jobs, protocol)
+    done = len(jobs) - len(broken)
+    print(f"{done} of {len(jobs)} {'input' if len(jobs) == 1 else 'inputs'}: {settings['output']}")  # noqa: T201
+    if broken:
+        lines = [f"{len(broken)} of {len(jobs)} inputs could not be used:", *(f"  {text}" for text in broken.values())]
+        raise UnusableInputError("\n".join(lines))
+
+
+def _run(settings: dict[str, Any], jobs: list[Any], protocol: Any) -> dict[Any, str]:
+    import torch
+
+    from atrous.prediction.images import predict_images
+    from atrous.prediction.loading import load
+    from atrous.prediction.video import predict_video
+
+    if settings["threads"]:
+        torch.set_num_threads(settings["threads"])
+    predictor = load(
+        settings["model_path"], **{key: settings[key] for key in ("checkpoint", "preset", "precision", "device")}
+    )
+    images, videos = [job for job in jobs if not job.is_video], [job for job in jobs if job.is_video]
+    shared = {"protocol": protocol, "batch_size": settings["batch_size"]}
+    with _bar("images", show=settings["progress"] and bool(images)) as advance:
+        broken = predict_images(predictor, images, on_done=advance, **shared)
+    for job in videos:
+        with _bar(job.source.name, show=settings["progress"]) as advance:
+            try:
+                predict_video(predictor, job, on_done=advance, **shared)
+            except DataError as error:
+                broken[job.source] = str(error)
+    return broken
+
+
+@contextmanager
+def _bar(name: str, *, show: bool) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not (show and console.is_terminal)) as progress:
+        bar = progress.add_task(name, total=None)
+        yield lambda done, total: progress.update(bar, completed=done, total=total or None)
+
+
+def main() -> None:
+    """Entry point."""
+    ConfigStore.instance().store(name="predict_schema", node=PredictConfig)
+    sys.argv[1:] = [written_out(text) for text in sys.argv[1:]]
+    run_app(task, config_name="predict")
+
+
+def written_out(argument: str) -> str:
+    """Return an argument as Hydra takes it.
+
+    `model` and `protocol` are folders of conf/, so they stand for `model_path` and `protocol_name` here; `save=a,b` is
+    short for a list; paths are quoted, because they may hold blanks, commas or =.
+    """
+    key, equals, value = argument.partition("=")
+    key = {"model": "model_path", "protocol": "protocol_name"}.get(key, key)
+    if key == "save" and not value.startswith("["):
+        return f"save=[{value}]"
+    if key in ("model_path", "input", "output") and value and value[0] not in "'\"":
+        value = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return f"{key}{equals}{value}"
+
+
+if __name__ == "__main__":
+    main()

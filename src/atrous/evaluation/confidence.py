@@ -1,0 +1,79 @@
+"""How sure a score is: the bootstrap over images (Efron, 1979), as if the data set had been drawn again."""
+
+from typing import Any
+
+import numpy as np
+
+from atrous.evaluation.records import ImageRecords
+from atrous.evaluation.scores import Floats, iou_of
+
+REPLICATES, LEVEL = 1000, 0.95
+
+
+def confidence_intervals(
+    records: ImageRecords, *, replicates: int = REPLICATES, level: float = LEVEL, seed: int = 0
+) -> dict[str, Any] | None:
+    """Percentile intervals of the scores when the images are drawn anew with replacement.
+
+    They say how much the choice of the images matters; another seed of the training is not in them.
+
+    Args:
+        records: the images' own confusion matrices.
+        replicates: data sets that are drawn.
+        level: share of the replicates that the interval holds.
+        seed: of the draws; the same seed gives the same intervals.
+
+    Returns:
+        level, replicates, and [low, high] (0 to 1) of miou and pixel_accuracy, and of iou by label (None for a class
+        that is in fewer than one of twenty replicates); None for fewer than two images.
+    """
+    if len(records) < 2:
+        return None
+    iou, accuracy = _replicates(records, _draws(len(records), replicates, seed))
+    return {
+        "level": level,
+        "replicates": replicates,
+        "miou": _interval(_mean_of_defined(iou), level),
+        "pixel_accuracy": _interval(accuracy, level),
+        "iou": [_interval(column, level) for column in iou.T],
+    }
+
+
+def difference_interval(
+    first: ImageRecords, second: ImageRecords, *, replicates: int = REPLICATES, level: float = LEVEL, seed: int = 0
+) -> list[float] | None:
+    """Interval [low, high] of the mIoU of `second` minus that of `first`, both on the same draws of the same images."""
+    if len(first) < 2:
+        return None
+    draws = _draws(len(first), replicates, seed)
+    before, after = (_mean_of_defined(_replicates(records, draws)[0]) for records in (first, second))
+    return _interval(after - before, level)
+
+
+def _draws(number: int, replicates: int, seed: int) -> Floats:
+    """How often each image is in each replicate [replicates, number]."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    return rng.multinomial(number, np.full(number, 1 / number), replicates).astype(np.float64)
+
+
+def _replicates(records: ImageRecords, draws: Floats) -> tuple[Floats, Floats]:
+    """IoU [replicates, classes] and pixel accuracy [replicates]; sums of pixels below 2**53 are exact as floats."""
+    matched, truth, predicted = (draws @ counts.astype(np.float64) for counts in records.totals())
+    pixels = truth.sum(1)
+    accuracy = np.divide(matched.sum(1), pixels, out=np.full(len(draws), np.nan), where=pixels > 0)
+    return iou_of(matched, truth, predicted), accuracy
+
+
+def _mean_of_defined(iou: Floats) -> Floats:
+    number = np.isfinite(iou).sum(1)
+    result: Floats = np.divide(np.nansum(iou, 1), number, out=np.full(len(iou), np.nan), where=number > 0)
+    return result
+
+
+def _interval(values: Floats, level: float) -> list[float] | None:
+    """The middle `level` of the values; None where fewer than one of twenty is defined."""
+    finite = values[np.isfinite(values)]
+    if len(finite) < len(values) / 20:
+        return None
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    return [float(low), float(high)]

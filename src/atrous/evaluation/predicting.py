@@ -1,0 +1,181 @@
+"""One pass over images for any number of protocols: every image is decoded once and predicted under each of them."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from atrous.data.dataset import SegmentationDataset
+from atrous.data.loading import EvaluationSamples, Sample, evaluation_loader
+from atrous.data.preprocessing import Preprocessing
+from atrous.errors import ConfigError
+from atrous.evaluation.inference import mean_probabilities, predict
+from atrous.evaluation.protocol import Protocol
+from atrous.evaluation.tiles import tiled_labels
+from atrous.networks.segmenter import Segmenter
+
+Size = tuple[int, int]
+Progress = Callable[[int, int], None]
+
+
+def silent(done: int, total: int) -> None:
+    """Report no progress."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feeding:
+    """How a network is fed; nothing here but the preprocessing and the padding changes a result.
+
+    Attributes:
+        preprocessing_name: how pixels are normalised.
+        padded_size: what images are padded to, or None for the next k * output_stride + 1.
+        batch_size: images at a time.
+        num_workers: loader processes.
+        device: where the network runs.
+        autocast: dtype of automatic mixed precision, or None for float32.
+    """
+
+    preprocessing_name: str
+    padded_size: Size | None = None
+    batch_size: int = 1
+    num_workers: int = 0
+    device: torch.device | str = "cpu"
+    autocast: torch.dtype | None = None
+
+
+class Predicted(NamedTuple):
+    """A batch under one protocol.
+
+    Attributes:
+        name: of the protocol.
+        batch: the images with their labels, padded at least as far as `labels`.
+        labels: int64 [N, h, w], on the device; padding included.
+        seconds: that the prediction took.
+    """
+
+    name: str
+    batch: Sample
+    labels: Tensor
+    seconds: float
+
+
+def check_protocols(model: Segmenter, protocols: Mapping[str, Protocol]) -> None:
+    """Refuse protocols that do not fit a network, before anything is read; the network stays as it is.
+
+    Raises:
+        ConfigError: names the protocol.
+    """
+    trained_stride = model.output_stride
+    for name, protocol in protocols.items():
+        stride = protocol.output_stride or trained_stride
+        try:
+            model.set_output_stride(stride)
+        except ConfigError as error:
+            raise ConfigError(f"protocol {name}: {error}") from None
+        finally:
+            model.set_output_stride(trained_stride)
+        if model.align_corners:
+            protocol.check_sizes(stride, name=name)
+
+
+def predictions(
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    protocols: Mapping[str, Protocol],
+    feeding: Feeding,
+    *,
+    indices: Sequence[int],
+    on_progress: Progress = silent,
+) -> Iterator[Predicted]:
+    """Predict images; the network's output stride is put back afterwards.
+
+    Args:
+        model: the network.
+        dataset: the images.
+        protocols: by name.
+        feeding: how the network is fed.
+        indices: positions in the data set.
+        on_progress: told (images done, images in all) after every batch.
+
+    Yields:
+        Every batch under every protocol.
+    """
+    trained_stride, done = model.output_stride, 0
+    samples = _Samples(dataset, protocols, trained_stride, feeding.padded_size)
+    loader = evaluation_loader(
+        samples,
+        indices,  # type: ignore[arg-type]  # a list of indices is a sampler
+        batch_size=feeding.batch_size if samples.may_batch else 1,
+        num_workers=feeding.num_workers,
+        pin_memory=torch.device(feeding.device).type == "cuda",
+    )
+    model.to(feeding.device).eval()
+    try:
+        for batch in loader:
+            for name, protocol in protocols.items():
+                model.set_output_stride(protocol.output_stride or trained_stride)
+                start, size = time.monotonic(), samples.size_under(name, batch["extent"])
+                with torch.inference_mode():
+                    labels = _labels(model, batch, size, protocol, feeding)
+                yield Predicted(name, batch, labels, time.monotonic() - start)
+            done += len(batch["index"])
+            on_progress(done, len(indices))
+    finally:
+        model.set_output_stride(trained_stride)
+
+
+class _Samples(EvaluationSamples):
+    """Images padded for all protocols at once: padding is 0, so a protocol's own padding is a part of the largest."""
+
+    def __init__(
+        self, dataset: SegmentationDataset, protocols: Mapping[str, Protocol], stride: int, padded_size: Size | None
+    ) -> None:
+        super().__init__(dataset=dataset)
+        self._under = {
+            name: EvaluationSamples(
+                dataset=dataset,
+                padded_size=_padded_size(protocol, padded_size),
+                output_stride=protocol.output_stride or stride,
+            )
+            for name, protocol in protocols.items()
+        }
+        has_fixed_size = all(samples.padded_size is not None for samples in self._under.values())
+        self.may_batch = has_fixed_size or dataset.uniform_size is not None
+
+    def size_for(self, height: int, width: int) -> Size:
+        """The largest padding, or the first that the image does not fit into, which is then refused."""
+        sizes = [samples.size_for(height, width) for samples in self._under.values()]
+        for size in sizes:
+            if height > size[0] or width > size[1]:
+                return size
+        return max(size[0] for size in sizes), max(size[1] for size in sizes)
+
+    def size_under(self, name: str, extents: Tensor) -> Size:
+        """The padded size of a batch under one protocol."""
+        height, width = (int(side) for side in extents.amax(0))
+        return self._under[name].size_for(height, width)
+
+
+def _padded_size(protocol: Protocol, of_data: Size | None) -> Size | None:
+    if not protocol.is_whole_image:
+        return None
+    return of_data if protocol.padded_size is None else (protocol.padded_size[0], protocol.padded_size[1])
+
+
+def _labels(model: Segmenter, batch: Sample, size: Size, protocol: Protocol, feeding: Feeding) -> Tensor:
+    preprocessing = Preprocessing.named(feeding.preprocessing_name)
+    images = batch["image"][:, :, : size[0], : size[1]].to(feeding.device)
+    extents, kind = batch["extent"], torch.device(feeding.device).type
+    with torch.autocast(kind, dtype=feeding.autocast, enabled=feeding.autocast is not None):
+        if protocol.tile is None:
+            return predict(model, preprocessing.normalise(images, extents), protocol)
+
+        def probabilities(rows: slice, columns: slice) -> Tensor:
+            inside = extents - torch.tensor([rows.start, columns.start], dtype=extents.dtype)
+            pixels = preprocessing.normalise(images[:, :, rows, columns], inside)
+            return mean_probabilities(model, pixels, protocol)
+
+        return tiled_labels(probabilities, size, tile=protocol.tile, overlap=protocol.overlap)

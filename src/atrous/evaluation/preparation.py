@@ -1,0 +1,117 @@
+"""A network made ready to predict: batch norm folded into the convolutions, channels last, and bfloat16 on request.
+
+Always a copy: the network that is given stays as it is, and can go on training.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from atrous.networks.layers import ConvBatchNorm
+from atrous.networks.segmenter import Segmenter
+
+_ONEDNN = ("_convolution_pointwise", "_reorder_convolution_weight")
+
+
+def folded(model: Segmenter) -> Segmenter:
+    """Return a copy in evaluation mode whose convolutions carry what batch norm did behind them.
+
+    Its logits equal the network's to float32's rounding. It takes any output stride, as the network does.
+    """
+    result = copy.deepcopy(model).eval().requires_grad_(False)
+    for module in result.modules():
+        if isinstance(module, ConvBatchNorm):
+            module.conv = fuse_conv_bn_eval(module.conv, module.norm)
+            module.norm = nn.Identity()  # type: ignore[assignment]
+    return result
+
+
+def prepared(model: Segmenter, *, bf16: bool = False) -> Segmenter:
+    """Return a copy that predicts as fast as the machine allows.
+
+    Args:
+        model: any network, on the device where it will run.
+        bf16: whether backbone and head run in bfloat16, which pays where it is in hardware. The classifier stays in
+            float32, so that logits are not rounded twice.
+
+    Returns:
+        A folded copy, channels last in memory; it takes and returns float32.
+    """
+    result = folded(model)
+    if bf16:
+        _reduce(result)
+    return result.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _reduce(model: Segmenter) -> None:
+    model.to(torch.bfloat16)
+    model.classifier.float()
+    model.backbone.register_forward_pre_hook(_to_bfloat16)
+    model.classifier.register_forward_pre_hook(_to_float32)
+    if next(model.classifier.parameters()).device.type == "cpu" and PackedConv.is_available():
+        for module in model.modules():
+            if isinstance(module, ConvBatchNorm) and module.activation in PackedConv.ACTIVATIONS:
+                module.conv = PackedConv(module.conv, activation=module.activation)  # type: ignore[assignment]
+                module.activation = "none"
+
+
+class PackedConv(nn.Module):
+    """A convolution with bias and ReLU in one call of oneDNN, whose weights were brought into its order once.
+
+    Args:
+        conv: on a CPU, with a bias, in bfloat16.
+        activation: what follows.
+    """
+
+    ACTIVATIONS = ("none", "relu")
+
+    def __init__(self, conv: nn.Conv2d, *, activation: str) -> None:
+        super().__init__()
+        assert conv.bias is not None
+        assert isinstance(conv.padding, tuple)
+        self.kernel_size, self.groups, self.out_channels = conv.kernel_size, conv.groups, conv.out_channels
+        self.stride, self.padding, self.dilation = conv.stride, conv.padding, conv.dilation
+        self.activation = activation
+        self._bias, self._weight = conv.bias.detach(), _packed(conv)
+
+    @staticmethod
+    def is_available() -> bool:
+        """Whether this build of PyTorch has oneDNN's fused convolution."""
+        has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+        return has_onednn and all(hasattr(torch.ops.mkldnn, name) for name in _ONEDNN)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Return activation(convolution + bias)."""
+        y_NCHW: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x_NCHW.contiguous(memory_format=torch.channels_last),
+            self._weight,
+            self._bias,
+            self.padding,
+            self.stride,
+            self.dilation,
+            self.groups,
+            self.activation,
+            [],
+            "",
+        )
+        return y_NCHW
+
+
+def _packed(conv: nn.Conv2d) -> Tensor:
+    packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
+        conv.weight.detach(), list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups
+    )
+    return packed
+
+
+def _to_bfloat16(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value.to(torch.bfloat16) for value in inputs)
+
+
+def _to_float32(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value.float() for value in inputs)

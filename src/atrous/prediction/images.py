@@ -1,0 +1,69 @@
+"""Predicting a list of images in batches; a broken one is set aside and the others go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from atrous.data.files import Pixels, read_image
+from atrous.errors import DataError
+from atrous.evaluation.protocol import Protocol
+from atrous.prediction.inputs import Job
+from atrous.prediction.predictor import Predictor
+from atrous.prediction.writing import write_prediction
+
+_BATCHED_PIXELS = 1 << 20  # larger images go alone: a batch of them would gain nothing but memory
+
+Read = tuple[Job, Pixels]
+
+
+def predict_images(
+    predictor: Predictor,
+    jobs: Sequence[Job],
+    *,
+    protocol: Protocol,
+    batch_size: int,
+    on_done: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[Path, str]:
+    """Predict and write every image that can be read.
+
+    Args:
+        predictor: from `atrous.load`.
+        jobs: images and where their files go.
+        protocol: scales, flip, output stride.
+        batch_size: images at a time; those of one padded size share a batch. Without effect on the result.
+        on_done: told (images done or set aside, images in all) after every batch.
+
+    Returns:
+        What is wrong with each image that could not be used.
+    """
+    broken: dict[Path, str] = {}
+    written = 0
+    for batch in _batches(_read(jobs, broken), predictor, protocol, batch_size):
+        predictions = predictor.predict_batch([image for _, image in batch], protocol=protocol)
+        for (job, _), prediction in zip(batch, predictions, strict=True):
+            write_prediction(prediction, job.outputs, source=job.source)
+        written += len(batch)
+        on_done(written + len(broken), len(jobs))
+    return broken
+
+
+def _read(jobs: Sequence[Job], broken: dict[Path, str]) -> Iterator[Read]:
+    for job in jobs:
+        try:
+            image = read_image(job.source)
+        except DataError as error:
+            broken[job.source] = str(error)
+        else:
+            yield job, image
+
+
+def _batches(images: Iterator[Read], predictor: Predictor, protocol: Protocol, size: int) -> Iterator[list[Read]]:
+    waiting: dict[tuple[int, int], list[Read]] = {}
+    for job, image in images:
+        padded = predictor.padded_size(image, protocol)
+        batch = waiting.setdefault(padded, [])
+        batch.append((job, image))
+        if len(batch) >= size or len(batch) * padded[0] * padded[1] >= _BATCHED_PIXELS:
+            yield waiting.pop(padded)
+    yield from waiting.values()

@@ -1,0 +1,131 @@
+"""What `input=` means: a file, a folder, a glob or a video; and where what is predicted of it goes."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from atrous.errors import ConfigError, DataError
+
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+SAVES = ("overlay", "labels", "probabilities", "json")
+_ENDINGS = {
+    "overlay": "_overlay.jpg",
+    "labels": "_labels.png",
+    "probabilities": "_probabilities.npz",
+    "json": ".json",
+}
+_VIDEO_ENDINGS = {"overlay": "_overlay.mp4", "labels": "_labels", "json": ".json"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One input and the files that are written of it.
+
+    Attributes:
+        source: the image or the video.
+        outputs: file by kind, a kind being one of `SAVES`; a video's labels are a folder.
+    """
+
+    source: Path
+    outputs: dict[str, Path]
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the source is a video."""
+        return self.source.suffix.lower() in VIDEOS
+
+
+def plan(given: str, output: str | Path, *, save: Sequence[str], overwrite: bool) -> list[Job]:
+    """Find the inputs and say what each of them becomes; refuse what cannot be before any long work.
+
+    Args:
+        given: a file, a folder (searched through, and its structure kept), a glob, or a video.
+        output: the folder to write to.
+        save: kinds of `SAVES`.
+        overwrite: whether files that are there may be replaced.
+
+    Raises:
+        DataError: nothing is there.
+        ConfigError: an unknown kind, two inputs that would become the same file, or files that are there already.
+    """
+    _check_kinds(save)
+    root, files = _find(given)
+    jobs = [_job(path, path.relative_to(root), Path(output), save) for path in files]
+    _refuse_twice(jobs)
+    there = [path for job in jobs for path in job.outputs.values() if path.exists()]
+    if there and not overwrite:
+        raise ConfigError(
+            f"output={str(output)!r} has {len(there)} of the files already, such as {there[0]}; "
+            "add overwrite=true to replace them, or choose another folder"
+        )
+    check_writable(Path(output))
+    return jobs
+
+
+def _check_kinds(save: Sequence[str]) -> None:
+    unknown = [kind for kind in save if kind not in SAVES]
+    if unknown or not save:
+        given = f"save={unknown[0]!r} is unknown" if unknown else "save=[] keeps nothing"
+        raise ConfigError(f"{given}; choose of {', '.join(SAVES)}")
+
+
+def _find(given: str) -> tuple[Path, list[Path]]:
+    path = Path(given).expanduser()
+    if path.is_file():
+        return path.parent, [path]
+    if path.is_dir():
+        found = _known(path.rglob("*"))
+        if not found:
+            raise DataError(f"input={given!r} is a folder without images or videos ({', '.join(IMAGES + VIDEOS)})")
+        return path, found
+    names = glob.glob(str(path), recursive=True) if glob.has_magic(given) else []  # noqa: PTH207  # may be absolute
+    found = _known(map(Path, names))
+    if not found:
+        raise DataError(f"input={given!r}: no such image, folder or video, and no files that match it")
+    return _common_folder(found), found
+
+
+def _known(paths: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in paths if path.suffix.lower() in IMAGES + VIDEOS and path.is_file())
+
+
+def _common_folder(paths: Sequence[Path]) -> Path:
+    folder = paths[0].parent
+    while not all(path.is_relative_to(folder) for path in paths):
+        folder = folder.parent
+    return folder
+
+
+def _job(source: Path, relative: Path, output: Path, save: Sequence[str]) -> Job:
+    video = source.suffix.lower() in VIDEOS
+    if video and "probabilities" in save:
+        raise ConfigError(f"save=probabilities: gigabytes for a video such as {source}; choose overlay, labels or json")
+    endings = _VIDEO_ENDINGS if video else _ENDINGS
+    stem = output / relative.with_suffix("")
+    return Job(source, {kind: stem.with_name(stem.name + endings[kind]) for kind in save})
+
+
+def _refuse_twice(jobs: Sequence[Job]) -> None:
+    owner: dict[Path, Path] = {}
+    for job in jobs:
+        for path in job.outputs.values():
+            if path in owner:
+                raise ConfigError(f"{owner[path]} and {job.source} would both become {path}; give them other names")
+            owner[path] = job.source
+
+
+def check_writable(output: Path) -> None:
+    """Look whether a folder can be written to, or made; nothing is made yet.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    nearest = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        reason = "may not be written to" if nearest.is_dir() else "is not a folder"
+        raise ConfigError(f"output={str(output)!r} cannot be used: {nearest} {reason}; give another folder")

@@ -1,0 +1,123 @@
+"""`atrous.load`: a predictor from any checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from atrous.errors import CheckpointError, ConfigError, StoreError
+from atrous.networks.segmenter import Segmenter
+from atrous.prediction.description import Description
+from atrous.prediction.label_spaces import spec_of_data
+from atrous.prediction.predictor import Predictor
+from atrous.prediction.released import load_release, load_tensorflow, load_torchvision
+from atrous.prediction.safetensors_file import read_safetensors
+from atrous.prediction.torch_files import read_torch
+from atrous.run_store import RunFolder
+from atrous.weights.matching import load_by_name
+
+_TORCH_FILES = (".pth", ".pt")
+_MODEL = "model."  # of the names in a checkpoint of atrous-train
+CHECKPOINTS = ("last", "best")
+
+
+def load(
+    source: str | Path,
+    *,
+    checkpoint: str = "last",
+    preset: str | None = None,
+    precision: str = "auto",
+    device: str = "auto",
+) -> Predictor:
+    """Return a predictor.
+
+    Args:
+        source: The folder of a run of atrous-train, a .safetensors file of atrous-export, a .pth file of torchvision's
+            DeepLabv3, an official TensorFlow checkpoint (its prefix or .tar.gz), or a preset's name such as
+            "xception65_coco_voc_trainaug", which is downloaded once.
+        checkpoint: Of a run: "last" (the paper's way) or "best" (chosen on val).
+        preset: The preset whose network a file of weights is for, where the file does not tell.
+        precision: "float32", "bf16", or "auto": bf16 where it is in hardware.
+        device: "cpu", "cuda", or "auto".
+
+    Raises:
+        ConfigError: A name or value that cannot be, with those that can.
+        StoreError: No such run, or one that is not finished; says how far it got.
+        CheckpointError: A file that cannot be read, or does not fit.
+    """
+    network, description = load_network(source, checkpoint=checkpoint, preset=preset)
+    return Predictor(network=network, description=description, precision=precision, device=device)
+
+
+def load_network(
+    source: str | Path, *, checkpoint: str = "last", preset: str | None = None
+) -> tuple[Segmenter, Description]:
+    """Return the network, in evaluation mode, and its description; arguments and errors as for `load`."""
+    if checkpoint not in CHECKPOINTS:
+        raise ConfigError(f"checkpoint={checkpoint!r}: {' or '.join(CHECKPOINTS)}")
+    network, description = _load(str(source), checkpoint, preset)
+    return network.eval(), description
+
+
+def _load(source: str, checkpoint: str, preset: str | None) -> tuple[Segmenter, Description]:
+    path = Path(source)
+    if preset is not None:
+        return load_release(preset, source=source)
+    if path.is_dir():
+        return _load_run(RunFolder(path), checkpoint)
+    if path.is_file() and path.suffix == ".safetensors":
+        return read_safetensors(path)
+    if path.is_file() and path.suffix in _TORCH_FILES:
+        return load_torchvision(path)
+    if path.is_file() or Path(f"{source}.index").is_file():
+        return load_tensorflow(source)
+    if "/" in source or path.suffix:
+        raise CheckpointError(
+            f"{source} is not there; give the folder of a run, a .safetensors or .pth file, a TensorFlow checkpoint or "
+            "the name of released weights"
+        )
+    try:
+        return load_release(source)
+    except ConfigError as error:
+        raise ConfigError(f"{source!r} is nothing on this machine, and {error}") from None
+
+
+def _load_run(folder: RunFolder, checkpoint: str) -> tuple[Segmenter, Description]:
+    if not folder.config_file.is_file():
+        raise StoreError(f"{folder.path} is not the folder of a run: it has no config.yaml")
+    path = folder.last_checkpoint if checkpoint == "last" else folder.best_checkpoint
+    if not path.is_file() or not folder.is_done:
+        status, command = folder.status(), folder.facts().get("command", "atrous-train ...")
+        where = f"at step {status.get('step', 0)} of {status.get('max_steps', '?')}"
+        has = "with" if path.is_file() else "without"
+        raise StoreError(
+            f"{folder.path} is {status['state']} {where}, {has} a checkpoint {path.name}: finish it first with its "
+            f"command, {command}"
+        )
+    config = yaml.safe_load(folder.config_file.read_text())
+    size = config["data"]["evaluation_size"]
+    description = Description(
+        model=config["model"],
+        backbone=config["backbone"],
+        output_stride=config["output_stride"],
+        spec=spec_of_data(config["data"]["val"]),
+        preprocessing=config["recipe"]["preprocessing"],
+        padded_size=None if size is None else (size[0], size[1]),
+    )
+    network = description.build()
+    weights = _weights(path)
+    found = len(weights.get("classifier.bias", ()))
+    if found != description.spec.num_classes:
+        spec = description.spec
+        raise CheckpointError(f"{path} has {found} classes, but {spec.name!r} names {spec.num_classes} of them")
+    load_by_name(network, targets=network.state_dict(keep_vars=True), values=weights, source=str(path))
+    return network, description
+
+
+def _weights(path: Path) -> dict[str, Any]:
+    content = read_torch(path)
+    if "state_dict" not in content:
+        raise CheckpointError(f"{path}: holds no state_dict; expected a checkpoint of atrous-train")
+    return {name[len(_MODEL) :]: value for name, value in content["state_dict"].items() if name.startswith(_MODEL)}

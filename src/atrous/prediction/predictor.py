@@ -1,0 +1,145 @@
+"""A network with all that it takes to go from an image to classes at the image's own size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from atrous.data.files import Pixels, read_image
+from atrous.data.preprocessing import Preprocessing
+from atrous.errors import ConfigError, DataError
+from atrous.evaluation.bands import Passes
+from atrous.evaluation.inference import mean_probabilities, run_passes
+from atrous.evaluation.preparation import prepared
+from atrous.evaluation.protocol import Protocol, load_protocol
+from atrous.evaluation.tiles import tiled_labels
+from atrous.hardware import device_type, has_bf16
+from atrous.networks.segmenter import Segmenter
+from atrous.prediction.description import Description
+from atrous.prediction.result import Prediction
+
+PRECISIONS = ("auto", "float32", "bf16")
+AnyImage = str | Path | Image.Image | Pixels
+
+
+class Predictor:
+    """Predicts images of any size; what `atrous.load` returns.
+
+    Args:
+        network: in any mode; a prepared copy is made, and the network is not needed any more.
+        description: what the network takes and says.
+        precision: "float32", "bf16", or "auto": bf16 where it is in hardware.
+        device: "cpu", "cuda", or "auto".
+
+    Raises:
+        ConfigError: an unknown precision.
+    """
+
+    def __init__(
+        self, *, network: Segmenter, description: Description, precision: str = "auto", device: str = "auto"
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise ConfigError(f"precision={precision!r}: one of {', '.join(PRECISIONS)}")
+        self.description, self.device = description, device_type(device)
+        self.bf16 = precision == "bf16" or (precision == "auto" and has_bf16(self.device))
+        self.network = prepared(network.to(self.device), bf16=self.bf16)
+        self._preprocessing = Preprocessing.named(description.preprocessing)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; a name's position is its label."""
+        return self.description.spec.classes
+
+    def predict(self, image: AnyImage, *, protocol: str | Protocol = "single") -> Prediction:
+        """Predict one image.
+
+        Args:
+            image: a file's path, a PIL image, or uint8 RGB [H, W, 3].
+            protocol: a value, or a name in conf/protocol.
+
+        Raises:
+            DataError: the image cannot be read, or has another shape.
+            ConfigError: the protocol is unknown, or its output stride does not fit the network.
+        """
+        return self.predict_batch([pixels_of(image)], protocol=protocol)[0]
+
+    def predict_batch(self, images: Sequence[Pixels], *, protocol: str | Protocol = "single") -> list[Prediction]:
+        """Predict images [H, W, 3] that are padded to one size, see `padded_size`; each as it would be alone."""
+        protocol = load_protocol(protocol) if isinstance(protocol, str) else protocol
+        trained_stride = self.network.output_stride
+        self.network.set_output_stride(protocol.output_stride or trained_stride)
+        try:
+            with torch.inference_mode():
+                x_N3HW = self._batch(images, protocol)
+                if protocol.tile is not None:
+                    return self._in_tiles(images, x_N3HW, protocol)
+                passes = run_passes(self.network, x_N3HW, protocol)
+                return [self._prediction(image, passes.image(place)) for place, image in enumerate(images)]
+        finally:
+            self.network.set_output_stride(trained_stride)
+
+    def padded_size(self, image: Pixels, protocol: Protocol) -> tuple[int, int]:
+        """Return the (height, width) to which an image is padded: the evaluation's where the image fits into it."""
+        height, width = image.shape[:2]
+        size = protocol.padded_size or self.description.padded_size
+        if size is not None and height <= size[0] and width <= size[1]:
+            return size[0], size[1]
+        stride = protocol.output_stride or self.network.output_stride
+        return _aligned(height, stride), _aligned(width, stride)
+
+    def _batch(self, images: Sequence[Pixels], protocol: Protocol) -> Tensor:
+        sizes = {self.padded_size(image, protocol) for image in images}
+        assert len(sizes) == 1, sizes
+        (height, width) = sizes.pop()
+        batch_NHWC = np.zeros((len(images), height, width, 3), np.uint8)
+        for place, image in enumerate(images):
+            batch_NHWC[place, : image.shape[0], : image.shape[1]] = image
+        extents = torch.tensor([image.shape[:2] for image in images])
+        x_N3HW = torch.from_numpy(batch_NHWC).permute(0, 3, 1, 2).to(self.device)
+        return self._preprocessing.normalise(x_N3HW, extents)
+
+    def _prediction(self, image: Pixels, passes: Passes) -> Prediction:
+        height, width = image.shape[:2]
+        labels = np.empty((height, width), np.uint8)
+        for rows in passes.bands(height):
+            labels[rows] = passes.labels(rows)[0, :, :width].to(torch.uint8).cpu().numpy()
+        return Prediction(image, labels, self.description.spec, passes)
+
+    def _in_tiles(self, images: Sequence[Pixels], x_N3HW: Tensor, protocol: Protocol) -> list[Prediction]:
+        assert protocol.tile is not None
+        labels_NHW = tiled_labels(
+            lambda rows, columns: mean_probabilities(self.network, x_N3HW[..., rows, columns], protocol),
+            (x_N3HW.shape[-2], x_N3HW.shape[-1]),
+            tile=protocol.tile,
+            overlap=protocol.overlap,
+        ).to(torch.uint8)
+        cut = [labels[: image.shape[0], : image.shape[1]] for labels, image in zip(labels_NHW, images, strict=True)]
+        return [
+            Prediction(image, labels.cpu().numpy(), self.description.spec)
+            for image, labels in zip(images, cut, strict=True)
+        ]
+
+
+def _aligned(side: int, stride: int) -> int:
+    """The next k * stride + 1; a side within one stride is padded to a whole cell."""
+    return max(side, stride) if side <= stride else -(-(side - 1) // stride) * stride + 1
+
+
+def pixels_of(image: AnyImage) -> Pixels:
+    """Return an image as uint8 RGB [H, W, 3].
+
+    Raises:
+        DataError: the file cannot be read, or the array is no such image.
+    """
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return np.asarray(image.convert("RGB"))
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise DataError(f"image is {image.dtype} {list(image.shape)}; expected uint8 RGB [height, width, 3]")
+    return image

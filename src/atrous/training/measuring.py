@@ -1,0 +1,92 @@
+"""From trained weights to entries of results.json, with what was counted in each image beside them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from atrous.data.dataset import SegmentationDataset
+from atrous.errors import StoreError
+from atrous.evaluation.evaluate import evaluate_protocols
+from atrous.evaluation.predicting import Feeding, Progress, silent
+from atrous.evaluation.protocol import load_protocol
+from atrous.networks.segmenter import Segmenter
+from atrous.run_store import RunFolder
+from atrous.training import machine
+
+Config = Mapping[str, Any]
+
+
+def feeding_of(config: Config) -> Feeding:
+    """How a config's network is fed on this machine."""
+    device = machine.device_type(config["trainer"]["accelerator"])
+    size = config["data"]["evaluation_size"]
+    return Feeding(
+        preprocessing_name=config["recipe"]["preprocessing"],
+        padded_size=None if size is None else (size[0], size[1]),
+        batch_size=config["data"]["val_batch_size"],
+        num_workers=config["data"]["num_workers"],
+        device=device,
+        autocast=machine.autocast_dtype(machine.resolve_precision(config["recipe"]["precision"], device)),
+    )
+
+
+def evaluation_folder(folder: RunFolder, entry: str) -> Path:
+    """Where the files of an entry of results.json lie: images.npz, and the page."""
+    return folder.path / "evaluation" / entry
+
+
+def records_file(folder: RunFolder, entry: str) -> Path:
+    """What was counted in each image for an entry of results.json."""
+    return evaluation_folder(folder, entry) / "images.npz"
+
+
+def measure(
+    folder: RunFolder,
+    config: Config,
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    entries: Mapping[str, str],
+    *,
+    checkpoint: str = "last",
+    boundary: bool = False,
+    overwrite: bool = True,
+    on_progress: Progress = silent,
+) -> None:
+    """Evaluate a trained model under several protocols in one pass and add the entries to results.json.
+
+    Args:
+        folder: of the run.
+        config: of the run.
+        model: with its weights.
+        dataset: that is scored.
+        entries: names of the entries by those of the protocols.
+        checkpoint: where the weights come from, for the entry.
+        boundary: whether outlines are scored too.
+        overwrite: whether an entry that is there may change; if not, it may only gain what it lacks.
+        on_progress: told (images done, images in all).
+
+    Raises:
+        ConfigError: a protocol or the data set does not fit the network.
+        StoreError: an entry would change.
+    """
+    if not entries:
+        return
+    protocols = {name: load_protocol(name) for name in entries}
+    found = evaluate_protocols(
+        model, dataset, protocols, feeding_of(config), boundary=boundary, on_progress=on_progress
+    )
+    results, old = {}, {} if overwrite else folder.results().get("evaluations", {})
+    for name, evaluation in found.items():
+        matrix = evaluation.records.matrix.tolist()
+        before = old.get(entries[name], {"confusion": matrix})
+        if before["confusion"] != matrix:
+            raise StoreError(
+                f"{folder.path}: {entries[name]} was measured before with another outcome (other weights, precision or "
+                "device?); overwrite=true replaces it"
+            )
+        evaluation.records.save(records_file(folder, entries[name]))
+        facts = {"protocol": protocols[name].as_dict(), "checkpoint": checkpoint}
+        seconds = round(evaluation.seconds, 2)
+        fresh = {**evaluation.result(dataset.spec.classes), **facts, "seconds": seconds}
+        results[entries[name]] = {**fresh, **before}
+    folder.add_results(evaluations=results)

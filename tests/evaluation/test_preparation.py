@@ -1,0 +1,102 @@
+"""Prepared copies: the same logits without batch norm, the original untouched."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from atrous import DeepLabV3, DeepLabV3Cascade, DeepLabV3Plus
+from atrous.evaluation.preparation import PackedConv, folded, prepared
+from atrous.networks import ResNet, mobilenetv2
+from atrous.networks.segmenter import Segmenter
+from atrous.networks.xception import Xception
+
+SMALL = partial(ResNet, units=(2, 1, 1, 1), unit="basic", width=8)
+NETWORKS: dict[str, Callable[[], Segmenter]] = {
+    "plus": lambda: DeepLabV3Plus(
+        backbone=SMALL, num_classes=5, aspp_channels=16, aspp_separable=True, decoder_separable=True
+    ),
+    "aspp": lambda: DeepLabV3(backbone=SMALL, num_classes=5, aspp_channels=16, head_convolutions=((3, 16),)),
+    "cascade": lambda: DeepLabV3Cascade(backbone=SMALL, num_classes=5, blocks=5, multi_grid=None),
+    "mobilenet": lambda: DeepLabV3(backbone=partial(mobilenetv2, width=0.35), num_classes=5, aspp_rates=()),
+    "xception": lambda: DeepLabV3Plus(
+        backbone=partial(Xception, middle_units=1, width=0.05), num_classes=5, aspp_channels=16
+    ),
+}
+
+
+def _network(name: str) -> Segmenter:
+    """A network whose batch norms all differ from the identity."""
+    torch.manual_seed(0)
+    model = NETWORKS[name]()
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.normal_(norm.bias, std=0.2)
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            norm.running_mean.normal_(std=0.2)
+            norm.running_var.uniform_(0.5, 2)
+    return model.eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("stride", [16, 8])
+def test_folded_is_unfolded_to_1e_5_of_the_largest_logit(name: str, stride: int) -> None:
+    model, images = _network(name), torch.randn(2, 3, 50, 65)
+    copy = folded(model)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in copy.modules())
+    for network in (model, copy):
+        network.set_output_stride(stride)
+    expected = model(images)
+    assert (copy(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert (prepared(model)(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_the_network_itself_stays_as_it_is() -> None:
+    model = _network("plus").train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    prepared(model, bf16=True)
+    assert model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert before.keys() == model.state_dict().keys()
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(value.dtype != torch.bfloat16 for value in model.state_dict().values())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("packs", [True, False])
+def test_bfloat16_stays_within_its_own_rounding(name: str, packs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if packs and not PackedConv.is_available():
+        pytest.skip("this build of PyTorch has no fused convolution of oneDNN")
+    monkeypatch.setattr(PackedConv, "is_available", staticmethod(lambda: packs))
+    model, images = _network(name), torch.randn(2, 3, 50, 65)
+    fast = prepared(model, bf16=True)
+    assert any(isinstance(module, PackedConv) for module in fast.modules()) == packs
+    for stride in (16, 8):
+        for network in (model, fast):
+            network.set_output_stride(stride)
+        expected, measured = model(images), fast(images)
+        assert measured.dtype == torch.float32
+        assert _relative(measured, expected) < 0.05
+
+
+@torch.no_grad()
+def test_a_packed_convolution_is_pytorchs_convolution_and_relu() -> None:
+    if not PackedConv.is_available():
+        pytest.skip("this build of PyTorch has no fused convolution of oneDNN")
+    for kernel, stride, rate, groups in ((3, 1, 1, 1), (3, 2, 1, 1), (3, 1, 6, 1), (1, 1, 1, 1), (3, 1, 2, 16)):
+        padding = rate * (kernel // 2)
+        conv = nn.Conv2d(16, 16, kernel, stride=stride, padding=padding, dilation=rate, groups=groups).bfloat16()
+        images = torch.randn(2, 16, 23, 19).bfloat16()
+        expected = conv.float()(images.float()).relu()
+        measured = PackedConv(conv.bfloat16(), activation="relu")(images).float()
+        torch.testing.assert_close(measured, expected, atol=0.03, rtol=0.02)
+
+
+def _relative(measured: Tensor, expected: Tensor) -> float:
+    return float((measured - expected).norm() / expected.norm())

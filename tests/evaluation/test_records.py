@@ -1,0 +1,87 @@
+"""Per-image counts: they sum to the data set's, survive the disk, and put images in order."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import confusion_matrix as sklearn_matrix
+from sklearn.metrics import jaccard_score
+
+from atrous.errors import StoreError
+from atrous.evaluation.records import ImageRecord, ImageRecords
+
+
+def _images(number: int = 5, classes: int = 4) -> tuple[list[ImageRecord], list[tuple[np.ndarray, np.ndarray]]]:
+    rng = np.random.default_rng(0)
+    pairs = [(rng.integers(0, classes, 300), rng.integers(0, classes, 300)) for _ in range(number)]
+    images = [
+        ImageRecord(index=i, sample_id=f"image{i}", matrix=sklearn_matrix(*pair, labels=range(classes)))
+        for i, pair in enumerate(pairs)
+    ]
+    return images, pairs
+
+
+def test_the_matrix_of_the_data_set_is_that_of_all_pixels_together() -> None:
+    images, pairs = _images()
+    records = ImageRecords.collect(images, num_classes=4)
+    truth, labels = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
+    np.testing.assert_array_equal(records.matrix, sklearn_matrix(truth, labels, labels=range(4)))
+    assert records.matrix.dtype == np.int64
+
+
+def test_scores_of_single_images_equal_scikit_learns() -> None:
+    images, pairs = _images()
+    records = ImageRecords.collect(images, num_classes=4)
+    for place, (truth, labels) in enumerate(pairs):
+        assert records.mean_iou[place] == pytest.approx(jaccard_score(truth, labels, average="macro"))
+        assert records.error_share[place] == pytest.approx((truth != labels).mean())
+        assert records.pixels[place] == 300
+
+
+def test_only_classes_of_the_images_own_truth_count_for_it() -> None:
+    matrix = np.array([[8, 2, 0], [0, 0, 0], [0, 0, 0]])
+    records = ImageRecords.collect([ImageRecord(index=0, sample_id="a", matrix=matrix)], num_classes=3)
+    np.testing.assert_array_equal(records.iou, [[0.8, np.nan, np.nan]])
+    assert records.mean_iou[0] == 0.8
+
+
+def test_shards_in_any_order_give_the_same_records(tmp_path: Path) -> None:
+    images, _ = _images(7)
+    whole = ImageRecords.collect(images, num_classes=4)
+    shards = [ImageRecords.collect(images[rank::3], num_classes=4) for rank in range(3)]
+    again = ImageRecords.collect([image for shard in reversed(shards) for image in shard.images()], num_classes=4)
+    assert again.ids == whole.ids
+    for name in ("indices", "starts", "cells", "counts"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))
+
+
+def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
+    images, _ = _images()
+    scored = [
+        ImageRecord(index=image.index, sample_id=image.sample_id, matrix=image.matrix, boundary=np.full(4, 0.25))
+        for image in images
+    ]
+    for given in (images, scored):
+        before = ImageRecords.collect(given, num_classes=4)
+        before.save(tmp_path / "deep" / "images.npz")
+        after = ImageRecords.load(tmp_path / "deep" / "images.npz")
+        assert after.ids == before.ids
+        np.testing.assert_array_equal(after.matrix, before.matrix)
+        np.testing.assert_array_equal(after.matrix_of(3), images[3].matrix)
+        assert (after.boundary is None) == (before.boundary is None)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["images.npz"]
+
+
+def test_an_image_that_two_shards_scored_is_refused() -> None:
+    images, _ = _images()
+    with pytest.raises(StoreError, match="'image2' was evaluated twice"):
+        ImageRecords.collect([*images, images[2]], num_classes=4)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 cut off"])
+def test_a_damaged_file_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "images.npz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"images\.npz: not the records .* overwrite=true"):
+        ImageRecords.load(path)

@@ -1,0 +1,135 @@
+"""A folder becomes files: found, predicted in batches, written whole, and nothing that is there is lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from atrous.data.files import read_mask
+from atrous.errors import ConfigError, DataError
+from atrous.evaluation.protocol import Protocol
+from atrous.networks.segmenter import Segmenter
+from atrous.prediction import Description, Predictor
+from atrous.prediction.images import predict_images
+from atrous.prediction.inputs import SAVES, plan
+from atrous.prediction.writing import write_prediction
+
+
+@pytest.fixture(scope="module")
+def predictor(network: Segmenter, description: Description) -> Predictor:
+    return Predictor(network=network, description=description, precision="float32", device="cpu")
+
+
+def test_a_folder_is_searched_through_and_its_structure_kept(folder: Path, tmp_path: Path) -> None:
+    jobs = plan(str(folder), tmp_path / "out", save=["labels", "json"], overwrite=False)
+    assert [job.source.relative_to(folder).as_posix() for job in jobs] == [
+        "a.png",
+        "b.png",
+        "broken.png",
+        "c.png",
+        "sub/d.jpg",
+    ]
+    assert jobs[-1].outputs == {
+        "labels": tmp_path / "out" / "sub" / "d_labels.png",
+        "json": tmp_path / "out" / "sub" / "d.json",
+    }
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_and_a_glob_are_found(folder: Path, tmp_path: Path) -> None:
+    (job,) = plan(str(folder / "a.png"), tmp_path, save=["overlay"], overwrite=False)
+    assert job.outputs == {"overlay": tmp_path / "a_overlay.jpg"}
+    jobs = plan(str(folder / "**" / "[ad].*"), tmp_path, save=["json"], overwrite=False)
+    assert [job.outputs["json"] for job in jobs] == [tmp_path / "a.json", tmp_path / "sub" / "d.json"]
+
+
+def test_the_others_are_finished_and_the_broken_one_is_named(
+    predictor: Predictor, folder: Path, tmp_path: Path
+) -> None:
+    jobs = plan(str(folder), tmp_path / "out", save=SAVES, overwrite=False)
+    told: list[tuple[int, int]] = []
+    broken = predict_images(
+        predictor, jobs, protocol=Protocol(), batch_size=2, on_done=lambda done, total: told.append((done, total))
+    )
+    assert list(broken) == [folder / "broken.png"]
+    assert "truncated or corrupt" in broken[folder / "broken.png"]
+    assert told[-1] == (5, 5)
+    for job in jobs:
+        assert all(path.is_file() == (job.source not in broken) for path in job.outputs.values())
+
+
+def test_files_say_what_was_predicted(predictor: Predictor, folder: Path, tmp_path: Path) -> None:
+    (job,) = plan(str(folder / "c.png"), tmp_path, save=SAVES, overwrite=False)
+    predict_images(predictor, [job], protocol=Protocol(), batch_size=1)
+    expected = predictor.predict(folder / "c.png")
+    np.testing.assert_array_equal(read_mask(job.outputs["labels"]), expected.labels)
+    with Image.open(job.outputs["labels"]) as mask:
+        assert mask.mode == "P"
+        assert mask.size == (41, 100)
+        assert mask.getpalette()[:33] == [value for colour in expected.palette for value in colour]  # type: ignore[index]
+    with np.load(job.outputs["probabilities"]) as arrays:
+        assert arrays["probabilities"].dtype == np.float16
+        np.testing.assert_array_equal(arrays["probabilities"], expected.probabilities.astype(np.float16))
+        assert tuple(arrays["classes"]) == expected.classes
+    overlay = cv2.imread(str(job.outputs["overlay"]))
+    assert overlay is not None
+    assert np.abs(overlay[..., ::-1].astype(int) - expected.overlay()).mean() < 12
+    facts = json.loads(job.outputs["json"].read_text())
+    assert (facts["height"], facts["width"], facts["shares"]) == (100, 41, expected.shares())
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_the_batch_size_changes_no_file(predictor: Predictor, folder: Path, tmp_path: Path, batch_size: int) -> None:
+    (folder / "broken.png").unlink()
+    jobs = plan(str(folder), tmp_path / "out", save=["labels", "json"], overwrite=False)
+    predict_images(predictor, jobs, protocol=Protocol(), batch_size=batch_size)
+    for job in jobs:
+        np.testing.assert_array_equal(read_mask(job.outputs["labels"]), predictor.predict(job.source).labels)
+
+
+def test_a_write_that_fails_leaves_no_part_of_a_file(
+    predictor: Predictor, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prediction = predictor.predict(folder / "a.png")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    for kind, name in (("labels", "x.png"), ("probabilities", "x.npz"), ("overlay", "x.jpg"), ("json", "x.json")):
+        with pytest.raises(DataError, match=rf"{name} cannot be written \(No space left"):
+            write_prediction(prediction, {kind: tmp_path / "out" / name}, source=folder / "a.png")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_cannot_be_is_refused_before_anything_is_done(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(ConfigError, match=r"save='masks' is unknown; choose of overlay, labels"):
+        plan(str(folder), out, save=["masks"], overwrite=False)
+    with pytest.raises(ConfigError, match=r"save=\[\]"):
+        plan(str(folder), out, save=[], overwrite=False)
+    with pytest.raises(DataError, match=r"nothere.*no such image, folder or video"):
+        plan(str(folder / "nothere"), out, save=["json"], overwrite=False)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"folder without images"):
+        plan(str(tmp_path / "empty"), out, save=["json"], overwrite=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file is not a folder"):
+        plan(str(folder), tmp_path / "file" / "below", save=["json"], overwrite=False)
+    (folder / "a.jpg").write_bytes((folder / "a.png").read_bytes())
+    with pytest.raises(ConfigError, match=r"a\.jpg and .*a\.png would both become .*a\.json"):
+        plan(str(folder), out, save=["json"], overwrite=False)
+    assert not out.exists()
+
+
+def test_nothing_is_replaced_unless_asked(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "b.json").write_text("mine")
+    with pytest.raises(ConfigError, match=r"1 of the files already, such as .*b\.json; add overwrite=true"):
+        plan(str(folder), tmp_path, save=["json"], overwrite=False)
+    assert len(plan(str(folder), tmp_path, save=["json"], overwrite=True)) == 5
+    assert (tmp_path / "b.json").read_text() == "mine"

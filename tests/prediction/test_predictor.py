@@ -1,0 +1,124 @@
+"""From an image to labels at its own size: the network's own logits, whatever the form, the size and the batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from atrous.errors import ConfigError, DataError
+from atrous.evaluation.protocol import Protocol
+from atrous.networks.segmenter import Segmenter
+from atrous.prediction import Description, Predictor
+from atrous.prediction.predictor import AnyImage
+
+from .conftest import scene
+
+
+@pytest.fixture(scope="module")
+def predictor(network: Segmenter, description: Description) -> Predictor:
+    return Predictor(network=network, description=description, precision="float32", device="cpu")
+
+
+@torch.no_grad()
+def _expected(network: Segmenter, image: np.ndarray[Any, Any]) -> torch.Tensor:
+    """Probabilities [H, W, classes] by hand: x * 2/255 - 1, padded with 0 to k * 16 + 1."""
+    height, width = image.shape[:2]
+    x = torch.from_numpy(image.astype(np.float32) * (2 / 255) - 1).permute(2, 0, 1)[None]
+    x = F.pad(x, (0, -(width - 1) % 16, 0, -(height - 1) % 16))
+    probabilities: torch.Tensor = network(x).softmax(1)[0, :, :height, :width].permute(1, 2, 0)
+    return probabilities
+
+
+@pytest.mark.parametrize("size", [(60, 90), (65, 65), (121, 200)])
+def test_labels_and_probabilities_are_the_networks_at_the_images_own_size(
+    predictor: Predictor, network: Segmenter, size: tuple[int, int]
+) -> None:
+    image = scene(*size)
+    prediction, expected = predictor.predict(image), _expected(network, image)
+    assert prediction.labels.shape == size
+    assert prediction.labels.dtype == np.uint8
+    np.testing.assert_array_equal(prediction.labels, expected.argmax(-1).numpy())
+    np.testing.assert_allclose(prediction.probabilities, expected.numpy(), atol=1e-5)
+    assert len(np.unique(prediction.labels)) > 1
+
+
+def test_a_path_an_image_and_an_array_give_the_same(predictor: Predictor, tmp_path: Path) -> None:
+    image = scene(50, 70)
+    Image.fromarray(image).save(tmp_path / "image.png")
+    forms: list[AnyImage] = [image, Image.fromarray(image), tmp_path / "image.png", str(tmp_path / "image.png")]
+    labels = [predictor.predict(form).labels for form in forms]
+    for each in labels[1:]:
+        np.testing.assert_array_equal(each, labels[0])
+
+
+def test_an_image_is_predicted_alike_alone_and_in_a_batch(predictor: Predictor) -> None:
+    images = [scene(60, 90, seed=0), scene(58, 82, seed=1), scene(64, 97, seed=2)]
+    together = predictor.predict_batch(images, protocol="ms_flip_os16")
+    for image, prediction in zip(images, together, strict=True):
+        alone = predictor.predict(image, protocol="ms_flip_os16")
+        np.testing.assert_array_equal(alone.labels, prediction.labels)
+        np.testing.assert_allclose(alone.probabilities, prediction.probabilities, atol=1e-6)
+
+
+def test_the_output_stride_of_a_protocol_is_put_back(predictor: Predictor) -> None:
+    image = scene(60, 90)
+    first, dense = predictor.predict(image), predictor.predict(image, protocol="single_os8")
+    assert predictor.network.output_stride == 16
+    assert (first.labels != dense.labels).any()
+    np.testing.assert_array_equal(predictor.predict(image).labels, first.labels)
+
+
+def test_one_tile_over_everything_is_the_whole_image(predictor: Predictor) -> None:
+    image = scene(60, 90)
+    tiled = predictor.predict(image, protocol=Protocol(tile=(257, 257), overlap=32))
+    np.testing.assert_array_equal(tiled.labels, predictor.predict(image).labels)
+    with pytest.raises(ConfigError, match="tiles"):
+        _ = tiled.probabilities
+
+
+def test_shares_overlay_and_names_belong_to_the_labels(predictor: Predictor) -> None:
+    image = scene(60, 90)
+    prediction = predictor.predict(image)
+    shares = prediction.shares()
+    assert sum(shares.values()) == pytest.approx(1)
+    assert list(shares.values()) == sorted(shares.values(), reverse=True)
+    for name, share in shares.items():
+        assert share == np.mean(prediction.labels == prediction.classes.index(name))
+    assert prediction.overlay().shape == image.shape
+    assert prediction.overlay().dtype == np.uint8
+    assert (prediction.overlay() != image).any()
+    assert len(prediction.palette) == len(prediction.classes) == 11
+
+
+def test_images_that_fit_are_padded_to_the_evaluations_size(network: Segmenter, description: Description) -> None:
+    from dataclasses import replace
+
+    predictor = Predictor(network=network, description=replace(description, padded_size=(129, 129)), device="cpu")
+    assert predictor.padded_size(scene(60, 90), Protocol()) == (129, 129)
+    assert predictor.padded_size(scene(140, 90), Protocol()) == (145, 97)
+    assert predictor.padded_size(scene(140, 90), Protocol(output_stride=8)) == (145, 97)
+    assert predictor.padded_size(scene(138, 7), Protocol(output_stride=8)) == (145, 8)
+
+
+def test_bfloat16_finds_nearly_the_same_labels(network: Segmenter, description: Description) -> None:
+    exact, fast = (
+        Predictor(network=network, description=description, precision=precision, device="cpu")
+        for precision in ("float32", "bf16")
+    )
+    image = scene(129, 129)
+    assert np.mean(exact.predict(image).labels == fast.predict(image).labels) > 0.97
+
+
+def test_what_is_no_image_is_refused(predictor: Predictor, network: Segmenter, description: Description) -> None:
+    with pytest.raises(DataError, match=r"float32 \[4, 4, 3\]; expected uint8 RGB"):
+        predictor.predict(np.zeros((4, 4, 3), np.float32))
+    with pytest.raises(DataError, match=r"nothere\.png"):
+        predictor.predict("nothere.png")
+    with pytest.raises(ConfigError, match=r"precision='int8'.*float32"):
+        Predictor(network=network, description=description, precision="int8")

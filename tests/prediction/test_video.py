@@ -1,0 +1,79 @@
+"""A video frame by frame: size, rate and number of frames are kept, labels are those of each frame."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from atrous.data.files import Pixels, read_mask
+from atrous.errors import ConfigError, DataError
+from atrous.evaluation.protocol import Protocol
+from atrous.networks.segmenter import Segmenter
+from atrous.prediction import Description, Predictor
+from atrous.prediction.inputs import plan
+from atrous.prediction.video import predict_video
+
+from .conftest import scene
+
+
+@pytest.fixture(scope="module")
+def predictor(network: Segmenter, description: Description) -> Predictor:
+    return Predictor(network=network, description=description, precision="float32", device="cpu")
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """Five frames of 96x64 pixels, 10 a second."""
+    path = tmp_path / "drive.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (96, 64))
+    if not writer.isOpened():
+        pytest.skip("this build of OpenCV writes no mp4")
+    whole = scene(64, 200)
+    for number in range(5):
+        writer.write(np.ascontiguousarray(whole[:, 9 * number : 9 * number + 96, ::-1]))
+    writer.release()
+    return path
+
+
+def _frames(path: Path) -> tuple[list[Pixels], float]:
+    capture, frames = cv2.VideoCapture(str(path)), []
+    while (read := capture.read())[0]:
+        frames.append(np.asarray(read[1][..., ::-1], np.uint8))
+    return frames, capture.get(cv2.CAP_PROP_FPS)
+
+
+def test_every_frame_is_predicted_and_size_and_rate_are_kept(predictor: Predictor, video: Path, tmp_path: Path) -> None:
+    (job,) = plan(str(video), tmp_path / "out", save=["overlay", "labels", "json"], overwrite=False)
+    told: list[tuple[int, int]] = []
+    predict_video(
+        predictor, job, protocol=Protocol(), batch_size=2, on_done=lambda done, total: told.append((done, total))
+    )
+    frames, rate = _frames(video)
+    overlays, overlay_rate = _frames(job.outputs["overlay"])
+    assert (len(overlays), overlays[0].shape, overlay_rate) == (5, (64, 96, 3), rate)
+    assert told == [(2, 5), (4, 5), (5, 5)]
+    predictions = [predictor.predict(frame) for frame in frames]
+    for number, prediction in enumerate(predictions, start=1):
+        np.testing.assert_array_equal(read_mask(job.outputs["labels"] / f"{number:06d}.png"), prediction.labels)
+    facts = json.loads(job.outputs["json"].read_text())
+    assert facts["frames"] == 5
+    assert facts["shares_by_frame"] == [prediction.shares() for prediction in predictions]
+    assert sum(facts["shares"].values()) == pytest.approx(1)
+    assert np.abs(overlays[0].astype(int) - predictions[0].overlay()).mean() < 25
+
+
+def test_what_is_no_video_leaves_nothing_behind(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    (job,) = plan(str(tmp_path / "broken.mp4"), tmp_path / "out", save=["overlay"], overwrite=False)
+    with pytest.raises(DataError, match=r"broken\.mp4' cannot be read"):
+        predict_video(predictor, job, protocol=Protocol(), batch_size=2)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_probabilities_of_a_video_are_refused(video: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"save=probabilities: gigabytes for a video"):
+        plan(str(video), tmp_path / "out", save=["probabilities"], overwrite=False)
