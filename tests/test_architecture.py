@@ -73,6 +73,7 @@ def test_studies_meet_training_only_in_the_run_store() -> None:
         ("atrous.data.spec", set()),
         ("atrous.evaluation.protocol", set()),
         ("atrous.run_store", set()),
+        ("atrous.html", set()),
         ("atrous.commands.train", {"hydra", "omegaconf"}),
         ("atrous.commands.evaluate", {"hydra", "omegaconf"}),
         ("atrous.commands.data", {"hydra", "omegaconf"}),

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from atrous.errors import ConfigError
 from atrous.resources import conf_folder, experiments_folder
 from atrous.studies.checks import check
 from atrous.studies.configuration import Config, resolve
 from atrous.studies.identity import identify
-from atrous.studies.table import Sweep, merge, substitute, without_budget
+from atrous.studies.table import Sweep, merge, substitute, sweep_of, without_budget
 
 Compose = Callable[..., DictConfig]
 Swept = Callable[..., tuple[DictConfig, Sweep]]
@@ -242,6 +242,14 @@ def test_rows_and_seeds_choose_the_jobs(swept: Swept) -> None:
     assert chosen == [("os8", "seed=3"), ("os256", "seed=3"), ("os8", "seed=5"), ("os256", "seed=5")]
     _, many = swept("+experiment=deeplabv3/table1", "seed=range(3)")
     assert many.seeds == (0, 1, 2)
+
+
+def test_tiles_never_stand_in_a_table_of_a_paper(swept: Swept) -> None:
+    config, _ = swept("+experiment=deeplabv3/table1", "scale=smoke")
+    with open_dict(config):
+        config.experiment.rows[0].protocol = "tiles_os16"
+    with pytest.raises(ConfigError, match=r"row 'os8' has protocol tiles_os16: not whole images"):
+        sweep_of(config, ["+experiment=deeplabv3/table1", "scale=smoke"])
 
 
 def test_an_unknown_row_is_refused_with_the_rows_there_are(swept: Swept) -> None:

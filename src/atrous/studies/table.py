@@ -16,6 +16,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from atrous.errors import ConfigError
+from atrous.evaluation.protocol import load_protocol
 
 _OF_THE_TABLE = ("experiment", "scale", "rows", "fail_fast", "output", "sweep", "subject", "tflops")
 _BUDGET = ("recipe.max_steps",)
@@ -141,6 +142,8 @@ def _paper_table(config: DictConfig, user: Sequence[str]) -> Table:
     of_scale = list(scale.overrides) if scale is not None else []
     rows = []
     for row in experiment.rows:
+        if not load_protocol(row.protocol).is_whole_image:
+            raise ConfigError(f"{experiment.table}: row {row.name!r} has protocol {row.protocol}: not whole images")
         of_paper = substitute([*experiment.overrides, *row.overrides], substitutes)  # type: ignore[arg-type]
         split = len(experiment.overrides)
         overrides = merge([*of_paper[:split], *of_scale, *of_paper[split:], *user])
