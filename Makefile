@@ -81,7 +81,7 @@ bench-data: $(STAMP) ## the loader's part of it
 	$(BIN)/python -m benchmarks.loader --root $(DATA)
 
 bench-infer: $(STAMP) ## inference against plain PyTorch: speed, memory, share of the convolution peak
-	$(BIN)/python benchmarks/inference.py $(ARGS)
+	$(BIN)/python -m benchmarks.inference $(ARGS)
 
 bench-memory: $(STAMP) ## memory of the loader's processes over 50 epochs
 	$(BIN)/python -m benchmarks.loader_memory --root $(DATA)

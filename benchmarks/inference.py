@@ -1,12 +1,12 @@
 """Seconds and memory of inference with DeepLabv3+, as atrous predicts, against the same network in plain PyTorch.
 
-    python benchmarks/inference.py --backbone resnet50 --size 513 --batch 2
+    python -m benchmarks.inference --backbone resnet50 --size 513 --batch 2
 
 "plain" is what most projects write: the default memory format and precision, float images that are ready before the
 clock starts, logits at full size, argmax; for multi-scale + flip a loop over scales and mirror images that adds up
 full-size probabilities. "atrous" is what atrous-predict does: batch norm folded, channels last, bf16 where it is in
 hardware (`precision=auto`), normalisation of bytes, probabilities and labels by bands of rows. Both have the same
-weights, the same images and PyTorch's default number of threads. torchvision's DeepLabv3 and
+weights, the same images and the same number of threads. torchvision's DeepLabv3 and
 segmentation_models.pytorch's DeepLabV3Plus, which are other networks, are measured where they can be imported.
 
 Each measurement is a process of its own, and the ways take turns, so that a busy machine slows all alike. Memory is the
@@ -17,115 +17,46 @@ is the ratio of the fastest run of each way, which other work on the machine dis
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+from benchmarks.inference_ways import (
+    ATROUS,
+    MULTI_SCALE,
+    PEERS,
+    PLAIN,
+    SINGLE,
+    STREET,
+    atrous_way,
+    images_of,
+    model_of,
+    peer_way,
+    plain_way,
+    protocol_of,
+)
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
-from atrous import DeepLabV3Plus
-from atrous.data.preprocessing import INCEPTION
-from atrous.evaluation.inference import predict
-from atrous.evaluation.preparation import prepared
-from atrous.evaluation.protocol import Protocol, load_protocol
-from atrous.hardware import has_bf16
 from atrous.networks.complexity import multiply_adds
 
-PLAIN, ATROUS = "plain", "atrous"
-PEERS = ("torchvision", "smp")
-SINGLE, MULTI_SCALE, STREET = "single", "multi-scale + flip", "street, multi-scale + flip"
-_PROTOCOLS = {SINGLE: "single", MULTI_SCALE: "ms_flip_os16", STREET: "cityscapes_ms_flip_os8"}
-_STREET_SIZE = (1024, 2048)
+TASKS = (SINGLE, MULTI_SCALE, STREET)
+_ROOT = Path(__file__).resolve().parents[1]
 Figures = dict[str, Any]
-
-
-def protocol_of(task: str) -> Protocol:
-    """The protocol of a task, at output stride 16 throughout."""
-    found = load_protocol(_PROTOCOLS[task])
-    return Protocol(output_stride=16, scales=found.scales, flip=found.flip)
-
-
-def images_of(task: str, arguments: argparse.Namespace) -> Tensor:
-    """Images as bytes, channels last: what reading files gives."""
-    torch.manual_seed(0)
-    count = arguments.batch if task == SINGLE else 1
-    height, width = _STREET_SIZE if task == STREET else (arguments.size, arguments.size)
-    return torch.randint(0, 256, (count, height, width, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
-
-
-def model_of(arguments: argparse.Namespace, task: str = SINGLE) -> DeepLabV3Plus:
-    """The network of both ways; the same weights every time."""
-    torch.manual_seed(0)
-    classes = 19 if task == STREET else 21
-    return DeepLabV3Plus(backbone=arguments.backbone, num_classes=classes, multi_grid=None).eval()
-
-
-def plain_way(task: str, arguments: argparse.Namespace) -> Callable[[], Tensor]:
-    """Return inference in PyTorch's defaults."""
-    images, model = images_of(task, arguments), model_of(arguments, task)
-    x = INCEPTION.normalise(images, _extents(images)).contiguous()
-    del images
-    protocol = protocol_of(task)
-    if task == SINGLE:
-        return lambda: _labels(model(x))
-    return lambda: plain_loop(model, x, protocol)
-
-
-def plain_loop(model: DeepLabV3Plus, x: Tensor, protocol: Protocol) -> Tensor:
-    """Multi-scale + flip as most projects write it."""
-    size = x.shape[-2:]
-    total = torch.zeros(len(x), model.num_classes, *size)
-    for scale in protocol.scales:
-        scaled_size = [int((side - 1) * scale + 1) for side in size]
-        scaled = F.interpolate(x, scaled_size, mode="bilinear", align_corners=True)
-        for mirrored in (False, True) if protocol.flip else (False,):
-            logits = model(scaled.flip(-1) if mirrored else scaled)
-            logits = logits.flip(-1) if mirrored else logits
-            total += F.interpolate(logits, size, mode="bilinear", align_corners=True).softmax(1)
-    return total.argmax(1)
-
-
-def atrous_way(task: str, arguments: argparse.Namespace) -> Callable[[], Tensor]:
-    """Return inference as `atrous.load(...).predict` runs it."""
-    images = images_of(task, arguments)
-    model, protocol = prepared(model_of(arguments, task), bf16=has_bf16("cpu")), protocol_of(task)
-    return lambda: predict(model, INCEPTION.normalise(images, _extents(images)), protocol)
-
-
-def peer_way(name: str, arguments: argparse.Namespace) -> Callable[[], Tensor] | None:
-    """Return another library's network on the same images, or None where it cannot be imported."""
-    images = images_of(SINGLE, arguments)
-    x = INCEPTION.normalise(images, _extents(images)).contiguous()
-    if name == "torchvision":
-        try:
-            from torchvision.models.segmentation import deeplabv3_resnet50  # type: ignore
-        except (ImportError, RuntimeError):  # a torchvision of another build of torch raises the latter
-            return None
-        theirs = deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=21).eval()
-        return lambda: _labels(theirs(x)["out"])
-    try:
-        import segmentation_models_pytorch as smp  # type: ignore
-    except (ImportError, RuntimeError):
-        return None
-    # Its decoder wants sides that are multiples of 16.
-    cut = x[..., : arguments.size // 16 * 16, : arguments.size // 16 * 16].contiguous()
-    network = smp.DeepLabV3Plus("resnet50", encoder_weights=None, classes=21).eval()
-    return lambda: _labels(network(cut))
 
 
 def measure(arguments: argparse.Namespace) -> Figures:
     """Time one way in this process."""
     name, task = arguments.only, arguments.task
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
     ways = {PLAIN: plain_way, ATROUS: atrous_way}
     run = ways[name](task, arguments) if name in ways else peer_way(name, arguments)
     if run is None:
@@ -159,25 +90,23 @@ def convolution_peak(dtype: torch.dtype) -> float:
 
 def in_process(name: str, task: str, arguments: argparse.Namespace) -> Figures:
     """Measure one way in a fresh process."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--only", name, "--task", task]
+    command = [sys.executable, "-m", "benchmarks.inference", "--only", name, "--task", task]
     steps = 1 if task == STREET else arguments.steps
     for option, value in (
         ("backbone", arguments.backbone),
         ("size", arguments.size),
         ("batch", arguments.batch),
         ("steps", steps),
+        ("threads", arguments.threads),
     ):
         command += [f"--{option}", str(value)]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=_ROOT).stdout
     figures: Figures = json.loads(output.splitlines()[-1])
     return figures
 
 
 def ratios(measured: dict[str, list[Figures]], key: str) -> dict[str, float]:
-    """How often smaller ours is than the plain way: the median over the turns, their range, and smallest to smallest.
-
-    The last one is what a machine without other work would show: nothing makes a run faster than it is.
-    """
+    """How often smaller ours is than the plain way: median over the turns, their range, and smallest to smallest."""
     pairs = list(zip(measured[PLAIN], measured[ATROUS], strict=True))
     found = [_median(plain[key]) / _median(ours[key]) for plain, ours in pairs]
     least = [min(_least(turn[key]) for turn in turns) for turns in zip(*pairs, strict=True)]
@@ -200,44 +129,41 @@ def operations(task: str, arguments: argparse.Namespace) -> float:
     return total * len(images) * (2 if protocol.flip else 1)
 
 
-def run_all(arguments: argparse.Namespace) -> Figures:
-    """Let the ways take turns at every task."""
-    result: Figures = {"peak": {str(dtype): convolution_peak(dtype) for dtype in (torch.float32, torch.bfloat16)}}
-    for task in (SINGLE, MULTI_SCALE, STREET):
-        names = [PLAIN, ATROUS, *(PEERS if task == SINGLE else ())]
-        measured: dict[str, list[Figures]] = {name: [] for name in names}
-        for turn in range(1 if task == STREET else arguments.repeats):
-            for name in names if turn % 2 == 0 else names[::-1]:
-                measured[name].append(in_process(name, task, arguments))
-        result[task] = {
-            "measured": measured,
-            "operations": operations(task, arguments),
-            "speedup": ratios(measured, "seconds"),
-            "memory": ratios(measured, "peak_mib"),
-        }
-    return result
+def run_task(task: str, arguments: argparse.Namespace) -> Figures:
+    """Let the ways take turns at a task."""
+    names = [PLAIN, ATROUS, *(PEERS if task == SINGLE else ())]
+    measured: dict[str, list[Figures]] = {name: [] for name in names}
+    loads = [os.getloadavg()[0]]
+    for turn in range(1 if task == STREET else arguments.repeats):
+        for name in names if turn % 2 == 0 else names[::-1]:
+            measured[name].append(in_process(name, task, arguments))
+            loads.append(os.getloadavg()[0])
+    return {
+        "measured": measured,
+        "operations": operations(task, arguments),
+        "speedup": ratios(measured, "seconds"),
+        "memory": ratios(measured, "peak_mib"),
+        "load": [min(loads), max(loads)],
+    }
 
 
 def table_of(result: Figures, *, title: str) -> Table:
-    """Lay the figures out."""
+    """Lay the figures of a task out."""
     table = Table(title=title)
-    for column in ("task", "way", "s", "min - max", "GFLOP/s", "MiB", "plain / atrous (range)", "fastest"):
-        table.add_column(column, justify="left" if column in ("task", "way") else "right", no_wrap=True)
-    for task in (SINGLE, MULTI_SCALE, STREET):
-        ratio = result[task]["speedup"]
-        for name, turns in result[task]["measured"].items():
-            seconds = [second for turn in turns for second in turn["seconds"]]
-            if not seconds:
-                table.add_row(task, name, "not importable")
-                continue
-            median = statistics.median(seconds)
-            rate = f"{result[task]['operations'] / median / 1e9:.0f}" if name in (PLAIN, ATROUS) else ""
-            times = f"{ratio['median']:.2f}x ({ratio['min']:.2f} - {ratio['max']:.2f})" if name == ATROUS else ""
-            fastest = f"{ratio['of_the_least']:.2f}x" if name == ATROUS else ""
-            spread = f"{min(seconds):.2f} - {max(seconds):.2f}"
-            table.add_row(
-                task, name, f"{median:.2f}", spread, rate, str(max(turn["peak_mib"] for turn in turns)), times
-            )
+    for column in ("way", "s", "min - max", "GFLOP/s", "MiB", "plain / atrous (range)", "fastest"):
+        table.add_column(column, justify="left" if column == "way" else "right", no_wrap=True)
+    ratio = result["speedup"]
+    for name, turns in result["measured"].items():
+        seconds = [second for turn in turns for second in turn["seconds"]]
+        if not seconds:
+            table.add_row(name, "not importable")
+            continue
+        median = statistics.median(seconds)
+        rate = f"{result['operations'] / median / 1e9:.0f}" if name in (PLAIN, ATROUS) else ""
+        times = f"{ratio['median']:.2f}x ({ratio['min']:.2f} - {ratio['max']:.2f})" if name == ATROUS else ""
+        fastest = f"{ratio['of_the_least']:.2f}x" if name == ATROUS else ""
+        spread, peak = f"{min(seconds):.2f} - {max(seconds):.2f}", str(max(turn["peak_mib"] for turn in turns))
+        table.add_row(name, f"{median:.2f}", spread, rate, peak, times, fastest)
     return table
 
 
@@ -251,32 +177,32 @@ def main() -> None:
     whole("--batch", default=2, help="images at a time of the task single (%(default)s)")
     whole("--repeats", default=3, help="turns, one process of each way per turn (%(default)s)")
     whole("--steps", default=3, help="measured runs per process (%(default)s)")
+    whole("--threads", default=0, help="0: as many as PyTorch chooses; 1 is steadier on a busy machine (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure here too")
     parser.add_argument("--only", choices=(PLAIN, ATROUS, *PEERS), help="measure this one here and print JSON")
-    parser.add_argument("--task", choices=(SINGLE, MULTI_SCALE, STREET), default=SINGLE, help="with --only")
+    parser.add_argument("--task", choices=TASKS, help="only this task (all of them)")
     arguments = parser.parse_args()
     if arguments.only:
         print(json.dumps(measure(arguments)))
         return
-    result = run_all(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    size = f"{arguments.size}x{arguments.size}"
-    console.print(table_of(result, title=f"DeepLabv3+ {arguments.backbone}, OS16, {size}, batch {arguments.batch}"))
-    memory = 100 / result[STREET]["memory"]["median"]
-    console.print(f"memory of multi-scale + flip at 1024x2048: {memory:.0f}% of the plain loop's")
-    peaks = ", ".join(f"{name.removeprefix('torch.')} {rate / 1e9:.0f}" for name, rate in result["peak"].items())
-    console.print(f"convolution peak measured before, GFLOP/s: {peaks}; threads: {torch.get_num_threads()}")
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    peaks = {str(dtype).removeprefix("torch."): convolution_peak(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    shown = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in peaks.items())
+    console.print(f"a convolution's peak here, GFLOP/s: {shown}; threads: {torch.get_num_threads()}")
+    results = {}
+    for task in [arguments.task] if arguments.task else TASKS:
+        results[task] = result = run_task(task, arguments)
+        what = "1024x2048" if task == STREET else f"{arguments.size}x{arguments.size}"
+        batch = arguments.batch if task == SINGLE else 1
+        console.print(table_of(result, title=f"{task}: DeepLabv3+ {arguments.backbone}, OS16, {what}, batch {batch}"))
+        memory, load = 100 / result["memory"]["median"], result["load"]
+        console.print(f"memory: {memory:.0f}% of plain's; load average while it ran: {load[0]:.1f} to {load[1]:.1f}")
     if arguments.json:
         facts = {key: value for key, value in vars(arguments).items() if key not in ("json", "only", "task")}
-        arguments.json.write_text(json.dumps({**facts, **result, "torch": torch.__version__}, indent=1) + "\n")
-
-
-def _labels(logits: Tensor) -> Tensor:
-    return logits.argmax(1)
-
-
-def _extents(images: Tensor) -> Tensor:
-    return torch.tensor([tuple(images.shape[-2:])] * len(images))
+        content = {**facts, "peak": peaks, **results, "torch": torch.__version__}
+        arguments.json.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _least(value: float | list[float]) -> float:
