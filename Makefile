@@ -19,7 +19,7 @@ ORACLE_STAMP := $(ORACLE_VENV)/.installed
 seeds := $(shell seq -s, 0 $$(( $(SEEDS) - 1 )) 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train reproduce-table plan report test test-oracles lint format bench bench-data bench-infer bench-memory check-data wandb-sync wheel clean
+.PHONY: help setup train reproduce-table plan report test test-all test-oracles lint format bench bench-data bench-infer bench-memory check-data wandb-sync wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ report: $(STAMP) ## the table from what is trained already
 
 test: $(STAMP) ## the whole suite
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+
+test-all: $(STAMP) ## the suite and what it leaves out for time
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "" $(ARGS)
 
 test-oracles: $(ORACLE_STAMP) ## compare live with torchvision, timm and TensorFlow, in $(ORACLE_VENV), which it makes
 	ATROUS_ORACLES=required $(ORACLE_VENV)/bin/python -m pytest tests/oracles $(ARGS)

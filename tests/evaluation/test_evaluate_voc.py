@@ -62,7 +62,7 @@ def test_real_voc_val_scores_are_those_of_an_independent_protocol_on_every_label
     np.testing.assert_allclose([value or 0 for value in result["iou"].values()], iou, atol=5e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_real_voc_val_has_one_matrix_for_any_batch_size_and_any_number_of_shards(real_data: Path) -> None:
     dataset, model = VOC2012(root=real_data, split="val"), _model()
     model.set_output_stride(32)

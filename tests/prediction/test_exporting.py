@@ -55,7 +55,8 @@ def _assert_same(network: Segmenter, run: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [None, pytest.param(_mobile, marks=pytest.mark.slow), pytest.param(_unaligned, marks=pytest.mark.slow)]
+    "make",
+    [None, pytest.param(_mobile, marks=pytest.mark.exhaustive), pytest.param(_unaligned, marks=pytest.mark.exhaustive)],
 )
 def test_a_reloaded_pt2_computes_the_networks_logits(
     make: Any, network: Segmenter, description: Description, tmp_path: Path
@@ -69,7 +70,7 @@ def test_a_reloaded_pt2_computes_the_networks_logits(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [None, _mobile])
+@pytest.mark.parametrize("make", [None, pytest.param(_mobile, marks=pytest.mark.exhaustive)])
 def test_onnxruntime_computes_the_networks_logits(
     make: Any, network: Segmenter, description: Description, tmp_path: Path
 ) -> None:

@@ -123,7 +123,9 @@ def _config(composed: Compose, overrides: list[str]) -> Config:
     return resolve(composed(*overrides))
 
 
-@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize(
+    "scale", [scale if scale == "shapes" else pytest.param(scale, marks=pytest.mark.exhaustive) for scale in SCALES]
+)
 @pytest.mark.parametrize("table", TABLES)
 def test_every_row_of_every_table_can_be_run_at_every_scale(
     swept: Swept, composed: Compose, tmp_path: Path, table: str, scale: str
