@@ -89,10 +89,18 @@ def test_bfloat16_stays_within_its_own_rounding(name: str, packs: bool, monkeypa
 def test_a_packed_convolution_is_pytorchs_convolution_and_relu() -> None:
     if not PackedConv.is_available():
         pytest.skip("this build of PyTorch has no fused convolution of oneDNN")
-    for kernel, stride, rate, groups in ((3, 1, 1, 1), (3, 2, 1, 1), (3, 1, 6, 1), (1, 1, 1, 1), (3, 1, 2, 16)):
+    for channels, kernel, stride, rate, groups in (
+        (16, 3, 1, 1, 1),
+        (16, 3, 2, 1, 1),
+        (16, 3, 1, 6, 1),
+        (16, 1, 1, 1, 1),
+        (16, 3, 1, 2, 16),
+        (1300, 3, 1, 6, 1),  # in three parts
+        (1300, 1, 1, 1, 1),
+    ):
         padding = rate * (kernel // 2)
-        conv = nn.Conv2d(16, 16, kernel, stride=stride, padding=padding, dilation=rate, groups=groups).bfloat16()
-        images = torch.randn(2, 16, 23, 19).bfloat16()
+        conv = nn.Conv2d(channels, 16, kernel, stride=stride, padding=padding, dilation=rate, groups=groups).bfloat16()
+        images = torch.randn(2, channels, 23, 19).bfloat16()
         expected = conv.float()(images.float()).relu()
         measured = PackedConv(conv.bfloat16(), activation="relu")(images).float()
         torch.testing.assert_close(measured, expected, atol=0.03, rtol=0.02)
