@@ -39,7 +39,7 @@ FRAMEWORKS = {"lightning", "pytorch_lightning", "hydra", "omegaconf", "wandb"}
 ABOVE = {"atrous.training", "atrous.studies", "atrous.commands", "hydra_plugins"}
 
 
-@pytest.mark.parametrize("room", ["networks", "weights", "data", "evaluation"])
+@pytest.mark.parametrize("room", ["networks", "weights", "data", "evaluation", "prediction"])
 def test_the_core_knows_no_framework_and_nothing_above_it(room: str) -> None:
     allowed = ("datamodule.py",) if room == "data" else ()
     assert _violations(room, FRAMEWORKS | ABOVE, except_for=allowed) == []
@@ -76,7 +76,11 @@ def test_studies_meet_training_only_in_the_run_store() -> None:
         ("atrous.html", set()),
         ("atrous.commands.train", {"hydra", "omegaconf"}),
         ("atrous.commands.evaluate", {"hydra", "omegaconf"}),
+        ("atrous.hardware", set()),
+        ("atrous.prediction", set()),
         ("atrous.commands.data", {"hydra", "omegaconf"}),
+        ("atrous.commands.predict", {"hydra", "omegaconf"}),
+        ("atrous.commands.export", {"hydra", "omegaconf"}),
         ("atrous.weights.zoo", set()),
         ("atrous.weights.download", set()),
         ("atrous.weights.tf_checkpoint", set()),

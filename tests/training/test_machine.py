@@ -42,9 +42,3 @@ def test_auto_is_bf16_only_where_the_hardware_has_it(monkeypatch: pytest.MonkeyP
 def test_autocast_follows_the_precision() -> None:
     found = [machine.autocast_dtype(precision) for precision in ("bf16-mixed", "16-mixed", "32-true")]
     assert found == [torch.bfloat16, torch.float16, None]
-
-
-def test_the_device_of_an_accelerator() -> None:
-    assert machine.device_type("cpu") == "cpu"
-    assert machine.device_type("gpu") == "cuda"
-    assert machine.device_type("auto") == ("cuda" if torch.cuda.is_available() else "cpu")

@@ -28,11 +28,12 @@ class Backbone(nn.Module, ABC):
     """
 
     out_channels: int
+    _output_stride: int
 
     @property
-    @abstractmethod
     def output_stride(self) -> int:
         """The ratio of the input's size to that of the feature `high`."""
+        return self._output_stride
 
     @property
     @abstractmethod

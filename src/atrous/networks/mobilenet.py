@@ -124,11 +124,6 @@ class MobileNetV2(Backbone):
         self.set_output_stride(output_stride)
 
     @property
-    def output_stride(self) -> int:
-        """The ratio of the input's size to that of the feature `high`."""
-        return self._output_stride
-
-    @property
     def feature_info(self) -> Mapping[str, FeatureInfo]:
         """Channels and stride of `low_level_4`, `low_level_8` and `high`."""
         return self._feature_info(

@@ -49,11 +49,6 @@ class TimmBackbone(Backbone):
         self._places["high"] = len(self._infos) - 1
 
     @property
-    def output_stride(self) -> int:
-        """The ratio of the input's size to that of the feature `high`."""
-        return self._output_stride
-
-    @property
     def feature_info(self) -> Mapping[str, FeatureInfo]:
         """Channels and stride of every feature, as timm says."""
         return {name: self._infos[place] for name, place in self._places.items()}

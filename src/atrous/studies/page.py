@@ -2,27 +2,17 @@
 
 from html import escape
 
+from atrous.html import document
 from atrous.studies.results import RowResult, TableResult
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1d2530; --soft: #5b6775; --line: #d9dfe6; --paper: #8b5cf6; --ours: #0d9488;
-  --back: #ffffff; --panel: #f6f8fa; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --soft: #9aa6b4; --line: #333c48; --back: #14181e;
-  --panel: #1c222b; --paper: #a78bfa; --ours: #2dd4bf; } }
-* { box-sizing: border-box }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back); margin: 0 auto;
-  max-width: 70rem; padding: 2rem 1rem 4rem }
-h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem } p { margin: .4rem 0 }
-.soft { color: var(--soft) } .label { display: inline-block; padding: .15rem .6rem; border-radius: 1rem;
-  background: var(--panel); border: 1px solid var(--line); font-size: .85rem }
-.scroll { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-th, td { padding: .45rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
-th { color: var(--soft); font-weight: 600; font-size: .85rem } td.state, th.state { text-align: left;
-  white-space: normal }
-td.paper { color: var(--paper) } td.measured { color: var(--ours); font-weight: 600 }
+.label { display: inline-block; padding: .15rem .6rem; border-radius: 1rem; background: var(--panel);
+  border: 1px solid var(--line); font-size: .85rem }
+td.state, th.state { text-align: left; white-space: normal }
+td.paper { color: var(--second) } td.measured { color: var(--first); font-weight: 600 }
 pre { background: var(--panel); border: 1px solid var(--line); border-radius: .5rem; padding: .8rem; overflow-x: auto;
   font-size: .8rem; line-height: 1.7 }
-svg { width: 100%; height: auto; max-width: 52rem } svg text { fill: var(--soft); font-size: 13px }
+svg { max-width: 52rem } svg text { font-size: 13px }
 """
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 760, 340, 50, 40, 20
 
@@ -33,7 +23,7 @@ def render_page(result: TableResult) -> str:
 
     table, rows = result.table, [cells(row) for row in result.rows]
     head = "".join(f'<th class="{_css(name)}">{escape(name)}</th>' for name in rows[0])
-    body = "".join(
+    lines = "".join(
         "<tr>" + "".join(f'<td class="{_css(name)}">{escape(text)}</td>' for name, text in row.items()) + "</tr>"
         for row in rows
     )
@@ -41,17 +31,15 @@ def render_page(result: TableResult) -> str:
     notes = "".join(f'<p class="soft">{escape(text)}</p>' for text in [table.trend, *table.deviations] if text)
     commands = escape("\n".join(row.command for row in result.rows))
     badge = "" if not table.scale else f'<p><span class="label">scale {escape(table.scale)}</span></p>'
-    title = escape(table.paper or table.name)
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>'
-        f"<h1>{title}</h1><p>{escape(table.title)}</p>{badge}{said}"
+    body = (
+        f"<p>{escape(table.title)}</p>{badge}{said}"
         f"<h2>Trend</h2>{_chart(result)}{notes}"
-        f'<h2>Table</h2><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<h2>Table</h2><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
         '<p class="soft">mIoU in percent, mean ± standard deviation over seeds, of the final weights. Multiply-Adds '
         "are the true count at the training crop; wall time is that of one training.</p>"
-        f"<h2>The command of each row</h2><pre>{commands}</pre></body></html>\n"
+        f"<h2>The command of each row</h2><pre>{commands}</pre>"
     )
+    return document(table.paper or table.name, body, style=_STYLE)
 
 
 def _css(name: str) -> str:
@@ -71,7 +59,7 @@ def _chart(result: TableResult) -> str:
         return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - value) / (high - low)
 
     parts = [_grid(low, high, y(low), y(high)), *_names(result.rows, xs)]
-    for attribute, colour in (("paper", "--paper"), ("mean", "--ours")):
+    for attribute, colour in (("paper", "--second"), ("mean", "--first")):
         points = [
             (x, y(value))
             for x, row in zip(xs, result.rows, strict=True)
@@ -83,10 +71,10 @@ def _chart(result: TableResult) -> str:
     for x, row in zip(xs, result.rows, strict=True):
         if row.mean is not None and row.spread is not None:
             top, bottom = y(min(100, row.mean + row.spread)), y(max(0, row.mean - row.spread))
-            parts.append(f'<path d="M{x:.1f} {top:.1f}V{bottom:.1f}" stroke="var(--ours)" stroke-width="1.5"/>')
-    legend = f'<text x="{_WIDTH - 190}" y="16" style="fill:var(--ours)">● measured</text>'
+            parts.append(f'<path d="M{x:.1f} {top:.1f}V{bottom:.1f}" stroke="var(--first)" stroke-width="1.5"/>')
+    legend = f'<text x="{_WIDTH - 190}" y="16" style="fill:var(--first)">● measured</text>'
     if result.table.paper:
-        legend += f'<text x="{_WIDTH - 80}" y="16" style="fill:var(--paper)">● paper</text>'
+        legend += f'<text x="{_WIDTH - 80}" y="16" style="fill:var(--second)">● paper</text>'
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="mIoU by row">{"".join(parts)}{legend}</svg>'
 
 

@@ -1,33 +1,16 @@
-"""What this machine can do: where the network runs, in which precision, and who dies with whom."""
+"""What the machine means for a run: its precision, its memory, and who dies with whom."""
 
 import ctypes
 import platform
 import signal
-from pathlib import Path
 
 import torch
 
-_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+from atrous.hardware import has_bf16
+
 _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEEP_BYTES = 1 << 30
-
-
-def device_type(accelerator: str) -> str:
-    """`cuda` or `cpu` for Lightning's accelerator name; `auto` takes CUDA where there is one."""
-    if accelerator in ("cuda", "gpu") or (accelerator == "auto" and torch.cuda.is_available()):
-        return "cuda"
-    return "cpu"
-
-
-def has_bf16(device: str) -> bool:
-    """Whether bfloat16 convolutions run in hardware (emulated ones are slower than float32)."""
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if platform.machine() in ("arm64", "aarch64"):
-        return False
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.is_file() and bool(_BF16_FLAGS & set(cpuinfo.read_text().split()))
 
 
 def resolve_precision(key: str, device: str) -> str:

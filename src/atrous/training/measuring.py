@@ -9,6 +9,7 @@ from atrous.errors import StoreError
 from atrous.evaluation.evaluate import evaluate_protocols
 from atrous.evaluation.predicting import Feeding, Progress, silent
 from atrous.evaluation.protocol import load_protocol
+from atrous.hardware import device_type
 from atrous.networks.segmenter import Segmenter
 from atrous.run_store import RunFolder
 from atrous.training import machine
@@ -18,7 +19,7 @@ Config = Mapping[str, Any]
 
 def feeding_of(config: Config) -> Feeding:
     """How a config's network is fed on this machine."""
-    device = machine.device_type(config["trainer"]["accelerator"])
+    device = device_type(config["trainer"]["accelerator"])
     size = config["data"]["evaluation_size"]
     return Feeding(
         preprocessing_name=config["recipe"]["preprocessing"],

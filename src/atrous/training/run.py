@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 
 from atrous.building import build_datasets, build_network
 from atrous.data.dataset import SegmentationDataset
+from atrous.hardware import device_type
 from atrous.networks.complexity import Complexity, multiply_adds
 from atrous.networks.segmenter import Segmenter
 from atrous.run_store import RunFolder
@@ -105,7 +106,7 @@ def _fit(
     if settings["channels_last"]:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if settings["devices"] > 1:
-        batch_norm.synchronise(model, on_cuda=machine.device_type(settings["accelerator"]) == "cuda")
+        batch_norm.synchronise(model, on_cuda=device_type(settings["accelerator"]) == "cuda")
     stop = StopAt(step=settings["stop_at_step"], every=settings["log_every"])
     trainer = build_trainer(folder, config, data=data, loggers=loggers, stop=stop)
     began = time.monotonic()

@@ -14,6 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Stra
 from atrous.building import build_transforms
 from atrous.data.datamodule import SegmentationDataModule
 from atrous.data.dataset import SegmentationDataset
+from atrous.hardware import device_type
 from atrous.run_store import RunFolder
 from atrous.training import machine
 from atrous.training.checkpoints import AtomicCheckpointIO, Checkpoints
@@ -50,7 +51,7 @@ def build_data_module(
         output_stride=config["output_stride"],
         val_batch_size=data["val_batch_size"],
         num_workers=data["num_workers"],
-        pin_memory=machine.device_type(settings["accelerator"]) == "cuda",
+        pin_memory=device_type(settings["accelerator"]) == "cuda",
     )
 
 
@@ -72,7 +73,7 @@ def build_trainer(
 ) -> Trainer:
     """A Trainer that counts in optimiser steps and leaves data sharding to the data module."""
     recipe, settings = config["recipe"], config["trainer"]
-    device = machine.device_type(settings["accelerator"])
+    device = device_type(settings["accelerator"])
     shows_bar = settings["progress"] and sys.stdout.isatty()
     val_every = settings["val_every"] or max(1, recipe["max_steps"] // 10)
     return Trainer(

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from html import escape
 
 from atrous.data.inspection.check import CheckResult
-from atrous.data.inspection.document import chip, document, legend, samples, table
+from atrous.data.inspection.document import document, legend, samples
 from atrous.data.inspection.plot import class_bars
 from atrous.data.inspection.sheet import Figure
 from atrous.data.inspection.statistics import SplitStatistics
 from atrous.data.spec import DatasetSpec
+from atrous.html import chip, table
 
 SPLIT_HEAD = ("split", "images", "officially", "usable", "pixels", "ignored")
 
