@@ -46,6 +46,12 @@ def test_what_a_run_is_contains_what_it_starts_from(composed: Compose) -> None:
     assert again == chained, "what changes no weights of either changes neither"
 
 
+def test_what_a_chained_run_is_can_be_told_without_its_data(composed: Compose) -> None:
+    overrides = ["data=voc", "parent=['data=coco','recipe=coco']"]
+    config = resolve(composed(*overrides), needs_root=False)
+    assert identity_of(config, overrides).name != identify(config).name
+
+
 def test_an_entry_that_is_no_override_is_refused(composed: Compose) -> None:
     with pytest.raises(ConfigError, match=r"parent: 'coco' is not an override"):
         jobs.prepare(composed("parent=[coco]"), ["parent=[coco]"])

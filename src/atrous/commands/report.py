@@ -49,8 +49,6 @@ def _report_table(config: DictConfig) -> None:
 
 
 def _draw(config: DictConfig) -> None:
-    from omegaconf import open_dict
-
     from atrous.building import build_network
     from atrous.networks.dry_run import without_weights
     from atrous.studies.configuration import resolve
@@ -59,11 +57,8 @@ def _draw(config: DictConfig) -> None:
     if config.subject == "figure4":
         path = draw_figure4(_folder(config))
     else:
-        with open_dict(config):
-            if OmegaConf.is_missing(config.data, "root"):
-                config.data.root = "."
         with without_weights():
-            network = build_network(resolve(config), num_classes=21)
+            network = build_network(resolve(config, needs_root=False), num_classes=21)
         path = draw_diagram(network, _folder(config))
     print(f"picture: {path}")  # noqa: T201
 

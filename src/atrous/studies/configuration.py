@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from atrous.errors import ConfigError
@@ -14,13 +14,20 @@ _CONTEXT = ("hydra", "experiment", "scale", "rows", "fail_fast", "output", "swee
 Config = dict[str, Any]
 
 
-def resolve(config: DictConfig) -> Config:
+def resolve(config: DictConfig, *, needs_root: bool = True) -> Config:
     """The config of one run as plain values, without what belongs to the sweep.
+
+    Args:
+        config: as Hydra composed it.
+        needs_root: whether a missing data.root is an error; who a run is does not depend on it.
 
     Raises:
         ConfigError: names the first key that does not exist (`+key=` adds any) or has no value.
     """
     _compare_with_schema(config)
+    if not needs_root and OmegaConf.is_missing(config.data, "root"):
+        with open_dict(config):
+            config.data.root = "."
     content = {key: config[key] for key in config if key not in _CONTEXT}
     try:
         plain = OmegaConf.to_container(OmegaConf.create(content), resolve=True, throw_on_missing=True)

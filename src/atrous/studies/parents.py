@@ -43,7 +43,9 @@ def parent_overrides(config: Config, overrides: Sequence[str]) -> list[str] | No
 def compose_parent(config: Config, overrides: Sequence[str]) -> tuple[Config, list[str]] | None:
     """Return the resolved config and the overrides of a run's parent; needs an initialised Hydra."""
     parents = parent_overrides(config, overrides)
-    return None if parents is None else (resolve(compose(config_name="train", overrides=parents)), parents)
+    if parents is None:
+        return None
+    return resolve(compose(config_name="train", overrides=parents), needs_root=False), parents
 
 
 def identity_of(config: Config, overrides: Sequence[str]) -> Identity:

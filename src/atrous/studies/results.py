@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose
-from omegaconf import OmegaConf, open_dict
 
 from atrous.run_store import RunFolder, all_runs
 from atrous.studies.configuration import resolve
@@ -145,12 +144,9 @@ def _collect_row(sweep: Sweep, row: Row, runs: Sequence[tuple[RunFolder, dict[st
 
 
 def _identify(row: Row, seed: int) -> tuple[Identity, int]:
-    config = compose(config_name="train", overrides=[*row.overrides, f"seed={seed}"])
-    with open_dict(config):
-        if OmegaConf.is_missing(config.data, "root"):
-            config.data.root = "."
-    plain = resolve(config)
-    return identity_of(plain, row.overrides), int(plain["recipe"]["max_steps"])
+    overrides = [*row.overrides, f"seed={seed}"]
+    plain = resolve(compose(config_name="train", overrides=overrides), needs_root=False)
+    return identity_of(plain, overrides), int(plain["recipe"]["max_steps"])
 
 
 def _seed_result(run: RunFolder, facts: dict[str, Any], protocol: str) -> SeedResult:
