@@ -4,9 +4,11 @@ VENV ?= .venv
 # torch for pip, e.g. TORCH=torch==2.13.0 for a CPU build where one is found; empty: what pyproject.toml allows
 TORCH ?=
 TABLE ?= deeplabv3/table1
+FIGURE ?= deeplabv3plus/figure5
 SCALE ?= shapes
 SEEDS ?= 1
 ARGS ?=
+STORE ?= outputs
 DATA ?= ../shared/data
 SET ?= voc
 # what make test-oracles installs, e.g. ORACLE_PACKAGES='torch==2.9.1 torchvision==0.24.1 timm tensorflow' for a known pair
@@ -16,14 +18,17 @@ ORACLE_VENV ?= .venv-oracles
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ORACLE_STAMP := $(ORACLE_VENV)/.installed
+DOCS_STAMP := $(VENV)/.docs
+# every table and figure, in the order of their names
+ALL_TABLES = $(patsubst experiments/%.yaml,%,$(sort $(wildcard experiments/*/*.yaml)))
 seeds := $(shell seq -s, 0 $$(( $(SEEDS) - 1 )) 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train reproduce-table plan report test test-all test-oracles lint format bench bench-data bench-infer bench-memory check-data wandb-sync wheel clean
+.PHONY: help setup train reproduce-table reproduce-figure reproduce-all completion docs plan report test test-all test-oracles lint format bench bench-data bench-infer bench-memory check-data wandb-sync wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
-	@echo "  variables: TABLE=$(TABLE) SCALE=$(SCALE) SEEDS=$(SEEDS) ARGS= TORCH= PYTHON=$(PYTHON) VENV=$(VENV)"
+	@echo "  variables: TABLE=$(TABLE) FIGURE=$(FIGURE) SCALE=$(SCALE) SEEDS=$(SEEDS) ARGS= TORCH= PYTHON=$(PYTHON) VENV=$(VENV)"
 
 setup: $(STAMP) ## make $(VENV) and install the project into it (TORCH=torch==X picks a build)
 
@@ -44,11 +49,25 @@ train: $(STAMP) ## one run: DeepLabv3+ on the built-in shapes (ARGS= for Hydra o
 reproduce-table: $(STAMP) ## train what is missing of TABLE at SCALE with SEEDS seeds, print and write the table
 	$(BIN)/atrous-train -m +experiment=$(TABLE) scale=$(SCALE) seed=$(seeds) $(ARGS)
 
+reproduce-figure: $(STAMP) ## train what is missing of FIGURE at SCALE, draw it beside its table (FIGURE=deeplabv3/figure4 trains nothing)
+	$(BIN)/atrous-train -m +experiment=$(FIGURE) scale=$(SCALE) seed=$(seeds) $(ARGS)
+
+reproduce-all: $(STAMP) ## every table and figure at SCALE with SEEDS seeds, one after the other; run again, it goes on
+	@failed=; for table in $(ALL_TABLES); do \
+		echo "== $$table"; \
+		$(BIN)/atrous-train -m +experiment=$$table scale=$(SCALE) seed=$(seeds) $(ARGS) || failed="$$failed $$table"; \
+	done; \
+	$(BIN)/atrous-report site $(ARGS); \
+	if test -n "$$failed"; then echo "error: without a complete result:$$failed"; exit 1; fi
+
+completion: ## for bash: eval "$$(make -s completion)" completes targets, TABLE=, FIGURE= and SCALE=
+	@cat Makefile.completion
+
 plan: $(STAMP) ## every table of both papers: rows, trainings, GPU hours (SCALE=paper)
 	$(BIN)/atrous-report plan scale=$(if $(filter command,$(origin SCALE)),$(SCALE),paper) $(ARGS)
 
-report: $(STAMP) ## the table from what is trained already
-	$(BIN)/atrous-report +experiment=$(TABLE) scale=$(SCALE) $(ARGS)
+report: $(STAMP) ## one site under outputs/report: every table with anything measured, every run
+	$(BIN)/atrous-report site $(ARGS)
 
 test: $(STAMP) ## the whole suite
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
@@ -92,12 +111,20 @@ bench-memory: $(STAMP) ## memory of the loader's processes over 50 epochs
 check-data: $(STAMP) ## read every file of the data set SET in DATA, name every problem, write a report
 	$(BIN)/atrous-data check $(SET) data.root=$(DATA) $(ARGS)
 
-wandb-sync: $(STAMP) ## send offline W&B runs of the store to the server
-	@find outputs/runs -type d -name 'offline-run-*' -print0 | xargs -0 -r $(BIN)/wandb sync
+wandb-sync: $(STAMP) ## say which offline W&B runs STORE holds, and send each once (ARGS=--dry-run only says)
+	$(BIN)/python -m atrous.commands.wandb_sync $(STORE) $(ARGS)
+
+docs: $(DOCS_STAMP) ## the site docs/_build/index.html from docs/; a warning is an error
+	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build
+	@echo docs/_build/index.html
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@touch $@
 
 wheel: $(STAMP) ## a wheel in dist/, with conf/ and experiments/ inside
 	$(BIN)/python -m build --wheel
 
 clean: ## remove environments, caches and builds; outputs/ stays
-	rm -rf $(VENV) $(ORACLE_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(ORACLE_VENV) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -not -path './outputs/*' -prune -exec rm -rf {} +

@@ -60,7 +60,8 @@ def test_what_a_constructor_refuses_stays_its_own_error() -> None:
 
 def data_of(**changes: Any) -> dict[str, Any]:
     train, val = {**SHAPES, "split": "train", "length": 7}, SHAPES
-    return {"train": train, "val": val, "bootstrap": None, "allow_shared_samples": False, "cache": None, **changes}
+    bootstrap = {"classes": [], "factor": 2}
+    return {"train": train, "val": val, "bootstrap": bootstrap, "allow_shared_samples": False, "cache": None, **changes}
 
 
 def test_data_sets_are_opened_without_reading_pixels() -> None:

@@ -1,13 +1,18 @@
 """Atomic writes: the old file or the new one, never something between."""
 
 import json
+import shutil
 import stat
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+import torch
 
-from atrous.files import write_atomically, write_json, write_text
+from atrous.files import NoSpaceError, write_atomically, write_json, write_text
 
 
 def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:
@@ -45,3 +50,65 @@ def test_what_cannot_be_json_leaves_the_old_file(tmp_path: Path) -> None:
 def test_others_may_read_what_was_written(tmp_path: Path) -> None:
     write_text(tmp_path / "x", "")
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o644
+
+
+def test_a_file_that_cannot_fit_is_refused_before_it_is_begun(tmp_path: Path) -> None:
+    free, begun = shutil.disk_usage(tmp_path).free, list[BinaryIO]()
+    write_text(tmp_path / "x", "old")
+    with pytest.raises(NoSpaceError) as caught:
+        write_atomically(tmp_path / "x", begun.append, size=2 * free)
+    mebibytes = float(str(caught.value).partition("needs about ")[2].split()[0])
+    assert mebibytes == pytest.approx(2 * free / 2**20, rel=0.01)
+    assert f"no space left in {tmp_path}: x " in str(caught.value)
+    assert begun == []
+    assert (tmp_path / "x").read_text() == "old"
+
+
+_WRITER = """
+import resource, sys
+from pathlib import Path
+import torch
+from atrous.files import NoSpaceError, write_atomically
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+try:
+    write_atomically(Path(sys.argv[1]), lambda stream: torch.save(torch.zeros(1 << 20), stream))
+except NoSpaceError as error:
+    print(error)
+"""
+
+
+def test_a_checkpoint_that_grows_too_large_says_so_and_leaves_the_old_one(tmp_path: Path) -> None:
+    write_text(tmp_path / "last.ckpt", "old")
+    command = [sys.executable, "-c", _WRITER, str(tmp_path / "last.ckpt")]
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert f"no space left in {tmp_path}: last.ckpt needs more than 1 MiB" in said
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"last.ckpt": b"old"}
+
+
+@pytest.fixture
+def disk_of_three_mebibytes(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
+    try:
+        is_mounted = subprocess.run(mount, check=False, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        is_mounted = False
+    if not is_mounted:
+        pytest.skip("a small disk cannot be mounted here: it takes root, on Linux")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint_and_room_for_the_reason(disk_of_three_mebibytes: Path) -> None:
+    path = disk_of_three_mebibytes / "last.ckpt"
+    path.write_bytes(b"x" * (1 << 20))
+    with pytest.raises(NoSpaceError, match=r"last.ckpt needs more than 2 MiB, 2 MiB are free"):
+        write_atomically(path, lambda stream: torch.save(torch.zeros(1 << 20), stream))
+    size = (1 << 20) + 4096  # it would fit, but for the reserve
+    with pytest.raises(NoSpaceError, match=r"last.ckpt needs about 2\.004 MiB, 2 MiB are free"):
+        write_text(path, "y" * size)
+    assert path.read_bytes() == b"x" * (1 << 20)
+    write_json(disk_of_three_mebibytes / "status.json", {"state": "failed"})
+    assert sorted(entry.name for entry in disk_of_three_mebibytes.iterdir()) == ["last.ckpt", "status.json"]

@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,46 @@ def test_a_damaged_or_newer_file_is_named(folder: RunFolder, name: str, content:
     assert "move the folder away" in str(caught.value)
 
 
+@pytest.mark.parametrize("content", [b"", b'{"state": "do', b"[1]", b"\xff\xfe", b'{"format": "x"}'])
+@pytest.mark.parametrize("name", ["status.json", "results.json", "run.json"])
+def test_a_damaged_file_is_set_aside_under_a_name_of_its_own(folder: RunFolder, name: str, content: bytes) -> None:
+    folder.create(config_yaml="", facts={"name": "net"})
+    folder.set_status("done")
+    folder.add_results(evaluations={"single": {"miou": 0.5}})
+    sound = {path.name: path.read_bytes() for path in folder.path.glob("*.json") if path.name != name}
+    for number in (1, 2):
+        (folder.path / name).write_bytes(content)
+        assert list(folder.damaged()) == [name]
+        assert folder.set_damaged_aside() == [folder.path / f"{name}.damaged-{number}"]
+        assert (folder.path / f"{name}.damaged-{number}").read_bytes() == content
+        assert not (folder.path / name).exists()
+    assert folder.damaged() == {}
+    assert {path.name: path.read_bytes() for path in folder.path.glob("*.json")} == sound
+
+
+def test_a_damaged_run_is_not_done_and_has_no_results_until_it_is_mended(folder: RunFolder) -> None:
+    folder.set_status("done")
+    folder.add_results(evaluations={"single": {"miou": 0.5}})
+    (folder.path / "results.json").write_text("{")
+    assert folder.missing_protocols(["single"]) == ["single"]
+    assert folder.is_done
+    (folder.path / "status.json").write_text("{")
+    assert not folder.is_done
+
+
+@pytest.mark.parametrize("name", ["status.json", "results.json", "run.json"])
+def test_a_newer_run_is_refused_and_nothing_of_it_changes(folder: RunFolder, name: str) -> None:
+    folder.path.mkdir(parents=True)
+    for each in ("status.json", "results.json", "run.json"):
+        (folder.path / each).write_text(json.dumps({"format": FORMAT + 1}) if each == name else "damaged")
+    before = {path.name: path.read_bytes() for path in folder.path.iterdir()}
+    for look in (folder.damaged, folder.set_damaged_aside):
+        with pytest.raises(StoreError, match=f"newer version of atrous .format {FORMAT + 1}") as caught:
+            look()
+        assert str(folder.path) in str(caught.value)
+    assert {path.name: path.read_bytes() for path in folder.path.iterdir()} == before
+
+
 def test_a_store_lists_its_runs(tmp_path: Path) -> None:
     for name in ("b-1/seed0", "a-2/seed1", "a-2/seed0"):
         RunFolder(tmp_path / "runs" / name).create(config_yaml="", facts={"name": name})
@@ -103,8 +145,28 @@ def test_a_run_has_one_holder_and_is_free_when_that_one_is_killed(folder: RunFol
     assert not _is_held(folder)
 
 
+def test_who_waits_for_a_run_is_told_for_whom_or_gives_up(
+    folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", _HOLDER, str(folder.path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    name = f"process {holder.pid} on {socket.gethostname()}"
+    assert folder.holder() == name
+    with folder.lock(wait=lambda: False) as lock:
+        assert lock is None
+    killer = threading.Timer(0.5, holder.kill)
+    killer.start()
+    with folder.lock() as lock:
+        assert lock is not None
+        assert folder.holder() == f"process {os.getpid()} on {socket.gethostname()}"
+    holder.communicate()
+    assert capsys.readouterr().err == f"{folder.path} is in use by {name}; waiting for it\n"
+
+
 def test_a_job_holds_its_run_when_the_one_that_started_it_is_gone(folder: RunFolder) -> None:
     with folder.lock() as lock:
+        assert lock is not None
         job = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], pass_fds=(lock,))
     try:
         assert _is_held(folder), "the job's process holds on to the lock"

@@ -105,8 +105,18 @@ def build_datasets(data: Mapping[str, Any], *, cached: bool = False) -> tuple[An
         from atrous.data.decoded import Decoded
 
         train, val = (Decoded(dataset, folder=data["cache"]) for dataset in (train, val))
-    if data["bootstrap"] is not None:
+    if data["bootstrap"]["classes"]:
         from atrous.data.repeated import Repeated
 
         train = Repeated(dataset=train, **data["bootstrap"])
     return train, val
+
+
+def build_test_set(data: Mapping[str, Any]) -> Any:
+    """The images that a test server scores: `data.val` with the split `test`.
+
+    Raises:
+        ConfigError: the data set has no such split.
+        DataError: its images are not there.
+    """
+    return build({**data["val"], "split": "test"}, where="data.val")

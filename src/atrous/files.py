@@ -1,37 +1,103 @@
-"""Atomic writes: a file is either the old one or the new one, also after a power cut."""
+"""Atomic writes: a file is either the old one or the new one, also after a power cut or on a full disk."""
 
+import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from atrous.errors import AtrousError
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, flush it to the disk and rename it onto `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
+_RESERVE_BYTES = 1 << 20  # left free by large files, so that what a failed run says of itself still fits
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class NoSpaceError(AtrousError, OSError):
+    """A file that does not fit on its disk; what was there before is untouched.
+
+    Args:
+        message: the folder, the file and what it needs; also the error's `strerror`.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        OSError.__init__(self, errno.ENOSPC, message)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], None], *, size: int = 0) -> None:
+    """Let `write` fill a temporary file beside `path`, flush it to the disk and rename it onto `path`.
+
+    Args:
+        path: the file; its folder is made.
+        write: gets a binary stream.
+        size: bytes that will be written, where they are known; the file that is replaced is an estimate too.
+
+    Raises:
+        NoSpaceError: the disk has no room, which is asked before and noticed while writing.
+    """
+    stream: BinaryIO | None = None
+    temporary: Path | None = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        size = max(size, path.stat().st_size if path.is_file() else 0)
+        _check_space(path, size)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
         with os.fdopen(handle, "wb") as stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        written = 0
+        if temporary is not None:
+            written = temporary.stat().st_size if temporary.exists() else 0
+            temporary.unlink(missing_ok=True)
+        if _is_full(error):
+            raise _no_space(path, max(size, written), "about" if size > written else "more than") from None
         raise
+
+
+def _check_space(path: Path, size: int) -> None:
+    reserve = _RESERVE_BYTES if size > _RESERVE_BYTES else 0
+    if size and shutil.disk_usage(path.parent).free < size + reserve:
+        raise _no_space(path, size + reserve, "about")
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, says that the disk is full: libraries wrap what a stream raises."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _no_space(path: Path, size: int, how: str) -> NoSpaceError:
+    free = shutil.disk_usage(path.parent).free
+    needed = f"{max(size / 2**20, 0.01):.4g} MiB"
+    return NoSpaceError(
+        f"no space left in {path.parent}: {path.name} needs {how} {needed}, {free / 2**20:.4g} MiB are free; "
+        "free some and run the same command again"
+    )
 
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 `text` to `path`, atomically."""
+    content = text.encode()
+    write_atomically(path, lambda stream: _write(stream, content), size=len(content))
 
-    def write(stream: BinaryIO) -> None:
-        stream.write(text.encode())
 
-    write_atomically(path, write)
+def _write(stream: BinaryIO, content: bytes) -> None:
+    stream.write(content)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -64,18 +64,19 @@ svg { width: 100%; height: auto; max-width: 44rem; display: block } svg text { f
 """
 
 
-def document(title: str, body: str, *, style: str = "") -> str:
+def document(title: str, body: str, *, style: str = "", above: str = "") -> str:
     """Return a page that works from a file, without a network.
 
     Args:
         title: plain text; also the first heading.
         body: HTML below it.
         style: CSS beside the shared one.
+        above: HTML above the heading.
     """
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}{style}</style></head>'
-        f"<body><h1>{escape(title)}</h1>{body}</body></html>\n"
+        f"<body>{above}<h1>{escape(title)}</h1>{body}</body></html>\n"
     )
 
 

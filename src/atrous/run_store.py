@@ -8,24 +8,33 @@
         checkpoints/   last.ckpt, best.ckpt
         results.json   parameters, Multiply-Adds, times, one entry per evaluation protocol
         log.txt        what the job printed
+        lock           held by the process that trains or measures the run, and who that is
 
-Training and studies meet only here. Every file is written atomically.
+Training and studies meet only here. Every file is written atomically. A file that is damaged nonetheless is set aside
+as NAME.damaged-N by the next start, which makes it anew; one of a newer version is refused and left as it is.
 """
 
-import fcntl
+import itertools
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from atrous import run_lock
 from atrous.errors import StoreError
 from atrous.files import write_json, write_text
 
 FORMAT = 1
 STATES = ("queued", "running", "stopped", "failed", "done")
+_JSON_FILES = ("run.json", "status.json", "results.json")
+_MEND = "the run's own command sets the file aside and makes it anew; or move the folder away to train it anew"
+
+
+class DamagedError(StoreError):
+    """A file of the run store that cannot be read; the next start sets it aside and makes it anew."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,8 @@ class RunFolder:
         old = self._read("status.json")
         if state in ("queued", "running", "done"):
             old = {key: value for key, value in old.items() if key not in ("reason", "exit_code", "traceback")}
-        write_json(self.path / "status.json", {**old, "state": state, **details, "updated": round(time.time(), 3)})
+        status = {"format": FORMAT, **old, "state": state, **details, "updated": round(time.time(), 3)}
+        write_json(self.path / "status.json", status)
 
     def results(self) -> dict[str, Any]:
         """Parameters, Multiply-Adds, times and evaluations; empty where nothing was measured yet."""
@@ -90,31 +100,76 @@ class RunFolder:
 
     @property
     def is_done(self) -> bool:
-        """Whether the training has reached its last step and was measured."""
-        return bool(self.status()["state"] == "done")
+        """Whether the training has reached its last step and was measured; False where status.json is damaged."""
+        return bool(self._read_sound("status.json").get("state") == "done")
 
-    def missing_protocols(self, wanted: list[str]) -> list[str]:
-        """Those of the `wanted` protocols that results.json has no entry for."""
-        have = self.results().get("evaluations", {})
-        return [name for name in wanted if name not in have]
+    def missing_protocols(
+        self, wanted: list[str], *, boundary: bool = False, submission: str | None = None
+    ) -> list[str]:
+        """Those of the `wanted` protocols that there is no result for.
 
-    @contextmanager
-    def lock(self) -> Iterator[int]:
-        """Hold the run; a second holder waits. The kernel lets go when the last process that holds it has ended.
+        Args:
+            wanted: names of protocols.
+            boundary: whether a result has to hold the scores of outlines.
+            submission: the test server whose archive is the result, instead of an entry of `evaluations`.
+        """
+        if submission is not None:
+            return [name for name in wanted if not self.submission_file(submission, name).is_file()]
+        have = self._read_sound("results.json").get("evaluations", {})
+        return [name for name in wanted if name not in have or (boundary and "boundary" not in have[name])]
 
-        Yields:
-            The file descriptor, to be handed to child processes.
+    def evaluation_folder(self, entry: str) -> Path:
+        """Where the files of an entry of `evaluations` lie: images.npz, and the page."""
+        return self.path / "evaluation" / entry
+
+    def submission_file(self, server: str, entry: str) -> Path:
+        """The archive for a test server, predicted under a protocol."""
+        return self.evaluation_folder(entry) / f"submission_{server}.zip"
+
+    def lock(self, *, wait: Callable[[], bool] | None = None) -> AbstractContextManager[int | None]:
+        """Hold the run; see `atrous.run_lock.hold`."""
+        return run_lock.hold(self.path, wait=wait)
+
+    def holder(self) -> str:
+        """The process that took the lock last, as `process PID on HOST`."""
+        return run_lock.holder(self.path)
+
+    def damaged(self) -> dict[str, str]:
+        """The files that are damaged, with what is wrong with each.
 
         Raises:
-            StoreError: the folder cannot be made.
+            StoreError: a newer version wrote one of the files.
         """
+        found = {}
+        for name in _JSON_FILES:
+            try:
+                self._read(name)
+            except DamagedError as error:
+                found[name] = str(error)
+        return found
+
+    def set_damaged_aside(self) -> list[Path]:
+        """Rename what is damaged to NAME.damaged-N, so that it can be made anew and looked at.
+
+        Returns:
+            The new names.
+
+        Raises:
+            StoreError: a newer version wrote one of the files; nothing is changed then.
+        """
+        moved = []
+        for name in self.damaged():
+            taken = {path.name for path in self.path.glob(f"{name}.damaged-*")}
+            number = next(n for n in itertools.count(1) if f"{name}.damaged-{n}" not in taken)
+            moved.append((self.path / name).rename(self.path / f"{name}.damaged-{number}"))
+        return moved
+
+    def _read_sound(self, name: str) -> dict[str, Any]:
+        """A file's content, empty where it is damaged: the next start sets that aside."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"{self.path}: cannot be made ({error.strerror}); give another folder as store=") from None
-        with (self.path / "lock").open("a") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield stream.fileno()
+            return self._read(name)
+        except DamagedError:
+            return {}
 
     def _read(self, name: str) -> dict[str, Any]:
         path = self.path / name
@@ -122,10 +177,17 @@ class RunFolder:
             value = json.loads(path.read_text())
         except (FileNotFoundError, NotADirectoryError):
             return {}
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path}: not readable as JSON ({error}); move the folder away to train it anew") from None
-        if not isinstance(value, dict) or value.get("format", FORMAT) > FORMAT:
-            raise StoreError(f"{path}: written by a newer version of atrous, or damaged; move the folder away")
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
+        except ValueError as error:
+            raise DamagedError(f"{path}: not readable as JSON ({error}); {_MEND}") from None
+        if not isinstance(value, dict) or not isinstance(value.get("format", FORMAT), int):
+            raise DamagedError(f"{path}: not a file of a run; {_MEND}")
+        if value.get("format", FORMAT) > FORMAT:
+            raise StoreError(
+                f"{path}: written by a newer version of atrous (format {value['format']}, this one reads {FORMAT}): "
+                f"install that version, or move the folder away to train it anew"
+            )
         return value
 
 

@@ -123,7 +123,7 @@ def test_another_split_has_an_entry_of_its_own(trained: Trained) -> None:
     [
         (("protocol=nope",), ("nope", "single_os8")),
         (("checkpoint=first",), ("'first'", "last or best")),
-        (("submission=kitti",), ("'kitti'", "voc or cityscapes")),
+        (("submission=kitti",), ("'kitti'", "one of voc, cityscapes, plain")),
         (("submission=voc",), ("takes its 21 classes", "'shapes' with 11")),
         (("submission=voc", "protocol=single,single_os8"), ("under one protocol",)),
         (("compare=.",), ("run='.'", "config.yaml")),

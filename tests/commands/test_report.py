@@ -13,7 +13,23 @@ from .conftest import SMOKE_TABLE, Run, Trained
 def test_it_has_to_be_told_which_report(atrous: Run) -> None:
     ended = atrous("report")
     assert ended.code == 2
-    assert ended.errors == ["error: which report? Give +experiment=deeplabv3/table1 scale=shapes, or sweep=NAME"]
+    (error,) = ended.errors
+    for way in ("+experiment=deeplabv3/table1 scale=shapes", "sweep=NAME", "runs='outputs/runs/NAME*'", "site"):
+        assert way in error
+
+
+def test_two_reports_at_once_are_refused(atrous: Run) -> None:
+    ended = atrous("report", "+experiment=deeplabv3/table1", "runs=outputs/runs/*")
+    assert ended.code == 2
+    assert "one report at a time" in ended.errors[0]
+
+
+@pytest.mark.parametrize("glob", ["outputs/runs/nothing*", "*"])
+def test_a_glob_without_runs_is_named(atrous: Run, tmp_path: Path, glob: str) -> None:
+    (tmp_path / "a file").touch()
+    ended = atrous("report", f"runs={glob}")
+    assert ended.code == 2
+    assert ended.errors[0].startswith(f"error: runs={glob!r} finds ")
 
 
 def test_an_unknown_sweep_is_refused(atrous: Run) -> None:
@@ -55,6 +71,25 @@ def test_the_report_holds_the_numbers_of_the_store(trained: Trained) -> None:
     assert not re.search(r"https?:|src=", page)
     sweeps_own = trained.folder / "outputs" / "reports" / "deeplabv3" / "table1" / "smoke" / "table.csv"
     assert sweeps_own.read_text() == (trained.folder / "again" / "table.csv").read_text()
+
+
+@pytest.mark.slow
+def test_any_runs_are_a_table_of_what_differs(trained: Trained) -> None:
+    folders = ",".join(f"'{path.relative_to(trained.folder)}'" for path in trained.runs() if _is_of_the_table(path))
+    ended = trained.run("report", f"runs=[{folders}]", "output=set")
+    assert ended.code == 0, ended.err
+    with (trained.folder / "set" / "table.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [next(iter(row.items())) for row in rows] == [("output_stride", "256"), ("output_stride", "8")]
+    assert "not a reproduction" in (trained.folder / "set" / "index.html").read_text()
+    assert len(list((trained.folder / "set" / "runs").rglob("index.html"))) == 2
+    assert ended.heavy == []
+
+
+def _is_of_the_table(run: Path) -> bool:
+    """Whether a run is one that the fixture trained; other tests add theirs to its store."""
+    facts = json.loads((run / "run.json").read_text())
+    return bool(facts["table"] == "deeplabv3/table1" and facts["seed"] == 0 and facts["max_steps"] == 2)
 
 
 @pytest.mark.slow

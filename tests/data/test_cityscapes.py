@@ -143,3 +143,12 @@ def test_impossible_choices_are_errors_that_say_what_is_possible(home: Path) -> 
         Cityscapes(root=home, split="val", annotation="rough")
     with pytest.raises(ConfigError, match="'train_extra' is annotated coarsely only; use annotation=coarse"):
         Cityscapes(root=home, split="train_extra")
+
+
+def test_mixed_annotation_is_fine_where_there_is_one_and_coarse_in_train_extra(home: Path) -> None:
+    dataset = Cityscapes(root=home, split="val+train_extra", annotation="mixed")
+    masks = {pair.sample_id: str(pair.mask) for pair in dataset.pairs}
+    assert "/gtFine/val/" in masks["lindau_000000_000019"]
+    assert "/gtCoarse/train_extra/" in masks["augsburg_000000_000000"]
+    with pytest.raises(ConfigError, match="use annotation=coarse or mixed"):
+        Cityscapes(root=home, split="val+train_extra")

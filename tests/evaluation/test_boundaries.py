@@ -87,3 +87,13 @@ def test_outlines_within_the_tolerance_are_right_and_beyond_it_wrong() -> None:
     near, far = (boundary_f_scores(square(300), square(300 + shift).astype(int), num_classes=2) for shift in (7, 9))
     assert near[1] == 1
     assert far[1] < 0.65  # the left and the right side are lost
+
+
+def test_without_a_void_label_the_bands_lie_around_changes_of_the_label() -> None:
+    truth = np.zeros((9, 12), np.uint8)
+    truth[:, 6:] = 1
+    truth[0] = 7  # ignored, and no outline
+    matrices = trimap_matrices(truth, truth.astype(int), num_classes=2, void_marks_outlines=False)
+    columns = [2 * (1 + width) for width in TRIMAP_WIDTHS]  # on both sides of the change, cut off at the border
+    assert [int(matrix.sum()) for matrix in matrices] == [8 * min(12, number) for number in columns]
+    assert trimap_matrices(truth, truth.astype(int), num_classes=2).sum() != matrices.sum()

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,10 @@ def test_images_of_different_sizes_are_padded_for_each_protocol_by_itself() -> N
 
 class _WithVoid(Shapes):
     """Scenes with a void line along every outline, as VOC draws them."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.spec = replace(self.spec, void_marks_outlines=True)
 
     def read(self, index: int) -> Any:
         image, label = super().read(index)

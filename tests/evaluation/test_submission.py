@@ -11,6 +11,7 @@ from atrous.data import Shapes
 from atrous.data.dataset import Pair, PairList
 from atrous.data.spec import VOC_SPEC, DatasetSpec
 from atrous.errors import DataError
+from atrous.evaluation.servers import SERVER_NAMES
 from atrous.evaluation.submission import SERVERS, check_submission, read_submission, write_submission
 
 
@@ -92,3 +93,18 @@ def test_names_that_the_server_does_not_know_are_refused(names: list[str], words
 def test_other_classes_are_refused() -> None:
     with pytest.raises(DataError, match="takes its 21 classes, but the data set is 'shapes' with 11"):
         check_submission(Shapes(split="val", length=1), SERVERS["voc"])
+
+
+def test_every_server_has_its_name_where_configs_are_checked() -> None:
+    assert tuple(SERVERS) == SERVER_NAMES
+
+
+def test_plain_archives_take_any_data_set(tmp_path: Path) -> None:
+    dataset = Shapes(split="test", length=2, size=33)
+    ids = [dataset.sample_id(index) for index in range(2)]
+    check_submission(dataset, SERVERS["plain"])
+    found = {name: _labels(seed, 11, (33, 33)) for seed, name in enumerate(ids)}
+    predictions = [(name, (33, 33), labels) for name, labels in found.items()]
+    write_submission(tmp_path / "plain.zip", predictions, server=SERVERS["plain"], ids=ids)
+    read = read_submission(tmp_path / "plain.zip", server=SERVERS["plain"])
+    assert all((read[name] == labels).all() for name, labels in found.items())

@@ -76,6 +76,8 @@ class FakeJobs:
             "trainer": {"devices": 1, "threads": 1, "accelerator": "cpu", **trainer},
             "recipe": {"max_steps": 2},
             "protocols": ["single"],
+            "boundary": False,
+            "submission": None,
             "output_stride": 16,
             "seed": seed,
             "table": None,

@@ -1,12 +1,16 @@
 """Stands in for atrous.training.job: leaves the files of a run in milliseconds, without importing atrous or torch.
 
-FAKE_JOB: how it ends, as JSON by row or `*`: done, fail, kill, vanish, hang or stubborn. FAKE_LOG: a file to which it
-appends "start|end TIME PID ROW CUDA_VISIBLE_DEVICES".
+FAKE_JOB: how it ends, as JSON by row or `*`: done, fail, kill, vanish, hang, stubborn, late (it is killed after its
+result was written), or orphan (it is killed, and a stubborn child in a session of its own is left). FAKE_LOG: a file to
+which it appends
+"start|end|clash TIME PID ROW CUDA_VISIBLE_DEVICES"; a clash is a device that another living job has.
 """
 
+import fcntl
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,6 +22,7 @@ import yaml
 def main(folder: Path, protocols: list[str]) -> int:
     config = yaml.safe_load((folder / "config.yaml").read_text())
     row = str(config.get("row"))
+    devices = _occupy(row)
     _log("start", row)
     behaviours = json.loads(os.environ.get("FAKE_JOB", "{}"))
     behaviour = behaviours.get(row, behaviours.get("*", "done"))
@@ -27,7 +32,13 @@ def main(folder: Path, protocols: list[str]) -> int:
     if behaviour in ("hang", "stubborn"):
         _write(folder / "status.json", {"format": 1, "state": "running", "step": 1})
         time.sleep(60)
-    if behaviour == "kill":
+    if behaviour == "orphan":
+        deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+        child = subprocess.Popen([sys.executable, "-c", deaf], start_new_session=True, stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        child.stdout.readline()
+        (folder / "orphan").write_text(str(child.pid))
+    if behaviour in ("kill", "orphan"):
         os.kill(os.getpid(), signal.SIGKILL)
     if behaviour == "vanish":
         return 0
@@ -53,12 +64,32 @@ def main(folder: Path, protocols: list[str]) -> int:
         },
     )
     _write(folder / "status.json", {"format": 1, "state": "done", "step": steps})
+    if behaviour == "late":
+        os.kill(os.getpid(), signal.SIGKILL)
     _log("end", row)
+    for device in devices:
+        os.close(device)
     return 0
 
 
+def _occupy(row: str) -> list[int]:
+    """A lock per device, which the kernel releases when this process ends, however that comes."""
+    if "FAKE_LOG" not in os.environ or not os.environ.get("CUDA_VISIBLE_DEVICES"):
+        return []
+    taken = []
+    for device in os.environ["CUDA_VISIBLE_DEVICES"].split(","):
+        taken.append(os.open(f"{os.environ['FAKE_LOG']}.device-{device}", os.O_CREAT | os.O_RDWR))
+        try:
+            fcntl.flock(taken[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _log("clash", row)
+    return taken
+
+
 def _write(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value))
+    beside = path.with_suffix(".new")
+    beside.write_text(json.dumps(value))
+    beside.replace(path)
 
 
 def _log(event: str, row: str) -> None:

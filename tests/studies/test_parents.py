@@ -10,7 +10,8 @@ from atrous.errors import ConfigError
 from atrous.studies import jobs
 from atrous.studies.configuration import resolve
 from atrous.studies.identity import identify
-from atrous.studies.parents import identity_of, parent_overrides
+from atrous.studies.overrides import parent_entry
+from atrous.studies.parents import compose_parent, identity_of, parent_overrides
 
 from .conftest import FakeJobs
 
@@ -27,11 +28,29 @@ def test_the_parent_is_the_run_with_its_own_overrides_on_top(composed: Compose) 
 
 
 def test_the_parents_data_may_lie_elsewhere(composed: Compose, tmp_path: Path) -> None:
-    overrides = ["data=camvid", "data.root=/a", "parent=['recipe.max_steps=3']", f"parent_root={tmp_path}"]
+    other = "parent=['data=voc','recipe=voc']"
+    overrides = ["data=camvid", "data.root=/a", other, f"parent_root={tmp_path}"]
     found = parent_overrides(resolve(composed(*overrides)), overrides)
     assert found is not None
     assert f"data.root={tmp_path}" in found
     assert "data.root=/a" not in found
+    same = ["data=camvid", "data.root=/a", "parent=['recipe.max_steps=3']", f"parent_root={tmp_path}"]
+    found = parent_overrides(resolve(composed(*same)), same)
+    assert found is not None
+    assert "data.root=/a" in found, "the same data lie where they lie"
+
+
+def test_a_parent_may_have_a_parent(composed: Compose, tmp_path: Path) -> None:
+    first = parent_entry(["data=coco", "recipe=coco", "recipe.max_steps=7"])
+    overrides = ["data=voc", "data.root=/a", f"parent_root={tmp_path}", parent_entry(["recipe.max_steps=5", first])]
+    before = compose_parent(resolve(composed(*overrides)), overrides)
+    assert before is not None
+    assert (before[0]["recipe"]["max_steps"], before[0]["data"]["root"]) == (5, "/a")
+    origin = compose_parent(*before)
+    assert origin is not None
+    assert (origin[0]["recipe"]["max_steps"], origin[0]["data"]["root"]) == (7, str(tmp_path))
+    assert compose_parent(*origin) is None
+    assert identity_of(*before).name != identify(before[0]).name
 
 
 def test_what_a_run_is_contains_what_it_starts_from(composed: Compose) -> None:

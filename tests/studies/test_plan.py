@@ -10,12 +10,13 @@ from rich.console import Console
 
 from atrous.studies import plan
 from atrous.studies.configuration import resolve
+from atrous.studies.table_names import table_names
 
 Compose = Callable[..., DictConfig]
 
 
 def test_tables_come_in_the_order_of_the_papers() -> None:
-    names = plan.table_names()
+    names = table_names()
     assert names[:2] == ["deeplabv3/table1", "deeplabv3/table2"]
     assert names[9:13] == ["deeplabv3/table10", "deeplabv3/table11", "deeplabv3/table12", "deeplabv3/table13"]
     assert names[-2:] == ["deeplabv3plus/table7a", "deeplabv3plus/table7b"]

@@ -1,6 +1,7 @@
 """Many trainings on one machine: who runs where, and what a failure does to the others."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from atrous.errors import ConfigError
+from atrous.studies import jobs as studies_jobs
 from atrous.studies.pool import run_all, slots_for, visible_gpus
 
 from .conftest import FakeJobs
@@ -60,7 +62,7 @@ def test_what_is_done_is_skipped(fake_jobs: FakeJobs) -> None:
     outcomes = run_all(jobs, [{}], on_change=lambda index, state: states.append((index, state)))
     assert [outcome.state for outcome in outcomes] == ["skipped", "skipped"]
     assert fake_jobs.events() == events
-    assert states == [(0, "running"), (0, "skipped"), (1, "running"), (1, "skipped")]
+    assert states == [(0, "skipped"), (1, "skipped")]
 
 
 def test_two_rows_that_share_a_training_train_it_once(fake_jobs: FakeJobs) -> None:
@@ -69,31 +71,138 @@ def test_two_rows_that_share_a_training_train_it_once(fake_jobs: FakeJobs) -> No
     assert sorted(outcome.state for outcome in outcomes) == ["done", "skipped"]
 
 
-def test_ctrl_c_ends_every_process_tree_and_keeps_the_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", range(3))
+def test_eight_jobs_share_four_gpus_whatever_becomes_of_them(fake_jobs: FakeJobs, seed: int) -> None:
+    rows, chance = "abcdefgh", random.Random(seed)
+    ends = {row: chance.choice(["done", "done", "fail", "kill", "vanish"]) for row in rows[4:]}
+    fake_jobs.behave(a="kill", b="kill", c="kill", d="kill", **ends)
+    slots = slots_for(gpus=["0", "1", "2", "3"], devices=1, threads=0, cores=2, wanted=None)
+    outcomes = run_all([fake_jobs.job(row) for row in rows], slots)
+    events = fake_jobs.events()
+    assert [row for event, *_, row, _ in events if event == "clash"] == []
+    assert sorted(row for event, *_, row, _ in events if event == "start") == list(rows)
+    assert {gpu for event, *_, row, gpu in events if row in "abcd"} == {"0", "1", "2", "3"}, "every device is used"
+    assert [outcome.state for outcome in outcomes[:4]] == ["failed"] * 4
+    expected = ["done" if ends[row] == "done" else "failed" for row in rows[4:]]
+    assert [outcome.state for outcome in outcomes[4:]] == expected, "devices are free after a crash"
+
+
+def test_what_a_killed_job_leaves_is_ended_before_anything_else_runs_there(
+    fake_jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studies_jobs, "GRACE_SECONDS", 0.5)
+    fake_jobs.behave(a="orphan")
+    job = fake_jobs.job("a")
+    (outcome,) = run_all([job], [{}])
+    assert outcome.state == "failed"
+    assert not _is_alive(int((job.folder.path / "orphan").read_text()))
+
+
+def test_a_run_that_cannot_be_written_does_not_stop_the_others(fake_jobs: FakeJobs) -> None:
+    broken = fake_jobs.job("a")
+    broken.folder.path.parent.mkdir(parents=True)
+    broken.folder.path.touch()
+    outcomes = run_all([broken, fake_jobs.job("b")], [{}])
+    assert [outcome.state for outcome in outcomes] == ["failed", "done"]
+    assert str(broken.folder.path) in str(outcomes[0].error)
+
+
+def _sweep(folder: Path, behaviour: str, rows: str) -> "subprocess.Popen[str]":
+    """A sweep in a process of its own, two jobs at a time, that prints how they ended."""
+    folder.mkdir(exist_ok=True)
     script = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
 import pytest
 from tests.studies.conftest import FakeJobs
 from atrous.studies.pool import run_all
-fake = FakeJobs(Path({str(tmp_path)!r}), pytest.MonkeyPatch())
-fake.behave(**{{"*": "hang"}})
-run_all([fake.job(row) for row in "abc"], [{{}}, {{}}])
+fake = FakeJobs(Path({str(folder)!r}), pytest.MonkeyPatch())
+fake.behave(**{{"*": {behaviour!r}}})
+print(*[outcome.state for outcome in run_all([fake.job(row) for row in {rows!r}], [{{}}, {{}}])])
 """
-    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
-    log = tmp_path / "events.log"
-    _wait_for(lambda: log.exists() and len(log.read_text().splitlines()) == 2)
-    time.sleep(0.3)
+    command = [sys.executable, "-c", script]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _wait_for_two_running(folder: Path) -> list[int]:
+    _wait_for(lambda: sum('"running"' in path.read_text() for path in folder.glob("runs/*/*/status.json")) == 2)
+    return _started(folder)
+
+
+def _started(folder: Path) -> list[int]:
+    return [int(line.split()[2]) for line in (folder / "events.log").read_text().splitlines()]
+
+
+def test_ctrl_c_and_its_like_end_every_process_tree_and_keep_the_runs(tmp_path: Path) -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    sweeps = {number: _sweep(tmp_path / number.name, "hang", "abc") for number in numbers}
+    for number, process in sweeps.items():
+        _wait_for_two_running(tmp_path / number.name)
+        process.send_signal(number)
+    for number, process in sweeps.items():
+        _, err = process.communicate(timeout=30)
+        assert process.returncode != 0
+        assert "KeyboardInterrupt" in err
+        started = _started(tmp_path / number.name)
+        assert len(started) == 2, f"a job was started after {number.name}"
+        assert not any(map(_is_alive, started))
+        states = [path.read_text() for path in (tmp_path / number.name).glob("runs/*/*/status.json")]
+        assert len(states) == 2
+        assert all('"stopped"' in text for text in states)
+
+
+def test_a_second_ctrl_c_ends_at_once_what_will_not_end_and_leaves_nothing(tmp_path: Path) -> None:
+    process = _sweep(tmp_path, "stubborn", "ab")
+    started = _wait_for_two_running(tmp_path)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode != 0
-    assert "KeyboardInterrupt" in err
-    events = [line.split() for line in log.read_text().splitlines()]
-    assert len(events) == 2, "a job was started after Ctrl-C"
-    assert not any(_is_alive(int(event[2])) for event in events)
-    states = [path.read_text() for path in tmp_path.glob("runs/*/*/status.json")]
-    assert len(states) == 2
-    assert all('"stopped"' in text for text in states)
+    time.sleep(1.0)
+    assert process.poll() is None, "it waits until the jobs have saved"
+    assert all(map(_is_alive, started))
+    again = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert time.monotonic() - again < studies_jobs.GRACE_SECONDS / 2
+    assert not any(map(_is_alive, started))
+    assert all('"stopped"' in path.read_text() for path in tmp_path.glob("runs/*/*/status.json"))
+
+
+def test_jobs_end_when_their_launcher_is_killed_and_leave_no_lock(tmp_path: Path, fake_jobs: FakeJobs) -> None:
+    process = _sweep(tmp_path, "hang", "ab")
+    started = _wait_for_two_running(tmp_path)
+    process.kill()
+    process.communicate()
+    _wait_for(lambda: not any(map(_is_alive, started)))
+    fake_jobs.behave()
+    outcomes = run_all([fake_jobs.job(row) for row in "ab"], [{}])
+    assert [outcome.state for outcome in outcomes] == ["done", "done"]
+
+
+def test_two_sweeps_at_once_train_nothing_twice_and_both_see_every_result(tmp_path: Path) -> None:
+    sweeps = [_sweep(tmp_path, "done", "abcd"), _sweep(tmp_path, "done", "dcba")]
+    states = [sweep.communicate(timeout=60)[0].split() for sweep in sweeps]
+    assert [sweep.returncode for sweep in sweeps] == [0, 0]
+    assert len(_started(tmp_path)) == 8, "a start and an end of each of the four"
+    assert sorted(states[0] + states[1]) == ["done"] * 4 + ["skipped"] * 4
+
+
+def test_what_another_sweep_trains_is_put_off_and_taken_over_when_that_one_dies(
+    tmp_path: Path, fake_jobs: FakeJobs
+) -> None:
+    other = _sweep(tmp_path, "hang", "ab")
+    _wait_for_two_running(tmp_path)
+    fake_jobs.behave()
+    states: list[tuple[int, str]] = []
+
+    def on_change(index: int, state: str) -> None:
+        states.append((index, state))
+        if (index, state) == (2, "done"):
+            other.kill()
+
+    outcomes = run_all([fake_jobs.job(row) for row in "abc"], [{}], on_change=on_change)
+    other.communicate()
+    assert [outcome.state for outcome in outcomes] == ["done"] * 3
+    assert states[:4] == [(0, "elsewhere"), (1, "elsewhere"), (2, "running"), (2, "done")], "what is free comes first"
+    assert sorted(states[4:]) == [(0, "done"), (0, "running"), (1, "done"), (1, "running")]
 
 
 def test_slots_share_out_gpus_without_overlap() -> None:

@@ -24,8 +24,11 @@ class _Launcher:
 
     def __init__(self, composed: Compose, store: Path, *, fail_fast: bool = False) -> None:
         self._composed, self._store, self._fail_fast = composed, store, fail_fast
+        self.asked: list[list[str]] = []
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        self.asked = [list(overrides) for overrides in job_overrides]
+
         def compose(overrides: Sequence[str]) -> DictConfig:
             return self._composed(*overrides, f"store={self._store}")
 
@@ -100,6 +103,42 @@ def test_no_job_starts_when_one_cannot_be_run(
     assert not list(tmp_path.glob("store/runs/*"))
 
 
+def test_a_launcher_that_is_not_ours_gets_only_what_is_missing_and_the_report_follows(
+    swept: Swept, composed: Compose, tmp_path: Path, fake_jobs: FakeJobs
+) -> None:
+    fake_jobs.behave(os8="fail")
+    launcher, store = _Launcher(composed, tmp_path / "store"), tmp_path / "store"
+    for expected in (["os8", "os16"], ["os8"]):
+        arguments = ["+experiment=deeplabv3/table1", "scale=smoke", "rows=[os8,os16]", "hydra/launcher=basic"]
+        arguments.append(f"store={store}")
+        config, _ = swept(*arguments)
+        with pytest.raises(SweepError, match="1 of 2 runs have no result"):
+            run_sweep(config, arguments, launcher)  # type: ignore[arg-type]
+        assert [row for overrides in launcher.asked for row in overrides if row.startswith("row=")] == [
+            f"row={name}" for name in expected
+        ]
+        assert [row["seeds"] for row in _table(store)] == ["0", "1"]
+
+
+def test_a_sweep_for_several_machines_needs_a_launcher_that_has_them(
+    sweep_of: Callable[..., list[JobReturn]], fake_jobs: FakeJobs
+) -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.nodes=2.*hydra/launcher=submitit_slurm"):
+        sweep_of("output_stride=8,16", "trainer.nodes=2")
+    assert fake_jobs.events() == []
+
+
+def test_a_sweep_that_torchrun_starts_on_every_rank_is_refused(
+    sweep_of: Callable[..., list[JobReturn]], fake_jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranks = {"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}
+    for name, value in {**ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="-m was started 2 times by torchrun"):
+        sweep_of("output_stride=8,16")
+    assert fake_jobs.events() == []
+
+
 def test_a_cut_sweep_of_a_table_is_reported_as_the_table_in_full(
     sweep_of: Callable[..., list[JobReturn]], tmp_path: Path
 ) -> None:
@@ -120,3 +159,13 @@ def test_an_unknown_sweep_is_refused_with_those_there_are(swept: Swept, tmp_path
     save_sweep(sweep, tmp_path)
     with pytest.raises(ConfigError, match=rf"sweep='nope'.*{sweep.table.name}"):
         load_sweep(tmp_path, "nope")
+
+
+@pytest.mark.parametrize("table", ["deeplabv3/figure4", "deeplabv3plus/table4"])
+def test_a_table_of_which_nothing_is_trained_is_reported(
+    sweep_of: Callable[..., list[JobReturn]], tmp_path: Path, table: str
+) -> None:
+    assert sweep_of(f"+experiment={table}", "scale=smoke") == []
+    report = tmp_path / "store" / "reports" / table / "smoke"
+    assert (report / "index.html").is_file()
+    assert (report / "figure4.png").is_file() == (table == "deeplabv3/figure4")

@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from atrous.commands.app import run_app
 from atrous.commands.evaluate_subject import RELEASED, Subject, subject_of_run, subject_of_weights
 from atrous.errors import ConfigError, StoreError
+from atrous.evaluation.servers import SERVER_NAMES
 from atrous.files import write_text
 
-SERVERS = ("voc", "cityscapes")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
@@ -59,8 +59,8 @@ def _check(config: DictConfig, names: list[str]) -> None:
         load_protocol(name)
     if not names:
         raise ConfigError("protocols=[] leaves nothing to measure: e.g. protocol=single")
-    if config.submission not in (None, *SERVERS):
-        raise ConfigError(f"submission={config.submission!r}: {' or '.join(SERVERS)}")
+    if config.submission not in (None, *SERVER_NAMES):
+        raise ConfigError(f"submission={config.submission!r}: one of {', '.join(SERVER_NAMES)}")
     if config.submission is not None and len(names) > 1:
         raise ConfigError(f"submission={config.submission} is written under one protocol, not {', '.join(names)}")
     if config.precision not in (None, *PRECISIONS):

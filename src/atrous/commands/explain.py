@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException
@@ -10,7 +11,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
 from atrous.resources import conf_folder, experiments_folder
+from atrous.studies.schema import ExperimentConfig, RowConfig
 
+_EXTRAS = {"hydra/launcher/submitit": "slurm", "hydra/launcher/ray": "ray", "hydra/sweeper/optuna": "optuna"}
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 
 
@@ -24,6 +27,9 @@ def explain(error: BaseException, *, config_name: str) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _missing_file(error.missing_cfg_file)
     inner = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    of_table = re.match(r"In 'experiment/([^']+)': \w+ raised while composing config:\s+(.*)", str(error), re.DOTALL)
+    if of_table:
+        return f"experiments/{of_table[1]}.yaml: {_in_table(of_table[2])}"
     if isinstance(inner, MissingMandatoryValue):
         return f"{inner.full_key} has no value: give one as {inner.full_key}=VALUE"
     if isinstance(inner, ValidationError) and inner.full_key:
@@ -43,12 +49,31 @@ def explain(error: BaseException, *, config_name: str) -> str:
     return line
 
 
+def _in_table(line: str) -> str:
+    """What is wrong in a table's file: an unknown key of the table or of a row, or a value of another type."""
+    unknown = re.search(r"Key '([^']+)' not in '(\w+)'", line)
+    schemas = {"RowConfig": RowConfig, "ExperimentConfig": ExperimentConfig}
+    if unknown and unknown[2] in schemas:
+        known = [entry.name for entry in fields(schemas[unknown[2]])]
+        close = difflib.get_close_matches(unknown[1], known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+        return f"unknown key {unknown[1]!r}{' in a row' if unknown[2] == 'RowConfig' else ''}; {hint}"
+    value = re.search(r"Value '(.*?)' of type '(\w+)' could not be converted to (\w+)", line)
+    if value:
+        place = re.search(r"full_key: (\S+)", line)
+        return f"{place[1] if place else 'a value'}={value[1]!r} is not {_KINDS.get(value[3], value[3])}"
+    return " ".join(part.strip() for part in line.splitlines() if part.strip())
+
+
 def _grammar(text: str) -> str:
     shown = " ".join(part.strip() for part in text.splitlines() if part.strip(" ^") and "hydra.cc" not in part)
     return f"not an override (KEY=VALUE; quote what the shell or Hydra would split, e.g. 'rows=[os8,os16]'): {shown}"
 
 
 def _missing_file(name: str) -> str:
+    for start, extra in _EXTRAS.items():
+        if name.startswith(start):
+            return f"{'='.join(name.rsplit('/', 1))} needs a package of its own: pip install 'atrous[{extra}]'"
     group, _, choice = name.partition("/")
     folder = experiments_folder() if group == "experiment" else conf_folder() / group
     known = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))

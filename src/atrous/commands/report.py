@@ -1,22 +1,26 @@
-"""atrous-report: a table's report from what the run store holds, and pictures of networks; trains nothing."""
+"""atrous-report: tables from what the run store holds, the site of all of them, and pictures; trains nothing."""
 
 import sys
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from atrous.commands.app import run_app
 from atrous.errors import ConfigError
 
-SUBJECTS = ("table", "plan", "complexity", "figure4", "diagram")
+SUBJECTS = ("table", "site", "plan", "complexity", "figure4", "diagram", "wandb")
 
 
 def task(config: DictConfig) -> None:
-    """Print the table and write Markdown, CSV and HTML; or count, or draw."""
+    """Print a table and write it in every form; or write the site of all tables; or count, or draw."""
     if config.subject not in SUBJECTS:
         raise ConfigError(f"subject={config.subject!r}: one of {', '.join(SUBJECTS)}")
     if config.subject == "table":
         _report_table(config)
+    elif config.subject == "wandb":
+        _publish(config)
+    elif config.subject == "site":
+        _write_site(config)
     elif config.subject == "plan":
         from atrous.studies.plan import write_plan
         from atrous.studies.sweeping import wide_console
@@ -38,14 +42,68 @@ def _report_table(config: DictConfig) -> None:
     from atrous.studies.sweeping import load_sweep, report_sweep
     from atrous.studies.table import sweep_of
 
+    if sum(value is not None for value in (config.runs, config.sweep, config.experiment)) > 1:
+        raise ConfigError("one report at a time: either +experiment=..., or sweep=..., or runs=...")
     arguments = [str(text) for text in OmegaConf.to_container(HydraConfig.get().overrides.task) or []]
+    if config.runs is not None:
+        _report_runs(config)
+        return
     if config.sweep is not None:
         sweep = load_sweep(Path(config.store), config.sweep)
     elif config.experiment is not None:
         sweep = sweep_of(config, arguments)
     else:
-        raise ConfigError("which report? Give +experiment=deeplabv3/table1 scale=shapes, or sweep=NAME")
+        raise ConfigError(
+            "which report? Give +experiment=deeplabv3/table1 scale=shapes, sweep=NAME, or runs='outputs/runs/NAME*', "
+            "or site: all tables"
+        )
     report_sweep(sweep, store=Path(config.store), output=config.output)
+
+
+def _publish(config: DictConfig) -> None:
+    from hydra.core.hydra_config import HydraConfig
+
+    from atrous.studies.reports.results import collect
+    from atrous.studies.schema import WandbConfig
+    from atrous.studies.table import sweep_of
+    from atrous.studies.wandb_table import publish_table
+
+    if config.experiment is None:
+        raise ConfigError("which table goes to W&B? Give e.g. +experiment=deeplabv3/table1 scale=shapes")
+    arguments = [str(text) for text in OmegaConf.to_container(HydraConfig.get().overrides.task) or []]
+    result = collect(sweep_of(config, arguments), store=Path(config.store))
+    settings = config.logger.wandb or OmegaConf.structured(WandbConfig)
+    folder = Path(config.output) if config.output else Path(config.store) / "reports" / result.table.slug
+    published = publish_table(
+        result,
+        project=settings.project,
+        entity=settings.entity,
+        mode=settings.mode,
+        folder=folder,
+        patience=settings.patience,
+    )
+    print(f"table: run {published.run_id} ({published.mode})\nworkspace: {published.workspace}")  # noqa: T201
+
+
+def _report_runs(config: DictConfig) -> None:
+    from atrous.studies.reports.report import write_report
+    from atrous.studies.reports.runs import collect_runs
+    from atrous.studies.sweeping import wide_console
+
+    patterns = [str(entry) for entry in config.runs] if isinstance(config.runs, ListConfig) else [str(config.runs)]
+    result = collect_runs(patterns)
+    folder = Path(config.output) if config.output else Path(config.store) / "reports" / result.table.slug
+    write_report(result, folder, console=wide_console())
+
+
+def _write_site(config: DictConfig) -> None:
+    from atrous.studies.reports.site import write_site
+    from atrous.studies.sweeping import wide_console
+
+    store, console = Path(config.store), wide_console()
+    with console.status("reading") as status:
+        page = write_site(store, Path(config.output) if config.output else store / "report", told=status.update)
+    console.print(f"report: {page}", soft_wrap=True)
 
 
 def _draw(config: DictConfig) -> None:

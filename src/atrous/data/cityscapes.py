@@ -1,6 +1,6 @@
 """Cityscapes in its official layout, finely or coarsely annotated (DeepLabv3, appendix; DeepLabv3+, Table 7)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -13,7 +13,7 @@ from atrous.data.listing import found_in, names_in, split_parts
 from atrous.errors import ConfigError, DataError
 
 OFFICIAL_COUNTS = MappingProxyType({"train": 2975, "val": 500, "test": 1525, "train_extra": 19998})
-ANNOTATIONS = MappingProxyType({"fine": "gtFine", "coarse": "gtCoarse"})
+ANNOTATIONS = MappingProxyType({"fine": ("gtFine",), "coarse": ("gtCoarse",), "mixed": ("gtFine", "gtCoarse")})
 
 _IMAGE_END = "_leftImg8bit.png"
 
@@ -27,7 +27,7 @@ class Cityscapes(PairList):
             gtFine/val/lindau/lindau_000000_000019_gtFine_labelIds.png.
         split: train (2975 images), val (500), train_extra (19998, coarse only) or test (1525, without masks: every
             pixel is ignored), or several joined by +, such as train+val.
-        annotation: fine or coarse.
+        annotation: fine, coarse, or mixed: fine where there is one, coarse in train_extra.
         limit: use only the first so many images, in the order of cities and frames.
 
     Raises:
@@ -40,11 +40,12 @@ class Cityscapes(PairList):
         if annotation not in ANNOTATIONS:
             raise ConfigError(f"data: annotation={annotation!r} is unknown; choose one of {', '.join(ANNOTATIONS)}")
         if annotation == "fine" and "train_extra" in parts:
-            raise ConfigError(f"data: split={split!r} is annotated coarsely only; use annotation=coarse")
-        home = find_cityscapes(root, ANNOTATIONS[annotation] if set(parts) != {"test"} else None)
+            raise ConfigError(f"data: split={split!r} is annotated coarsely only; use annotation=coarse or mixed")
+        folders = {part: _annotation_of(part, ANNOTATIONS[annotation]) for part in parts if part != "test"}
+        home = find_cityscapes(root, sorted(set(folders.values())))
         super().__init__(
             spec=CITYSCAPES_SPEC,
-            pairs=[pair for part in parts for pair in _pairs(home, part, ANNOTATIONS[annotation])][:limit],
+            pairs=[pair for part in parts for pair in _pairs(home, part, folders.get(part))][:limit],
             source=f"Cityscapes {annotation} {split}",
             same_size=True,
             official_count=sum(OFFICIAL_COUNTS[part] for part in parts),
@@ -64,12 +65,17 @@ class Cityscapes(PairList):
         return cv2.LUT(ids, self._train_ids)  # type: ignore[return-value]
 
 
-def find_cityscapes(root: str | Path, annotation: str | None) -> Path:
-    """Return the folder, `root` or `root`/cityscapes, that holds leftImg8bit and the annotation's folder.
+def _annotation_of(part: str, folders: Sequence[str]) -> str:
+    """The folder of a part's masks; train_extra has coarse ones only."""
+    return folders[-1] if part == "train_extra" else folders[0]
+
+
+def find_cityscapes(root: str | Path, annotations: Sequence[str]) -> Path:
+    """Return the folder, `root` or `root`/cityscapes, that holds leftImg8bit and the annotations' folders.
 
     Args:
         root: where to look.
-        annotation: gtFine or gtCoarse, or None where no mask is read.
+        annotations: of gtFine and gtCoarse, those that are read.
 
     Raises:
         DataError: no such folder; says what was expected and what was found.
@@ -80,7 +86,7 @@ def find_cityscapes(root: str | Path, annotation: str | None) -> Path:
             f"Cityscapes: data.root={str(root)!r} does not exist; it must be the folder that holds leftImg8bit and "
             "gtFine or gtCoarse"
         )
-    needed = ["leftImg8bit", *([annotation] if annotation is not None else [])]
+    needed = ["leftImg8bit", *annotations]
     for candidate in (root, root / "cityscapes"):
         if all((candidate / name).is_dir() for name in needed):
             return candidate
@@ -90,7 +96,7 @@ def find_cityscapes(root: str | Path, annotation: str | None) -> Path:
     )
 
 
-def _pairs(home: Path, split: str, annotation: str) -> Iterable[Pair]:
+def _pairs(home: Path, split: str, annotation: str | None) -> Iterable[Pair]:
     images = home / "leftImg8bit" / split
     frames = [
         (city, name.removesuffix(_IMAGE_END))
@@ -101,5 +107,5 @@ def _pairs(home: Path, split: str, annotation: str) -> Iterable[Pair]:
     if not frames:
         raise DataError(f"Cityscapes {split}: expected CITY/*{_IMAGE_END} in {str(images)!r}; {found_in(images)}")
     for city, frame in frames:
-        mask = None if split == "test" else f"{home}/{annotation}/{split}/{city}/{frame}_{annotation}_labelIds.png"
+        mask = None if annotation is None else f"{home}/{annotation}/{split}/{city}/{frame}_{annotation}_labelIds.png"
         yield Pair(frame, f"{images}/{city}/{frame}{_IMAGE_END}", mask)

@@ -1,6 +1,7 @@
 """Loaders: samples in worker processes with bounded threads, whose errors arrive readable."""
 
 import multiprocessing
+import signal
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -36,6 +37,15 @@ def bound_threads(_worker: int = 0) -> None:
     """Keep a loader process to one thread: OpenCV and OpenMP would start one per core in every worker."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+
+def start_worker(_worker: int) -> None:
+    """Keep a loader of a training to one thread, and SIGTERM from it.
+
+    torchrun asks whole process groups to end. The training answers by saving; a loader that ended first would fail it.
+    """
+    bound_threads()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class Loader(DataLoader[Sample]):
@@ -121,7 +131,7 @@ def _options(*, num_workers: int) -> Mapping[str, Any]:
         "num_workers": num_workers,
         "prefetch_factor": _PREFETCHED if num_workers else None,
         "persistent_workers": num_workers > 0,
-        "worker_init_fn": bound_threads,
+        "worker_init_fn": start_worker,
         "collate_fn": as_is,
         "generator": torch.Generator(),  # otherwise each pass takes a number from the run's own generator
     }

@@ -55,7 +55,7 @@ SHAPES_SPEC = DatasetSpec(
         (40, 50, 120),
     ),
 )
-_SPLITS = {"train": 0, "val": 1}
+_SPLITS = {"train": 0, "val": 1, "test": 2}
 _HUES = {"disc": 0.0, "square": 0.36, "triangle": 0.82, "ring": 0.07, "pole": 0.5, "day_buoy": 0.15, "night_buoy": 0.15}
 _TERRAINS = {"sand": (178, 152, 108), "grass": (84, 110, 52), "sea": (48, 84, 128)}
 
@@ -64,7 +64,7 @@ class Shapes:
     """Procedural scenes with exact labels.
 
     Args:
-        split: `train` or `val`; the two never share a scene.
+        split: `train`, `val` or `test`; no two of them share a scene.
         size: side of the square image in pixels, at least 33.
         length: number of scenes.
         seed: seed of the whole data set, apart from the training's own seed.
@@ -89,7 +89,7 @@ class Shapes:
         return self._length
 
     def sample_id(self, index: int) -> str:
-        """A name for scene `index`, unique over both splits."""
+        """A name for scene `index`, unique over all splits."""
         return f"{self._split}_{index:06d}"
 
     def read(self, index: int) -> tuple[Image, Image]:

@@ -17,12 +17,14 @@ class DatasetSpec:
         classes: class names; the position of a name is its label.
         palette: one RGB colour (0..255 each) per class.
         ignore_label: label of pixels that are neither trained on nor scored, and of padding.
+        void_marks_outlines: whether ignored pixels are drawn around every object, as in PASCAL VOC.
     """
 
     name: str
     classes: tuple[str, ...]
     palette: tuple[Colour, ...]
     ignore_label: int = 255
+    void_marks_outlines: bool = False
 
     def __post_init__(self) -> None:
         """Check the label space.
@@ -93,7 +95,12 @@ VOC_CLASSES = (
     "tvmonitor",
 )
 
-VOC_SPEC = DatasetSpec(name="voc2012", classes=VOC_CLASSES, palette=tuple(voc_colour(i) for i in range(21)))
+VOC_SPEC = DatasetSpec(
+    name="voc2012",
+    classes=VOC_CLASSES,
+    palette=tuple(voc_colour(i) for i in range(21)),
+    void_marks_outlines=True,
+)
 
 CAMVID_COLOURS: dict[str, Colour] = {
     "sky": (128, 128, 128),

@@ -1,6 +1,7 @@
 """How good the outlines are: the trimap curve of DeepLabv3+ (Figure 5) and the boundary F-score.
 
-A trimap scores only the pixels near the void label that VOC draws around every object (Krähenbühl and Koltun, 2011).
+A trimap scores only the pixels near the void label that VOC draws around every object (Krähenbühl and Koltun, 2011);
+in a data set without such a label, those near a change of the label.
 The F-score asks how many outline pixels have an outline of the same class close by (Csurka et al., "What is a good
 evaluation measure for semantic segmentation?", 2013).
 """
@@ -33,21 +34,25 @@ def distance_to(mask: Mask) -> NDArray[np.float32]:
     )
 
 
-def trimap_matrices(truth: Labels, labels: NDArray[Any], *, num_classes: int) -> Matrix:
-    """Confusion matrices of the labelled pixels near the void, one for each band.
+def trimap_matrices(
+    truth: Labels, labels: NDArray[Any], *, num_classes: int, void_marks_outlines: bool = True
+) -> Matrix:
+    """Confusion matrices of the labelled pixels near the objects' outlines, one for each band.
 
-    The band of width w is the void label dilated by a disc of radius w: pixels with a void pixel at a Euclidean
-    distance of at most w.
+    The band of width w is what marks the outlines dilated by a disc of radius w: pixels with a pixel of it at a
+    Euclidean distance of at most w.
 
     Args:
         truth: [H, W] without padding; values of num_classes and more are void.
         labels: predicted classes [H, W].
         num_classes: classes.
+        void_marks_outlines: whether the void label marks the outlines; if not, pixels do that have a neighbour (of
+            four) of another class.
 
     Returns:
-        Pixel counts [len(TRIMAP_WIDTHS), truth, prediction]; all 0 in an image without void pixels.
+        Pixel counts [len(TRIMAP_WIDTHS), truth, prediction]; all 0 in an image without outlines.
     """
-    distance = distance_to(truth >= num_classes)
+    distance = distance_to(truth >= num_classes if void_marks_outlines else _class_changes(truth, num_classes))
     ring = torch.from_numpy(np.searchsorted(TRIMAP_WIDTHS, distance))
     matrices = count_matrices(
         torch.from_numpy(truth),
@@ -58,6 +63,16 @@ def trimap_matrices(truth: Labels, labels: NDArray[Any], *, num_classes: int) ->
     )
     bands: Matrix = matrices[:-1].cumsum(0)
     return bands
+
+
+def _class_changes(truth: Labels, num_classes: int) -> Mask:
+    """Where a labelled pixel lies beside one of another class."""
+    changes = np.zeros(truth.shape, bool)
+    for labels, marks in ((truth, changes), (truth.T, changes.T)):  # the transposed are views of the same pixels
+        differ = (labels[1:] != labels[:-1]) & (labels[1:] < num_classes) & (labels[:-1] < num_classes)
+        marks[1:] |= differ
+        marks[:-1] |= differ
+    return changes
 
 
 def trimap_curve(bands: Matrix) -> list[float | None]:

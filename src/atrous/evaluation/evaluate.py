@@ -13,6 +13,7 @@ import torch
 
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.sampling import ShardSampler
+from atrous.data.spec import DatasetSpec
 from atrous.errors import ConfigError
 from atrous.evaluation.boundaries import TRIMAP_WIDTHS, boundary_f_scores, trimap_curve, trimap_matrices
 from atrous.evaluation.confidence import confidence_intervals
@@ -112,7 +113,7 @@ def evaluate_protocols(
         images[predicted.name] += _count(predicted, dataset, boundary=boundary)
         seconds[predicted.name] += predicted.seconds
         if boundary:
-            bands[predicted.name] += _trimap(predicted, spec.num_classes)
+            bands[predicted.name] += _trimap(predicted, spec)
     return {
         name: Evaluation(
             records=ImageRecords.collect(images[name], num_classes=spec.num_classes),
@@ -168,8 +169,11 @@ def _count(predicted: Predicted, dataset: SegmentationDataset, *, boundary: bool
     ]
 
 
-def _trimap(predicted: Predicted, num_classes: int) -> Matrix:
-    matrices = [trimap_matrices(*pair, num_classes=num_classes) for pair in _pairs(predicted)]
+def _trimap(predicted: Predicted, spec: DatasetSpec) -> Matrix:
+    matrices = [
+        trimap_matrices(*pair, num_classes=spec.num_classes, void_marks_outlines=spec.void_marks_outlines)
+        for pair in _pairs(predicted)
+    ]
     total: Matrix = np.sum(matrices, 0)
     return total
 

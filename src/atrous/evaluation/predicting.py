@@ -3,9 +3,11 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from atrous.data.dataset import SegmentationDataset
@@ -125,6 +127,35 @@ def predictions(
             on_progress(done, len(indices))
     finally:
         model.set_output_stride(trained_stride)
+
+
+def predicted_images(
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    protocol: Protocol,
+    feeding: Feeding,
+    *,
+    on_progress: Progress = silent,
+) -> Iterator[tuple[str, Size, NDArray[np.integer[Any]]]]:
+    """Predict every image of a data set under one protocol.
+
+    Args:
+        model: the network.
+        dataset: the images.
+        protocol: how.
+        feeding: how the network is fed.
+        on_progress: told (images done, images in all).
+
+    Yields:
+        An image's name, its (height, width), and its labels of that size.
+    """
+    passes = predictions(
+        model, dataset, {"only": protocol}, feeding, indices=range(len(dataset)), on_progress=on_progress
+    )
+    for predicted in passes:
+        labels, extents = predicted.labels.cpu().numpy(), predicted.batch["extent"].tolist()
+        for index, (height, width), found in zip(predicted.batch["index"].tolist(), extents, labels, strict=True):
+            yield dataset.sample_id(index), (height, width), found[:height, :width]
 
 
 class _Samples(EvaluationSamples):

@@ -16,7 +16,7 @@ from atrous.networks.layers import ConvBatchNorm
 from atrous.networks.segmenter import Segmenter
 
 _SPLIT = 512  # channels
-_ONEDNN = ("_convolution_pointwise", "_reorder_convolution_weight")
+_ONEDNN = ("_convolution_pointwise", "_reorder_convolution_weight", "_is_mkldnn_bf16_supported")
 
 
 def folded(model: Segmenter) -> Segmenter:
@@ -88,9 +88,10 @@ class PackedConv(nn.Module):
 
     @staticmethod
     def is_available() -> bool:
-        """Whether this build of PyTorch has oneDNN's fused convolution."""
+        """Whether this build of PyTorch has oneDNN's fused convolution, and this CPU what bfloat16 needs there."""
         has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
-        return has_onednn and all(hasattr(torch.ops.mkldnn, name) for name in _ONEDNN)
+        has_calls = has_onednn and all(hasattr(torch.ops.mkldnn, name) for name in _ONEDNN)
+        return has_calls and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return activation(convolution + bias)."""

@@ -2,6 +2,8 @@
 
 VOC 2012 (development kit, "Submission of Results"): results/VOC2012/Segmentation/comp6_test_cls/ID.png, indexed images
 in VOC's palette; comp6 is the competition in which any training data may be used.
+Plain: ID.png of any data set, the class as the pixel's value, in VOC's palette; no server takes it, but tables at a
+small scale write what their rows write at full size.
 Cityscapes (cityscapesScripts, `getPrediction` and the maintainers in mcordts/cityscapesScripts#65): exactly one PNG of
 label ids per test image, named CITY_SEQUENCE_FRAME*.png.
 """
@@ -44,13 +46,13 @@ class Server:
     """What a test server takes.
 
     Attributes:
-        spec: the label space of the predictions.
+        spec: the label space of the predictions; None for any.
         file_name: where an image's prediction lies in the archive; "{id}" stands for its name.
         ids: what names of images look like.
         draw: makes the picture.
     """
 
-    spec: DatasetSpec
+    spec: DatasetSpec | None
     file_name: str
     ids: re.Pattern[str]
     draw: Callable[[Labels], Image.Image]
@@ -70,6 +72,7 @@ SERVERS: Mapping[str, Server] = MappingProxyType(
             ids=re.compile(r"[a-z-]+_\d{6}_\d{6}"),
             draw=_cityscapes_png,
         ),
+        "plain": Server(spec=None, file_name="{id}.png", ids=re.compile(r".+"), draw=_voc_png),
     }
 )
 
@@ -80,21 +83,22 @@ def check_submission(dataset: SegmentationDataset, server: Server) -> None:
     Raises:
         DataError: other classes, a name that the server does not know, or a test split that is not complete.
     """
-    if dataset.spec.classes != server.spec.classes:
+    spec = server.spec or dataset.spec
+    if dataset.spec.classes != spec.classes:
         raise DataError(
-            f"submission: the server of {server.spec.name} takes its {server.spec.num_classes} classes, but the data "
+            f"submission: the server of {spec.name} takes its {spec.num_classes} classes, but the data "
             f"set is {dataset.spec.name!r} with {dataset.spec.num_classes}"
         )
     ids = [dataset.sample_id(index) for index in range(len(dataset))]
     wrong = [name for name in ids if not server.ids.fullmatch(name)]
     if wrong:
-        raise DataError(f"submission: {wrong[0]!r} is not a name of {server.spec.name} ({len(wrong)} of {len(ids)})")
+        raise DataError(f"submission: {wrong[0]!r} is not a name of {spec.name} ({len(wrong)} of {len(ids)})")
     if len(set(ids)) < len(ids):
         raise DataError(f"submission: {len(ids) - len(set(ids))} images are listed twice; the server takes each once")
     official = getattr(dataset, "official_count", None)
     if getattr(dataset, "split", None) == "test" and official is not None and official != len(ids):
         raise DataError(
-            f"submission: {server.spec.name} test has {official} images, but {len(ids)} are here; the server wants all "
+            f"submission: {spec.name} test has {official} images, but {len(ids)} are here; the server wants all "
             "of them (is data.val.limit set?)"
         )
 
@@ -146,7 +150,7 @@ def read_submission(path: Path, *, server: Server) -> dict[str, Pixels]:
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if not (name.startswith(start) and name.endswith(end)):
-                raise DataError(f"{path}: {name!r} is not where the server of {server.spec.name} looks for results")
+                raise DataError(f"{path}: {name!r} is not where the server looks for results ({server.file_name})")
             with Image.open(io.BytesIO(archive.read(name))) as picture:
                 found[name.removeprefix(start).removesuffix(end)] = np.asarray(picture, np.uint8)
     return found
@@ -157,10 +161,12 @@ def _check(name: str, size: tuple[int, int], labels: Labels, server: Server, ope
         raise DataError(f"submission: {name!r} is not in the split, or was predicted twice")
     if labels.shape != tuple(size):
         raise DataError(f"submission: the prediction of {name!r} is {labels.shape}, its image {tuple(size)}")
-    if labels.min() < 0 or labels.max() >= server.spec.num_classes:
+    if labels.min() < 0 or (server.spec is not None and labels.max() >= server.spec.num_classes):
+        classes = (
+            "" if server.spec is None else f"; the classes of {server.spec.name} are 0..{server.spec.num_classes - 1}"
+        )
         raise DataError(
-            f"submission: the prediction of {name!r} holds {int(labels.min())}..{int(labels.max())}; the classes of "
-            f"{server.spec.name} are 0..{server.spec.num_classes - 1}"
+            f"submission: the prediction of {name!r} holds {int(labels.min())}..{int(labels.max())}{classes}"
         )
 
 

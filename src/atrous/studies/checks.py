@@ -7,12 +7,11 @@ from typing import Any
 from atrous.building import TRANSFORMS, check_targets
 from atrous.errors import ConfigError
 from atrous.evaluation.protocol import load_protocol
+from atrous.evaluation.servers import SERVER_NAMES
 from atrous.networks import unit_strides
 from atrous.networks.output_stride import aspp_rates_at, check_output_stride
-from atrous.weights.zoo import preset
+from atrous.studies.recipe_checks import recipe_problems
 
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
-PREPROCESSINGS = ("inception", "rgb_mean", "imagenet")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 
 
@@ -36,10 +35,14 @@ def _check_output_stride(config: Mapping[str, Any]) -> Iterator[str]:
     if units is None and blocks != 4:
         yield f"model.blocks={blocks}: only a ResNet has blocks 5 to 7; use backbone=resnet101, or model.blocks=4"
         return
+    yield from _impossible_stride(config, config["output_stride"])
+
+
+def _impossible_stride(config: Mapping[str, Any], output_stride: int) -> Iterator[str]:
     try:
-        strides = unit_strides.of_config(backbone, blocks=blocks)
+        strides = unit_strides.of_config(config["backbone"], blocks=config["model"].get("blocks", 4))
         if strides is not None:
-            check_output_stride(config["output_stride"], unit_strides=strides.units, stem_stride=strides.stem)
+            check_output_stride(output_stride, unit_strides=strides.units, stem_stride=strides.stem)
     except ConfigError as error:
         yield str(error)
 
@@ -60,31 +63,34 @@ def _check_crop(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _check_batch(config: Mapping[str, Any]) -> Iterator[str]:
     trainer, recipe = config["trainer"], config["recipe"]
-    devices, accumulate, size = trainer["devices"], trainer["accumulate"], recipe["batch_size"]
+    nodes, devices, accumulate = trainer["nodes"], trainer["devices"], trainer["accumulate"]
+    size, shown = recipe["batch_size"], f"trainer.devices={devices}"
+    if nodes != 1:
+        shown = f"trainer.nodes={nodes} x {shown}"
     if trainer["accelerator"] not in ACCELERATORS:
         yield f"trainer.accelerator={trainer['accelerator']!r}: one of {', '.join(ACCELERATORS)}"
-    if min(devices, accumulate, size) < 1:
-        values = f"trainer.devices={devices}, trainer.accumulate={accumulate} and recipe.batch_size={size}"
+    if min(nodes, devices, accumulate, size) < 1:
+        values = f"{shown}, trainer.accumulate={accumulate} and recipe.batch_size={size}"
         yield f"{values} must all be at least 1"
         return
-    each, parts = trainer["batch_per_device"], devices * accumulate
+    each, parts = trainer["batch_per_device"], nodes * devices * accumulate
     if each is None and size % parts:
         below = size // parts * parts
         right = f"{below} or {below + parts}" if below else f"{parts}"
         yield (
-            f"recipe.batch_size={size} (the global batch) cannot be shared out: trainer.devices={devices} x "
+            f"recipe.batch_size={size} (the global batch) cannot be shared out: {shown} x "
             f"trainer.accumulate={accumulate} must divide it; {right} would be right"
         )
         return
     each = size // parts if each is None else each
-    if devices * each * accumulate != size:
+    if parts * each != size:
         yield (
-            f"trainer.devices={devices} x trainer.batch_per_device={each} x trainer.accumulate={accumulate} = "
-            f"{devices * each * accumulate}, but recipe.batch_size={size} (the global batch): they must be equal"
+            f"{shown} x trainer.batch_per_device={each} x trainer.accumulate={accumulate} = "
+            f"{parts * each}, but recipe.batch_size={size} (the global batch): they must be equal"
         )
     elif each == 1 and not recipe["batch_norm"]["frozen"]:
         yield (
-            f"recipe.batch_size={size} leaves one image per device while batch norm trains (trainer.devices={devices}, "
+            f"recipe.batch_size={size} leaves one image per device while batch norm trains ({shown}, "
             f"trainer.accumulate={accumulate}): use at least 2, or recipe.batch_norm.frozen=true"
         )
 
@@ -120,64 +126,21 @@ def _check_networks(config: Mapping[str, Any]) -> Iterator[str]:
         yield f"model.low_levels={low_levels}: [4], [8] or [8,4], from coarse to fine"
 
 
-def _check_recipe(config: Mapping[str, Any]) -> Iterator[str]:
-    recipe = config["recipe"]
-    optimizer, scales, decays = recipe["optimizer"], recipe["augmentation"], recipe["batch_norm"]
-    if recipe["max_steps"] < 1:
-        yield f"recipe.max_steps={recipe['max_steps']}: at least 1"
-    if recipe["precision"] not in PRECISIONS:
-        yield f"recipe.precision={recipe['precision']!r}: one of {', '.join(PRECISIONS)}"
-    if recipe["preprocessing"] not in PREPROCESSINGS:
-        yield f"recipe.preprocessing={recipe['preprocessing']!r}: one of {', '.join(PREPROCESSINGS)}"
-    if optimizer["lr"] <= 0:
-        yield f"recipe.optimizer.lr={optimizer['lr']}: more than 0, e.g. 0.007"
-    for key in ("backbone_decay", "head_decay"):
-        if not 0 < decays[key] < 1:
-            yield f"recipe.batch_norm.{key}={decays[key]}: between 0 and 1, e.g. 0.9997 (PyTorch's 1 - momentum)"
-    if not 0 < scales["scale_min"] <= scales["scale_max"]:
-        yield f"recipe.augmentation: 0 < scale_min={scales['scale_min']} <= scale_max={scales['scale_max']} must hold"
-    yield from _check_pretrained(recipe["pretrained"])
-    wanted = _preprocessing_of(config["backbone"], recipe["pretrained"])
-    if wanted is not None and recipe["preprocessing"] in PREPROCESSINGS and recipe["preprocessing"] != wanted:
-        yield (
-            f"recipe.preprocessing={recipe['preprocessing']!r}, but the weights of recipe.pretrained="
-            f"{recipe['pretrained']!r} were trained with {wanted!r}: recipe.preprocessing={wanted}"
-        )
-
-
-def _preprocessing_of(backbone: Mapping[str, Any], source: str | None) -> str | None:
-    """What published weights were trained with; None for none, for a file, and for a name that is unknown."""
-    if source is None or Path(source).is_file() or Path(f"{source}.index").is_file():
-        return None
-    if source == "imagenet":
-        is_torchvision = backbone.get("strides_in") == "first_unit" or backbone.get("padding") == "symmetric"
-        return "imagenet" if is_torchvision else "inception"
-    try:
-        return preset(source).preprocessing
-    except ConfigError:
-        return None
-
-
-def _check_pretrained(source: str | None) -> Iterator[str]:
-    if source is None or source == "imagenet" or Path(source).is_file() or Path(f"{source}.index").is_file():
-        return
-    try:
-        preset(source)
-    except ConfigError as error:
-        yield (
-            f"recipe.pretrained={source!r} is neither a file nor the prefix of a TensorFlow checkpoint nor imagenet; "
-            f"as a name: {error}"
-        )
-
-
 def _check_evaluation(config: Mapping[str, Any]) -> Iterator[str]:
     for name in config["protocols"]:
         try:
-            load_protocol(name)
+            protocol = load_protocol(name)
         except ConfigError as error:
             yield f"protocols={config['protocols']}: {error}"
+            continue
+        stride = protocol.output_stride
+        if stride is not None and stride != config["output_stride"]:
+            # an impossible network is told by its own rule
+            yield from (f"protocol {name}: {text}" for text in _impossible_stride(config, stride))
     if not config["protocols"]:
         yield "protocols=[] leaves nothing to measure: e.g. protocols=[single]"
+    if config["submission"] not in (None, *SERVER_NAMES):
+        yield f"submission={config['submission']!r}: one of {', '.join(SERVER_NAMES)}, or null"
 
 
 def _check_data_root(config: Mapping[str, Any]) -> Iterator[str]:
@@ -206,7 +169,7 @@ _RULES = (
     _check_batch,
     _check_multi_grid,
     _check_networks,
-    _check_recipe,
+    recipe_problems,
     _check_evaluation,
     _check_data_root,
 )

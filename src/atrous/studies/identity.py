@@ -48,7 +48,7 @@ def identify(config: Mapping[str, Any], *, parent: Identity | None = None) -> Id
     """
     data = {split: _split(config["data"][split]) for split in ("train", "val")}
     data["evaluation_size"] = config["data"]["evaluation_size"]
-    if config["data"]["bootstrap"] is not None:
+    if config["data"]["bootstrap"]["classes"]:
         data["bootstrap"] = config["data"]["bootstrap"]
     content = {
         "model": config["model"],

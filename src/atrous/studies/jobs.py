@@ -4,9 +4,7 @@ import os
 import shlex
 import signal
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,17 +13,18 @@ import yaml
 from hydra import compose
 from omegaconf import DictConfig
 
-from atrous.building import build_datasets
+from atrous import processes
+from atrous.building import build_datasets, build_test_set
 from atrous.errors import AtrousError
 from atrous.run_store import RunFolder
 from atrous.studies.checks import check
 from atrous.studies.configuration import Config, resolve
 from atrous.studies.identity import Identity, identify
+from atrous.studies.job_process import JobProcess
 from atrous.studies.parents import parent_overrides
 
 PROGRAM = ("-m", "atrous.training.job")
 GRACE_SECONDS = 20.0
-_POLL_SECONDS = 0.2
 
 
 class JobError(AtrousError):
@@ -58,11 +57,24 @@ class Job:
     def todo(self) -> list[str]:
         """Protocols without a result; all of them where the training is not done."""
         wanted = list(self.config["protocols"])
-        return self.folder.missing_protocols(wanted) if self.folder.is_done else wanted
+        if not self.folder.is_done:
+            return wanted
+        return self.folder.missing_protocols(
+            wanted, boundary=self.config["boundary"], submission=self.config["submission"]
+        )
 
-    def score(self) -> float:
-        """The mIoU of the first protocol that was asked for, 0 to 1."""
+    def score(self) -> float | None:
+        """The mIoU of the first protocol that was asked for, 0 to 1; None where only a test server can tell."""
+        if self.config["submission"] is not None:
+            return None
         return float(self.folder.results()["evaluations"][self.config["protocols"][0]]["miou"])
+
+    def outcome(self) -> str:
+        """What the finished run has to show, in words."""
+        score, protocol = self.score(), self.config["protocols"][0]
+        if score is not None:
+            return f"mIoU {100 * score:.2f}%"
+        return f"submission {self.folder.submission_file(self.config['submission'], protocol)}"
 
 
 def prepare(config: DictConfig, overrides: list[str]) -> Job:
@@ -79,9 +91,18 @@ def prepare(config: DictConfig, overrides: list[str]) -> Job:
         parent = prepare(compose(config_name="train", overrides=of_parent), of_parent)
     identity = identify(plain, parent=None if parent is None else parent.identity)
     job = Job(plain, identity, identity.folder(plain["store"]), tuple(overrides), parent)
+    job.folder.damaged()  # a newer version's folder is refused here, before anything is written
     if job.todo:
         build_datasets(plain["data"])
+        if plain["submission"] is not None:
+            _check_test_set(plain)
     return job
+
+
+def _check_test_set(config: Config) -> None:
+    from atrous.evaluation.submission import SERVERS, check_submission
+
+    check_submission(build_test_set(config["data"]), SERVERS[config["submission"]])
 
 
 def run(
@@ -90,6 +111,9 @@ def run(
     environment: Mapping[str, str] | None = None,
     capture: bool = False,
     cancelled: Callable[[], bool] = lambda: False,
+    hurried: Callable[[], bool] = lambda: False,
+    on_busy: Callable[[], bool] | None = None,
+    on_start: Callable[[], None] = lambda: None,
 ) -> str:
     """Train and measure what is missing; wait for the end.
 
@@ -98,31 +122,48 @@ def run(
         environment: variables of the process tree, e.g. CUDA_VISIBLE_DEVICES.
         capture: print into the run's log.txt instead of the terminal.
         cancelled: asked while waiting; True ends the process tree.
+        hurried: asked while it ends; True does not wait until it has saved.
+        on_busy: asked while another process holds the run; False gives up. By default it says who, and waits.
+        on_start: told before a process starts.
 
     Returns:
-        `done`, `skipped` (nothing was missing) or `stopped` (on request, goes on next time).
+        `done`, `skipped` (nothing was missing), `stopped` (on request, goes on next time) or `elsewhere` (given up).
 
     Raises:
         JobError: with the reason and the place of the log.
     """
     if job.parent is not None and job.todo and not job.parent.folder.is_done:
-        outcome = run(job.parent, environment=environment, capture=capture, cancelled=cancelled)
-        if outcome == "stopped":
+        options: Any = {"environment": environment, "capture": capture, "cancelled": cancelled, "hurried": hurried}
+        outcome = run(job.parent, **options, on_busy=on_busy, on_start=on_start)
+        if outcome in ("stopped", "elsewhere"):
             return outcome
-    with job.folder.lock() as lock:
+    with processes.Interrupts() as interrupts, job.folder.lock(wait=on_busy) as lock:
+        if lock is None:
+            return "elsewhere"
+        if _set_aside(job) or job.todo:
+            _write_folder(job)
         if not job.todo:
             return "skipped"
-        _write_folder(job)
-        process = _start(job, {**os.environ, **(environment or {})}, lock, capture=capture)
+        on_start()
+        process = JobProcess(job.folder, GRACE_SECONDS, lambda: hurried() or interrupts.hurried())
+        command = [sys.executable, *PROGRAM, str(job.folder.path), *job.todo]
+        variables = process_environment({**os.environ, **(environment or {})}, threads=job.config["trainer"]["threads"])
         try:
-            code = _wait(process, cancelled)
+            code = process.run(command, variables, lock=lock, capture=capture, cancelled=cancelled)
         except BaseException:
-            _end(process)
             _note_stop(job)
             raise
         if code != 0 and cancelled():
             _note_stop(job)
         return _outcome(job, code)
+
+
+def _set_aside(job: Job) -> bool:
+    """Make room for what has to be made anew, and say so."""
+    moved = job.folder.set_damaged_aside()
+    for path in moved:
+        print(f"{path.parent / path.stem} was damaged: kept as {path.name}, and made anew", file=sys.stderr)  # noqa: T201
+    return bool(moved)
 
 
 def process_environment(environment: Mapping[str, str], *, threads: int) -> dict[str, str]:
@@ -156,46 +197,17 @@ def _write_folder(job: Job) -> None:
         job.folder.set_status("queued", host=socket.gethostname(), max_steps=job.config["recipe"]["max_steps"])
 
 
-def _start(job: Job, environment: dict[str, str], lock: int, *, capture: bool) -> "subprocess.Popen[bytes]":
-    environment = process_environment(environment, threads=job.config["trainer"]["threads"])
-    command = [sys.executable, *PROGRAM, str(job.folder.path), *job.todo]
-    settings: dict[str, Any] = {"env": environment, "pass_fds": (lock,), "start_new_session": True}
-    if not capture:
-        return subprocess.Popen(command, **settings)
-    with job.folder.log_file.open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **settings)
-
-
-def _wait(process: "subprocess.Popen[bytes]", cancelled: Callable[[], bool]) -> int:
-    while (code := process.poll()) is None:
-        if cancelled():
-            _end(process)
-        time.sleep(_POLL_SECONDS)
-    return code
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End the whole tree: first ask, so that it can save, then insist."""
-    for number, patience in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, 5.0)):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            break
-        try:
-            process.wait(patience)
-        except subprocess.TimeoutExpired:
-            continue
-
-
 def _note_stop(job: Job) -> None:
-    """Say in the folder that the job was ended on request, where the job itself could not."""
-    if job.folder.status()["state"] in ("queued", "running"):
-        job.folder.set_status("stopped", reason="ended on request before it could save")
+    """Say in the folder that the job was ended on request, where it could not, or took the request for a failure."""
+    status = job.folder.status()
+    if status["state"] in ("queued", "running", "failed"):
+        what = f" ({status['reason']})" if "reason" in status else ""
+        job.folder.set_status("stopped", reason=f"ended on request before it could save{what}")
 
 
 def _outcome(job: Job, code: int) -> str:
     status = job.folder.status()
-    if status["state"] == "stopped" or (code == 0 and status["state"] == "done"):
+    if status["state"] == "stopped" or not job.todo:  # what is killed after its result was written has one
         return str(status["state"])
     if status["state"] != "failed":
         reason = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code} without a result"

@@ -1,7 +1,6 @@
 """A sweep on this machine: every job is checked before the first one starts, then the pool runs them."""
 
 import os
-import threading
 from collections.abc import Callable, Sequence
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -45,8 +44,8 @@ def launch(
     )
     console = Console()
     console.print(f"{len(todo)} runs, {min(len(slots), len(todo))} at a time")
-    with LiveView(todo, console) as view, _every_second(view.refresh):
-        outcomes = pool.run_all(todo, slots, fail_fast=fail_fast, on_change=view.on_change)
+    with LiveView(todo, console, slots=len(slots)) as view:
+        outcomes = pool.run_all(todo, slots, fail_fast=fail_fast, on_change=view.on_change, on_stop=view.on_stop)
     return [_as_return(job, outcome) for job, outcome in zip(todo, outcomes, strict=True)]
 
 
@@ -71,22 +70,3 @@ def _as_return(job: jobs.Job, outcome: pool.Outcome) -> JobReturn:
         result.status = JobStatus.FAILED
         result.return_value = outcome.error or AtrousError(f"{job.folder.path}: {outcome.state}")
     return result
-
-
-class _every_second:  # noqa: N801
-    """Calls a function once a second in the background."""
-
-    def __init__(self, function: Callable[[], None]) -> None:
-        self._function, self._ended = function, threading.Event()
-        self._thread = threading.Thread(target=self._loop, daemon=True)
-
-    def _loop(self) -> None:
-        while not self._ended.wait(1.0):
-            self._function()
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()

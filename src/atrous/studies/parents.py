@@ -1,7 +1,8 @@
 """Chained trainings: a run that starts from the weights of another one (COCO, then VOC; one stage, then the next).
 
 A run's key `parent` lists overrides on top of its own: what the training before it was. That one is a run like any
-other, with its own folder, shared by all that start from it, and its identity is part of theirs.
+other, with its own folder, shared by all that start from it, and its identity is part of theirs. It may have a parent
+itself: `parent=[...]` among the overrides.
 """
 
 from __future__ import annotations
@@ -9,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hydra import compose
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from atrous.errors import ConfigError
 from atrous.studies.configuration import Config, resolve
 from atrous.studies.identity import Identity, identify
-from atrous.studies.table import merge
+from atrous.studies.overrides import key_of, merge, parse
 
-_CHILDS_OWN = ("parent", "parent_root", "protocols", "table", "row")
+_CHILDS_OWN = ("parent", "protocols", "boundary", "submission", "table", "row")
 
 
 def parent_overrides(config: Config, overrides: Sequence[str]) -> list[str] | None:
@@ -34,10 +34,15 @@ def parent_overrides(config: Config, overrides: Sequence[str]) -> list[str] | No
     for entry in config["parent"]:
         if "=" not in entry:
             raise ConfigError(f"parent: {entry!r} is not an override, e.g. parent=['data=coco','recipe=coco']")
-    parser = OverridesParser.create()
-    own = [text for text in overrides if parser.parse_override(text).get_key_element() not in _CHILDS_OWN]
-    root = [] if config["parent_root"] is None else [f"data.root={config['parent_root']}"]
-    return [*merge([*own, *config["parent"], *root]), "parent=null"]
+    listed = {key_of(override): override for override in parse(config["parent"])}
+    own = [
+        text for text, override in zip(overrides, parse(overrides), strict=True) if key_of(override) not in _CHILDS_OWN
+    ]
+    root = []
+    if config["parent_root"] is not None and "data" in listed:
+        root = [f"data.root={config['parent_root']}", "parent_root=null"]
+    last = [] if "parent" in listed else ["parent=null"]
+    return [*merge([*own, *config["parent"], *root]), *last]
 
 
 def compose_parent(config: Config, overrides: Sequence[str]) -> tuple[Config, list[str]] | None:

@@ -15,10 +15,10 @@ from atrous.building import build_network
 from atrous.files import write_text
 from atrous.networks.complexity import multiply_adds
 from atrous.networks.dry_run import without_weights
-from atrous.resources import experiments_folder
 from atrous.studies.configuration import Config, resolve
 from atrous.studies.parents import compose_parent, identity_of
 from atrous.studies.table import sweep_of
+from atrous.studies.table_names import table_names
 
 _FORWARD_AND_BACKWARD = 3  # the backward pass costs two forward passes
 _CLASSES = 21
@@ -71,13 +71,6 @@ def planned_tables(*, scale: str, tflops: float) -> Iterator[PlannedTable]:
                 chain = compose_parent(*chain)
         unreachable = sum(bool(row.unreachable) for row in sweep.table.rows)
         yield PlannedTable(table, len(sweep.table.rows), unreachable, fresh, shared, hours)
-
-
-def table_names() -> list[str]:
-    """Return the tables in the order of the papers."""
-    folder = experiments_folder()
-    names = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
-    return sorted(names, key=lambda name: (name.split("/")[0], len(name.rstrip("ab")), name))
 
 
 def training_operations(config: Mapping[str, Any]) -> float:

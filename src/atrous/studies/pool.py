@@ -1,17 +1,20 @@
 """Many trainings on one machine: k devices each, as many at once as fit."""
 
 import os
-import queue
 import shutil
 import subprocess
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-from atrous.errors import AtrousError, ConfigError
+from atrous.errors import AtrousError, ConfigError, StoreError
+from atrous.processes import Interrupts
 from atrous.studies import jobs
 from atrous.studies.jobs import Job
+
+_LOOK_AGAIN_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -69,36 +72,87 @@ def run_all(
     *,
     fail_fast: bool = False,
     on_change: Callable[[int, str], None] = lambda index, state: None,
+    on_stop: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
     """Run every job, a slot each; one failure does not stop the others unless `fail_fast`.
 
-    Ctrl-C ends every process tree; what has run can be gone on with by the same command.
+    A run that another sweep holds is put off: jobs that are free come first, then it is looked at again until it has
+    a result, or is free because its holder ended without one.
+
+    Args:
+        todo: the jobs.
+        slots: the environments in which jobs may run, one job in each at a time.
+        fail_fast: whether the first failure ends the others.
+        on_change: told (index of a job, its new state): running, elsewhere, or how it ended.
+        on_stop: told when the first signal has come and jobs are asked to end.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C, SIGTERM or SIGHUP, after every process tree has ended, which a second one hastens;
+            what has run can be gone on with by the same command.
     """
-    free: queue.Queue[Mapping[str, str]] = queue.Queue()
-    for slot in slots:
-        free.put(slot)
-    stop = threading.Event()
-
-    def work(index: int) -> Outcome:
-        slot = free.get()
+    work = _Work(todo, fail_fast=fail_fast, on_change=on_change)
+    with Interrupts() as interrupts, ThreadPoolExecutor(max_workers=len(slots)) as executor:
+        work.hurried = interrupts.hurried
         try:
-            if stop.is_set():
-                return Outcome("cancelled")
-            on_change(index, "running")
-            outcome = Outcome(jobs.run(todo[index], environment=slot, capture=True, cancelled=stop.is_set))
-        except AtrousError as error:
-            outcome = Outcome("cancelled" if stop.is_set() else "failed", error)
-            if fail_fast:
-                stop.set()
-        finally:
-            free.put(slot)
-        on_change(index, outcome.state)
-        return outcome
-
-    with ThreadPoolExecutor(max_workers=len(slots)) as executor:
-        futures = [executor.submit(work, index) for index in range(len(todo))]
-        try:
-            return [future.result() for future in futures]
+            workers = [executor.submit(work.run_in, slot) for slot in slots]
+            for worker in wait(workers, return_when=FIRST_EXCEPTION).done:
+                worker.result()
         except BaseException:
-            stop.set()
+            work.stop.set()
+            on_stop()
             raise
+    return [work.outcomes[index] for index in range(len(todo))]
+
+
+class _Work:
+    """The jobs that are still to be run, taken one by one by the slots."""
+
+    def __init__(self, todo: Sequence[Job], *, fail_fast: bool, on_change: Callable[[int, str], None]) -> None:
+        self._todo, self._fail_fast, self._on_change = todo, fail_fast, on_change
+        self._waiting, self._elsewhere = deque(range(len(todo))), set[int]()
+        self.stop = threading.Event()
+        self.outcomes: dict[int, Outcome] = {}
+        self.hurried: Callable[[], bool] = lambda: False
+
+    def run_in(self, slot: Mapping[str, str]) -> None:
+        """Run jobs in a slot until none is left."""
+        while True:
+            try:
+                index = self._waiting.popleft()
+            except IndexError:
+                return
+            outcome = self._run(index, slot)
+            if outcome.state == "elsewhere":
+                self._put_off(index)
+                continue
+            self.outcomes[index] = outcome
+            if outcome.state == "failed" and self._fail_fast:
+                self.stop.set()
+            self._on_change(index, outcome.state)
+
+    def _run(self, index: int, slot: Mapping[str, str]) -> Outcome:
+        if self.stop.is_set():
+            return Outcome("cancelled")
+        try:
+            state = jobs.run(
+                self._todo[index],
+                environment=slot,
+                capture=True,
+                cancelled=self.stop.is_set,
+                hurried=self.hurried,
+                on_busy=lambda: False,
+                on_start=lambda: self._on_change(index, "running"),
+            )
+            return Outcome(state)
+        except (AtrousError, OSError) as error:
+            told = error if isinstance(error, AtrousError) else StoreError(f"{self._todo[index].folder.path}: {error}")
+            return Outcome("cancelled" if self.stop.is_set() else "failed", told)
+
+    def _put_off(self, index: int) -> None:
+        """Look at a run that another sweep holds after the free ones, and not all the time."""
+        if index not in self._elsewhere:
+            self._elsewhere.add(index)
+            self._on_change(index, "elsewhere")
+        self._waiting.append(index)
+        if self._elsewhere.issuperset(self._waiting):
+            self.stop.wait(_LOOK_AGAIN_SECONDS)

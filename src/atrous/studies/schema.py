@@ -23,9 +23,13 @@ from atrous.studies.schema_recipe import DataConfig, RecipeConfig
 
 @dataclass
 class TrainerConfig:
-    """The machine: nothing here changes what a run is, only where and how fast it happens."""
+    """The machines: nothing here changes what a run is, only where and how fast it happens.
+
+    A run takes `devices` processes on each of `nodes` machines.
+    """
 
     accelerator: str = "auto"
+    nodes: int = 1
     devices: int = 1
     accumulate: int = 1
     batch_per_device: int | None = None
@@ -40,12 +44,16 @@ class TrainerConfig:
 
 @dataclass
 class WandbConfig:
-    """Weights & Biases; `mode: auto` is online when there is a login and offline otherwise."""
+    """Weights & Biases; `mode: auto` is online when there is a login and offline otherwise.
+
+    `patience` is how many seconds a run waits for the server at its beginning, and again at its end.
+    """
 
     project: str = "atrous"
     entity: str | None = None
     mode: str = "auto"
     images: int = 4
+    patience: float = 30.0
 
 
 @dataclass
@@ -57,25 +65,34 @@ class LoggerConfig:
 
 @dataclass
 class RowConfig:
-    """One row of a table: what it overrides, what the paper reports, and why it cannot be trained here, if so."""
+    """One row of a table: what it overrides, what the paper reports, and why it cannot be trained here, if so.
+
+    With `against`, the name of another row, the row's number is what it has more than that one.
+    """
 
     name: str = MISSING
-    overrides: list[str] = field(default_factory=list)
+    overrides: list[str] = MISSING
     columns: dict[str, Any] = field(default_factory=dict)
     paper: dict[str, float] = field(default_factory=dict)
     protocol: str = "single"
+    against: str = ""
     note: str = ""
     unreachable: str = ""
 
 
 @dataclass
 class ExperimentConfig:
-    """A table of a paper: its rows drive the sweep, the tests and the report."""
+    """A table or figure of a paper: its rows drive the sweep, the tests and the report.
+
+    `metric` is what a row is compared by (see atrous.studies.metrics), `picture` the figure that its report draws.
+    """
 
     table: str = MISSING
     paper: str = MISSING
     title: str = MISSING
     trend: str = ""
+    metric: str = "miou"
+    picture: str = ""
     overrides: list[str] = field(default_factory=list)
     rows: list[RowConfig] = field(default_factory=list)
     deviations: list[str] = field(default_factory=list)
@@ -107,6 +124,8 @@ class RunConfig:
     parent: list[str] | None = None
     parent_root: str | None = None
     protocols: list[str] = field(default_factory=lambda: ["single"])
+    boundary: bool = False
+    submission: str | None = None
     store: str = "outputs"
     table: str | None = None
     row: str | None = None
@@ -147,6 +166,7 @@ class ReportConfig(RunConfig):
     output: str | None = None
     sweep: str | None = None
     subject: str = "table"
+    runs: Any = None
     tflops: float = 40.0
 
 

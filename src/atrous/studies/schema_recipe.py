@@ -55,9 +55,9 @@ class RecipeConfig:
 
 @dataclass
 class BootstrapConfig:
-    """Images that hold one of the `classes` appear `factor` times (DeepLabv3, section 4.3)."""
+    """Images that hold one of the `classes` appear `factor` times (DeepLabv3, section 4.3); none by default."""
 
-    classes: list[str] = MISSING
+    classes: list[str] = field(default_factory=list)
     factor: int = 2
 
 
@@ -70,7 +70,7 @@ class DataConfig:
     train: dict[str, Any] = field(default_factory=dict)
     val: dict[str, Any] = field(default_factory=dict)
     evaluation_size: list[int] | None = None
-    bootstrap: BootstrapConfig | None = None
+    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
     cache: str | None = None
     allow_shared_samples: bool = False
     num_workers: int = 2

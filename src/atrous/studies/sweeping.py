@@ -2,20 +2,26 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from atrous.errors import AtrousError, ConfigError
 from atrous.files import write_json
-from atrous.studies.report import write_report
-from atrous.studies.results import collect
-from atrous.studies.table import Row, Sweep, Table, sweep_of, without_budget
+from atrous.studies import clusters
+from atrous.studies.overrides import without_budget
+from atrous.studies.ranks import check_tasks, refuse_sweep
+from atrous.studies.reports.report import write_report
+from atrous.studies.reports.results import collect
+from atrous.studies.table import Row, Sweep, Table, sweep_of
+
+_OUR_LAUNCHER = "hydra_plugins.atrous_local_launcher.LocalLauncher"
 
 
 class SweepError(AtrousError):
@@ -35,17 +41,29 @@ def run_sweep(config: DictConfig, arguments: Sequence[str], launcher: Launcher) 
     Raises:
         SweepError: lists the runs that failed; the others are kept.
     """
+    refuse_sweep(os.environ)
     sweep = sweep_of(config, arguments)
     store = Path(config.store)
     if not sweep.table.paper:
         save_sweep(sweep, store)
-    returns = list(launcher.launch([overrides for _, overrides in sweep.jobs()], initial_job_idx=0))
+    returns = _launch(config, [overrides for _, overrides in sweep.jobs()], launcher)
     asked_in_full = sweep_of(config, without_budget(arguments)) if sweep.table.paper else sweep
     report_sweep(asked_in_full, store=store, output=None)
     failed = [str(job._return_value) for job in returns if job.status != JobStatus.COMPLETED]
     if failed:
         raise SweepError("\n".join([f"{len(failed)} of {len(returns)} runs have no result", *failed]))
     return returns
+
+
+def _launch(config: DictConfig, job_overrides: Sequence[Sequence[str]], launcher: Launcher) -> list[JobReturn]:
+    """Run the jobs; our own launcher does by itself what others leave to us."""
+    if not job_overrides:
+        return []  # a figure that is only drawn, or a table of which nothing can be trained here
+    settings: Any = OmegaConf.to_container(config.hydra.launcher)
+    if settings["_target_"] == _OUR_LAUNCHER:
+        check_tasks(settings, nodes=config.trainer.nodes, devices=config.trainer.devices)
+        return list(launcher.launch(job_overrides, initial_job_idx=0))
+    return clusters.launch(launcher, settings, job_overrides, fail_fast=config.fail_fast)
 
 
 def wide_console() -> Console:

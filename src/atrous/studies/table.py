@@ -11,22 +11,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from atrous.errors import ConfigError
-from atrous.evaluation.protocol import load_protocol
+from atrous.studies.overrides import key_of, merge, parse, substitute, values_of
+from atrous.studies.table_checks import check_experiment
 
 _OF_THE_TABLE = ("experiment", "scale", "rows", "fail_fast", "output", "sweep", "subject", "tflops")
-_BUDGET = ("recipe.max_steps",)
 
 
 @dataclass(frozen=True)
 class Row:
     """One row: the overrides that make its run, and what the paper reports (fractions are percent there).
 
-    A row that is `unreachable`, for the reason given, is shown and never trained.
+    A row that is `unreachable`, for the reason given, is shown and never trained. The number of a row that is held
+    `against` another one is what it has more than that.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Row:
     protocol: str = "single"
     note: str = ""
     unreachable: str = ""
+    against: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Table:
     scale_label: str = ""
     is_reproduction: bool = False
     deviations: tuple[str, ...] = ()
+    metric: str = "miou"
+    picture: str = ""
 
     @property
     def slug(self) -> str:
@@ -98,9 +101,9 @@ def sweep_of(config: DictConfig, arguments: Sequence[str]) -> Sweep:
     """
     if config.experiment is None and config.scale is not None:
         raise ConfigError(f"scale={config.scale.name} is a size of tables: use it with -m +experiment=...")
-    overrides = [override for override in _parse(arguments) if _key(override) not in _OF_THE_TABLE]
-    user = {_key(override): override for override in overrides}
-    seeds = tuple(int(seed) for seed in _values(user.pop("seed", None), default=config.seed))
+    overrides = [override for override in parse(arguments) if key_of(override) not in _OF_THE_TABLE]
+    user = {key_of(override): override for override in overrides}
+    seeds = tuple(int(seed) for seed in values_of(user.pop("seed", None), default=config.seed))
     free = {key: override for key, override in user.items() if override.is_sweep_override()}
     fixed = [override.input_line or "" for key, override in user.items() if key not in free]
     table = _paper_table(config, fixed) if config.experiment is not None else _free_table(free, fixed)
@@ -109,46 +112,28 @@ def sweep_of(config: DictConfig, arguments: Sequence[str]) -> Sweep:
     return Sweep(_selected(table, config.rows), seeds)
 
 
-def without_budget(arguments: Sequence[str]) -> list[str]:
-    """The overrides that say what a row is when it is trained in full: a cut `recipe.max_steps` is dropped."""
-    return [text for text, override in zip(arguments, _parse(arguments), strict=True) if _key(override) not in _BUDGET]
-
-
-def merge(overrides: Sequence[str]) -> list[str]:
-    """Overrides of which the last one of each key wins, group choices before values."""
-    last = {_key(override): override.input_line or "" for override in _parse(overrides)}
-    return sorted(last.values(), key=lambda text: "." in text.split("=", 1)[0])
-
-
-def substitute(overrides: Sequence[str], table: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Overrides with the values that a scale replaces, e.g. `backbone=resnet101` -> `backbone=tiny`."""
-    result = []
-    for override in _parse(overrides):
-        inner_overrides: Any = override.value()
-        if _key(override) == "parent" and isinstance(inner_overrides, list):
-            inner = substitute([str(getattr(entry, "text", entry)) for entry in inner_overrides], table)
-            result.append(f"parent=[{','.join(repr(text) for text in inner)}]")
-            continue
-        key, value = _key(override), str(override.get_value_element_as_str())
-        replacement = {str(given): wanted for given, wanted in table.get(key, {}).items()}.get(value)
-        result.append((override.input_line or "") if replacement is None else f"{key}={replacement}")
-    return result
-
-
 def _paper_table(config: DictConfig, user: Sequence[str]) -> Table:
     experiment, scale = config.experiment, config.scale
-    substitutes = OmegaConf.to_container(scale.substitute) if scale is not None else {}
-    assert isinstance(substitutes, dict)
+    substitutes: Any = OmegaConf.to_container(scale.substitute) if scale is not None else {}
     of_scale = list(scale.overrides) if scale is not None else []
+    check_experiment(experiment)
     rows = []
     for row in experiment.rows:
-        if not load_protocol(row.protocol).is_whole_image:
-            raise ConfigError(f"{experiment.table}: row {row.name!r} has protocol {row.protocol}: not whole images")
-        of_paper = substitute([*experiment.overrides, *row.overrides], substitutes)  # type: ignore[arg-type]
+        of_paper = substitute([*experiment.overrides, *row.overrides], substitutes)
         split = len(experiment.overrides)
         overrides = merge([*of_paper[:split], *of_scale, *of_paper[split:], *user])
-        columns, paper = dict(row.columns), {str(key): float(value) for key, value in row.paper.items()}
-        rows.append(Row(row.name, tuple(overrides), columns, paper, row.protocol, row.note, row.unreachable))
+        rows.append(
+            Row(
+                name=row.name,
+                overrides=tuple(overrides),
+                columns=dict(row.columns),
+                paper={str(key): float(value) for key, value in row.paper.items()},
+                protocol=substitutes.get("protocol", {}).get(row.protocol, row.protocol),
+                note=row.note,
+                unreachable=row.unreachable,
+                against=row.against,
+            )
+        )
     return Table(
         name=experiment.table,
         title=experiment.title,
@@ -159,13 +144,15 @@ def _paper_table(config: DictConfig, user: Sequence[str]) -> Table:
         scale_label="the paper's own data, backbone, crop and schedule" if scale is None else scale.label,
         is_reproduction=scale is None or scale.is_reproduction,
         deviations=tuple(experiment.deviations),
+        metric=substitutes.get("metric", {}).get(experiment.metric, experiment.metric),
+        picture=experiment.picture,
     )
 
 
 def _free_table(free: Mapping[str, Override], fixed: Sequence[str]) -> Table:
     """Every combination of the swept values; what is swept becomes the columns."""
     keys, rows = list(free), []
-    for values in itertools.product(*(_values(free[key], default=None) for key in keys)):
+    for values in itertools.product(*(values_of(free[key], default=None) for key in keys)):
         chosen = dict(zip(keys, values, strict=True))
         name = "-".join(_slug(value) for value in values) or "run"
         overrides = tuple(merge([*fixed, *(f"{key}={value}" for key, value in chosen.items())]))
@@ -197,22 +184,6 @@ def _selected(table: Table, names: Sequence[str] | None) -> Table:
             raise ConfigError(f"{table.name}: rows {twin!r} and {row.name!r} are the same run under two names")
     rows = tuple(row for row in table.rows if not names or row.name in names)
     return Table(**{**table.__dict__, "rows": rows})
-
-
-def _parse(arguments: Sequence[str]) -> list[Override]:
-    return OverridesParser.create().parse_overrides(list(arguments))
-
-
-def _key(override: Override) -> str:
-    return str(override.get_key_element()).lstrip("+")
-
-
-def _values(override: Override | None, *, default: Any) -> list[str]:
-    if override is None:
-        return [str(default)]
-    if override.is_sweep_override():
-        return [str(value) for value in override.sweep_string_iterator()]
-    return [str(override.get_value_element_as_str())]
 
 
 def _slug(text: str) -> str:

@@ -20,11 +20,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write `checkpoint` to `path`, which holds either the old or the new one at any time."""
-        write_atomically(Path(path), lambda stream: torch.save(checkpoint, stream))
+        write_atomically(Path(path), lambda stream: torch.save(checkpoint, stream), size=_bytes(checkpoint))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Read a checkpoint as tensors and plain values, never as code."""
         return read_checkpoint(Path(path), map_location=map_location)
+
+
+def _bytes(content: Any) -> int:
+    """What the tensors of a checkpoint take on the disk, in bytes."""
+    if isinstance(content, torch.Tensor):
+        return content.numel() * content.element_size()
+    if isinstance(content, dict):
+        return sum(map(_bytes, content.values()))
+    return sum(map(_bytes, content)) if isinstance(content, list | tuple) else 0
 
 
 def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The process that trains one run: `python -m atrous.training.job FOLDER PROTOCOL...`, started by atrous-train.
 
 It reads config.yaml, goes on from last.ckpt if there is one, and leaves results.json. With more than one device it
-starts a process for each through torchrun.
+starts a process for each through torchrun, unless it is one of several that were started elsewhere (RANK is set).
 """
 
 import os
@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from atrous.errors import AtrousError
+from atrous.processes import bound_command
 from atrous.run_store import RunFolder
 
 
@@ -27,12 +28,15 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         The exit code: 0 done or stopped on request, 1 failed.
     """
-    from atrous.training.machine import end_with_parent
-
     folder, protocols = RunFolder(Path(arguments[0])), list(arguments[1:])
     config = yaml.safe_load(folder.config_file.read_text())
-    end_with_parent()
-    if config["trainer"]["devices"] > 1 and "LOCAL_RANK" not in os.environ:
+    # SLURM sends submitit's signal to every process of a task; the one that waits for this one takes it, and asks.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    if "RANK" not in os.environ and config["trainer"]["nodes"] > 1:
+        reason = f"trainer.nodes={config['trainer']['nodes']}, but this process was started on one machine alone"
+        folder.set_status("failed", reason=reason, exit_code=1)
+        return 1
+    if "RANK" not in os.environ and config["trainer"]["devices"] > 1:
         return _start_ranks(arguments, int(config["trainer"]["devices"]))
     try:
         os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
@@ -54,13 +58,20 @@ def main(arguments: Sequence[str]) -> int:
 
 def _start_ranks(arguments: Sequence[str], devices: int) -> int:
     """A fresh process per device; when one dies, torchrun ends the others."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.run import main as torchrun
 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        torchrun(["--standalone", f"--nproc-per-node={devices}", "-m", "atrous.training.job", *arguments])
+        program = bound_command(sys.executable, "-m", "atrous.training.job", *arguments)
+        torchrun(["--standalone", f"--nproc-per-node={devices}", "--no-python", *program])
     except SystemExit as exit_:
         return int(exit_.code or 0)
+    except SignalException as error:
+        folder = RunFolder(Path(arguments[0]))
+        if folder.status()["state"] in ("queued", "running"):
+            folder.set_status("stopped", reason=f"ended by {error.sigval.name} before it could save")
+        return 1
     except Exception as error:
         folder = RunFolder(Path(arguments[0]))
         if folder.status()["state"] != "failed":
@@ -76,7 +87,7 @@ def _quieten() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     advice = [".*sync_dist=True.*", ".*does not have many workers.*", ".*not resumable.*", ".*val_check_interval.*"]
-    for message in (*advice, ".*logging interval.*", ".*LeafSpec.*"):
+    for message in (*advice, ".*logging interval.*", ".*LeafSpec.*", ".*`srun` command is available.*"):
         warnings.filterwarnings("ignore", message=message)
 
 

@@ -1,14 +1,12 @@
-"""What the machine means for a run: its precision, its memory, and who dies with whom."""
+"""What the machine means for a run: its precision and its memory."""
 
 import ctypes
 import platform
-import signal
 
 import torch
 
 from atrous.hardware import has_bf16
 
-_PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEEP_BYTES = 1 << 30
 
@@ -31,9 +29,3 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES)
         libc.mallopt(_M_TRIM_THRESHOLD, 2 * _KEEP_BYTES - 1)
-
-
-def end_with_parent() -> None:
-    """Have the kernel send SIGTERM to this process when the one that started it dies, so that no job is orphaned."""
-    if platform.system() == "Linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

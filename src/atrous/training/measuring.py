@@ -31,14 +31,9 @@ def feeding_of(config: Config) -> Feeding:
     )
 
 
-def evaluation_folder(folder: RunFolder, entry: str) -> Path:
-    """Where the files of an entry of results.json lie: images.npz, and the page."""
-    return folder.path / "evaluation" / entry
-
-
 def records_file(folder: RunFolder, entry: str) -> Path:
     """What was counted in each image for an entry of results.json."""
-    return evaluation_folder(folder, entry) / "images.npz"
+    return folder.evaluation_folder(entry) / "images.npz"
 
 
 def measure(

@@ -93,11 +93,16 @@ class StopAt(Callback):
 
     def __init__(self, *, step: int | None, every: int) -> None:
         self._step, self._every = step, max(1, every)
+        self._before: Any = signal.SIG_DFL
         self.asked = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take SIGTERM over from Lightning, whose own handler ends the process without a checkpoint."""
-        signal.signal(signal.SIGTERM, self._ask)
+        self._before = signal.signal(signal.SIGTERM, self._ask)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give SIGTERM back: what follows saves nothing halfway, and need not be waited for."""
+        signal.signal(signal.SIGTERM, self._before)
 
     def _ask(self, *_: object) -> None:
         self.asked = True

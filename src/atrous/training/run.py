@@ -12,15 +12,16 @@ from lightning.pytorch import Trainer
 from atrous.building import build_datasets, build_network
 from atrous.data.dataset import SegmentationDataset
 from atrous.hardware import device_type
-from atrous.networks.complexity import Complexity, multiply_adds
+from atrous.networks.complexity import multiply_adds
 from atrous.networks.segmenter import Segmenter
 from atrous.run_store import RunFolder
 from atrous.training import batch_norm, machine
 from atrous.training.checkpoints import load_weights, read_checkpoint
 from atrous.training.measuring import measure
 from atrous.training.reporting import StopAt
+from atrous.training.submitting import submit
 from atrous.training.task import SegmentationTask
-from atrous.training.trainer import build_data_module, build_loggers, build_trainer, is_first_rank
+from atrous.training.trainer import build_board, build_data_module, build_loggers, build_trainer, is_first_rank
 from atrous.training.wandb_log import WandbLog
 
 Config = Mapping[str, Any]
@@ -58,21 +59,27 @@ def train_and_evaluate(folder: RunFolder, config: Config, protocols: Sequence[st
     board: WandbLog | None = None
     code = 1
     try:
+        board = build_board(folder, config, classes=train_set.spec.classes)
         start = _steps_done(folder)
         if start < config["recipe"]["max_steps"]:
-            loggers = build_loggers(folder, config, classes=train_set.spec.classes, first_step=start)
-            board = next((logger for logger in loggers if isinstance(logger, WandbLog)), None)
+            loggers = build_loggers(folder, board=board, first_step=start)
             finished = _fit(folder, config, model, (train_set, val_set), loggers=loggers, start=start)
         else:
             load_weights(model, folder.last_checkpoint)
             finished = True
+            if is_first_rank() and "model" not in folder.results():  # it was killed before it could be written
+                folder.add_results(model=_cost(config, model))
         if finished and is_first_rank():
-            measure(folder, config, model, val_set, dict(zip(protocols, protocols, strict=True)))
+            if config["submission"] is not None:
+                submit(folder, config, model, protocols)
+            else:
+                entries = dict(zip(protocols, protocols, strict=True))
+                measure(folder, config, model, val_set, entries, boundary=config["boundary"])
             folder.set_status("done", step=config["recipe"]["max_steps"])
         code = 0
     finally:
         if board is not None:
-            board.finish(_summary(folder), exit_code=code)
+            board.finish(folder.results() if code == 0 else {}, exit_code=code)
 
 
 def _steps_done(folder: RunFolder) -> int:
@@ -90,7 +97,7 @@ def _fit(
 ) -> bool:
     """Train to the last step, from last.ckpt if there is one; False if it was stopped before."""
     recipe, settings = config["recipe"], config["trainer"]
-    cost = multiply_adds(model, size=(recipe["crop_size"], recipe["crop_size"]))
+    cost = _cost(config, model)
     data = build_data_module(config, *datasets)
     data.start_step = start * settings["accumulate"]
     task = SegmentationTask(
@@ -105,7 +112,7 @@ def _fit(
     )
     if settings["channels_last"]:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if settings["devices"] > 1:
+    if settings["nodes"] * settings["devices"] > 1:
         batch_norm.synchronise(model, on_cuda=device_type(settings["accelerator"]) == "cuda")
     stop = StopAt(step=settings["stop_at_step"], every=settings["log_every"])
     trainer = build_trainer(folder, config, data=data, loggers=loggers, stop=stop)
@@ -116,12 +123,24 @@ def _fit(
     return bool(trainer.global_step >= recipe["max_steps"])
 
 
+def _cost(config: Config, model: Segmenter) -> dict[str, Any]:
+    """Parameters and Multiply-Adds at the size of a crop, as results.json holds them."""
+    size = config["recipe"]["crop_size"]
+    cost = multiply_adds(model, size=(size, size))
+    return {
+        "parameters": cost.parameters,
+        "multiply_adds": cost.true,
+        "multiply_adds_paper": cost.paper,
+        "size": [size, size],
+    }
+
+
 def _record(
-    folder: RunFolder, config: Config, trainer: Trainer, cost: Complexity, *, steps: int, seconds: float
+    folder: RunFolder, config: Config, trainer: Trainer, cost: Mapping[str, Any], *, steps: int, seconds: float
 ) -> None:
     """Add to results.json what is known when the training ends, whether it is complete or stopped."""
     earlier = folder.results().get("training", {})
-    batch_size, devices = config["recipe"]["batch_size"], config["trainer"]["devices"]
+    batch_size, devices = config["recipe"]["batch_size"], config["trainer"]["nodes"] * config["trainer"]["devices"]
     accumulate = config["trainer"]["accumulate"]
     training = {
         "steps": trainer.global_step,
@@ -133,14 +152,7 @@ def _record(
         "peak_memory_mib": round(_peak_memory_mib(trainer)),
         "torch": torch.__version__,
     }
-    size = config["recipe"]["crop_size"]
-    model = {
-        "parameters": cost.parameters,
-        "multiply_adds": cost.true,
-        "multiply_adds_paper": cost.paper,
-        "size": [size, size],
-    }
-    folder.add_results(training=training, model=model)
+    folder.add_results(training=training, model=cost)
     if trainer.global_step < config["recipe"]["max_steps"]:
         folder.set_status("stopped", step=trainer.global_step, reason=f"stopped at step {trainer.global_step}")
 
@@ -149,9 +161,3 @@ def _peak_memory_mib(trainer: Trainer) -> float:
     if trainer.strategy.root_device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _summary(folder: RunFolder) -> dict[str, Any]:
-    results = folder.results()
-    scores = {f"{name}/miou": entry["miou"] for name, entry in results.get("evaluations", {}).items()}
-    return {**scores, **results.get("model", {}), **results.get("training", {})}

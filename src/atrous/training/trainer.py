@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers.logger import Logger
@@ -40,7 +43,7 @@ def build_data_module(
         train=train_set,
         val=val_set,
         crop_size=recipe["crop_size"],
-        batch_per_device=recipe["batch_size"] // (settings["devices"] * settings["accumulate"]),
+        batch_per_device=recipe["batch_size"] // (settings["nodes"] * settings["devices"] * settings["accumulate"]),
         max_steps=recipe["max_steps"] * settings["accumulate"],
         seed=config["seed"],
         **{
@@ -55,17 +58,20 @@ def build_data_module(
     )
 
 
-def build_loggers(folder: RunFolder, config: Config, *, classes: Sequence[str], first_step: int) -> list[Logger]:
-    """metrics.csv always, W&B when the config has it; on the first rank."""
+def build_board(folder: RunFolder, config: Config, *, classes: Sequence[str]) -> WandbLog | None:
+    """The training's W&B run, when the config has one; on the first rank."""
+    settings = config["logger"]["wandb"]
+    if settings is None or not is_first_rank():
+        return None
+    return WandbLog(folder=folder.path, settings=settings, facts=folder.facts(), config=config, classes=classes)
+
+
+def build_loggers(folder: RunFolder, *, board: WandbLog | None, first_step: int) -> list[Logger]:
+    """metrics.csv always, and W&B where there is a board; on the first rank."""
     if not is_first_rank():
         return []
-    loggers: list[Logger] = [CsvLog(folder.path / "metrics.csv", first_step=first_step)]
-    settings = config["logger"]["wandb"]
-    if settings is not None:
-        loggers.append(
-            WandbLog(folder=folder.path, settings=settings, facts=folder.facts(), config=config, classes=classes)
-        )
-    return loggers
+    csv = CsvLog(folder.path / "metrics.csv", first_step=first_step)
+    return [csv] if board is None else [csv, board]
 
 
 def build_trainer(
@@ -78,8 +84,9 @@ def build_trainer(
     val_every = settings["val_every"] or max(1, recipe["max_steps"] // 10)
     return Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
+        num_nodes=settings["nodes"],
         devices=settings["devices"],
-        strategy=_strategy(settings["devices"], device),
+        strategy=_strategy(settings["nodes"] * settings["devices"], device),
         precision=machine.resolve_precision(recipe["precision"], device),  # type: ignore[arg-type]
         max_steps=recipe["max_steps"],
         max_epochs=-1,
@@ -91,7 +98,7 @@ def build_trainer(
         log_every_n_steps=settings["log_every"],
         logger=loggers,
         callbacks=_callbacks(folder, config, data=data, loggers=loggers, stop=stop, shows_bar=shows_bar),
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), _environment()],
         use_distributed_sampler=False,
         enable_checkpointing=False,
         enable_progress_bar=shows_bar,
@@ -125,8 +132,13 @@ def _callbacks(
     return callbacks
 
 
-def _strategy(devices: int, device: str) -> Strategy:
-    if devices == 1:
+def _environment() -> ClusterEnvironment:
+    """Who the ranks are: atrous-train and torchrun say so, and what SLURM says of the job around them is not asked."""
+    return TorchElasticEnvironment() if "RANK" in os.environ else LightningEnvironment()
+
+
+def _strategy(ranks: int, device: str) -> Strategy:
+    if ranks == 1:
         return SingleDeviceStrategy(device=torch.device(device, 0) if device == "cuda" else torch.device("cpu"))
     backend = "nccl" if device == "cuda" else "gloo"
     # Buffers are equal on all ranks already, and shards of val may differ in length: nothing is broadcast in forward.

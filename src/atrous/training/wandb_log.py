@@ -1,6 +1,5 @@
 """W&B as an optional second place for what metrics.csv holds: one run per training, on rank 0, offline if need be."""
 
-import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,16 +7,25 @@ from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
 
+from atrous.boards.board import Board
+from atrous.errors import ConfigError
+
+MODES = ("auto", "online", "offline", "disabled")
+_LONGEST_TAG = 64
+
 
 class WandbLog(Logger):
     """One W&B run whose id is the identity of the training, so that a resumed one goes on in it.
 
     Args:
         folder: where W&B keeps its files.
-        settings: project, entity and mode ("auto": online when there is a login).
-        facts: run.json: key, name, table, row and seed.
+        settings: project, entity, mode ("auto": online when there is a login) and patience in seconds.
+        facts: run.json: key, name, table, row, seed and command.
         config: the resolved config, nested as in conf/.
         classes: class names, for masks.
+
+    Raises:
+        ConfigError: a mode or a patience that cannot be.
     """
 
     def __init__(
@@ -30,26 +38,25 @@ class WandbLog(Logger):
         classes: Sequence[str],
     ) -> None:
         super().__init__()
-        import wandb
-
-        self._wandb, self._classes = wandb, dict(enumerate(classes))
-        row = facts.get("row") or facts["name"]
-        self.run = wandb.init(
-            project=settings["project"],
-            entity=settings["entity"],
-            mode=_mode(str(settings["mode"])),
-            dir=str(folder),
-            id=str(facts["key"]),
-            resume="allow",
-            group=facts.get("table") or facts["name"],
-            name=f"{row}-seed{facts['seed']}",
-            job_type="train",
-            tags=[str(row)[:60], f"seed{facts['seed']}"],
-            config=dict(config),
-            settings=wandb.Settings(silent=True, console="off"),
-        )
-        self.run.define_metric("trainer/global_step")
-        self.run.define_metric("*", step_metric="trainer/global_step")
+        if settings["mode"] not in MODES:
+            raise ConfigError(f"logger.wandb.mode={settings['mode']!r}: one of {', '.join(MODES)}")
+        if not settings["patience"] > 0:
+            raise ConfigError(f"logger.wandb.patience={settings['patience']}: seconds, more than 0")
+        self._classes, self._key = dict(enumerate(classes)), str(facts["key"])
+        row = str(facts.get("row") or facts["name"])
+        run = {
+            "project": settings["project"],
+            "entity": settings["entity"],
+            "dir": str(folder),
+            "id": self._key,
+            "group": facts.get("table") or facts["name"],
+            "name": f"{row}-seed{facts['seed']}",
+            "job_type": "train",
+            "tags": [row[:_LONGEST_TAG], f"seed{facts['seed']}"],
+            "notes": facts.get("command"),
+            "config": dict(config),
+        }
+        self._board = Board(run=run, mode=settings["mode"], patience=settings["patience"])
 
     @property
     def name(self) -> str:
@@ -59,43 +66,26 @@ class WandbLog(Logger):
     @property
     def version(self) -> str:
         """The run's id."""
-        return str(self.run.id)
+        return self._key
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Log scalars at an optimiser step."""
-        self.run.log({**metrics, "trainer/global_step": step})
+        self._board.log(metrics, step=step)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Nothing: the config was given when the run began."""
 
     def send(self, images: Sequence[tuple[Any, ...]], step: int) -> None:
         """Log images with truth and prediction as masks."""
-        pictures = [
-            self._wandb.Image(
-                pixels,
-                caption=name,
-                masks={
-                    "prediction": {"mask_data": prediction, "class_labels": self._classes},
-                    "truth": {"mask_data": truth, "class_labels": {**self._classes, 255: "void"}},
-                },
-            )
-            for pixels, truth, prediction, name in images
-        ]
-        self.run.log({"val/samples": pictures, "trainer/global_step": step})
+        self._board.log_masks(images, classes=self._classes, step=step)
 
-    def finish(self, summary: Mapping[str, Any], *, exit_code: int) -> None:
-        """Write the summary and close the run."""
-        self.run.summary.update(dict(summary))
-        self.run.finish(exit_code=exit_code)
+    def finish(self, results: Mapping[str, Any], *, exit_code: int) -> None:
+        """Write the summary and close the run.
 
-
-def _mode(mode: str) -> Any:
-    if mode != "auto":
-        return mode
-    has_login = bool(os.environ.get("WANDB_API_KEY")) or "api.wandb.ai" in _netrc()
-    return os.environ.get("WANDB_MODE") or ("online" if has_login else "offline")
-
-
-def _netrc() -> str:
-    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    return path.read_text() if path.is_file() else ""
+        Args:
+            results: results.json: its scores, and what is known of the model and of the training.
+            exit_code: 0 unless the training failed.
+        """
+        scores = {f"{name}/miou": entry["miou"] for name, entry in results.get("evaluations", {}).items()}
+        summary = {**scores, **results.get("model", {}), **results.get("training", {})}
+        self._board.finish(summary, exit_code=exit_code)

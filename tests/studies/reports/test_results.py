@@ -1,17 +1,19 @@
 """What a store holds of a table: only finished trainings with the full budget count."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig
 
-from atrous.errors import StoreError
 from atrous.studies import jobs
-from atrous.studies.results import RowResult, TableResult, collect
+from atrous.studies.reports.results import collect
+from atrous.studies.reports.rows import RowResult, TableResult
+from atrous.studies.reports.store import Store, read_store
 from atrous.studies.table import Sweep
 
-from .conftest import FakeJobs
+from ..conftest import FakeJobs
 
 Swept = Callable[..., tuple[DictConfig, Sweep]]
 Compose = Callable[..., DictConfig]
@@ -110,9 +112,43 @@ def test_rows_of_a_table_at_the_papers_scale_need_no_data_to_be_reported(swept: 
     assert "data=voc" in _row(result, "os8").command
 
 
-def test_a_damaged_run_is_named(swept: Swept, store: Path) -> None:
-    folder = store / "runs" / "x" / "seed0"
+def test_a_damaged_run_is_left_out_and_named(swept: Swept, composed: Compose, store: Path) -> None:
+    _run(composed, swept(*TABLE, "seed=1,2")[1], store)
+    (hurt,) = store.glob("runs/*/seed2")
+    (hurt / "results.json").write_text("{")
+    result = collect(swept(*TABLE)[1], store=store)
+    assert len(_row(result, "os8").scores) == 1
+    (damaged,) = result.damaged
+    assert damaged.path == hurt
+    assert str(hurt / "results.json") in damaged.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("run.json", '{"name": 3}', "name=3"),
+        ("run.json", None, "run.json: missing"),
+        ("status.json", '{"state": 3}', "state=3"),
+        ("results.json", '{"evaluations": {"single": {"miou": "high"}}}', "evaluations.single has no mIoU"),
+        ("results.json", '{"evaluations": []}', "evaluations is no section"),
+        ("config.yaml", "a: [", "config.yaml: not readable as YAML"),
+        ("config.yaml", None, "config.yaml: missing"),
+    ],
+)
+def test_what_is_damaged_is_told(tmp_path: Path, name: str, content: str | None, told: str) -> None:
+    folder = tmp_path / "runs" / "x" / "seed0"
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text("{")
-    with pytest.raises(StoreError, match=r"x/seed0/run\.json"):
-        collect(swept(*TABLE)[1], store=store)
+    facts = {"name": "x", "family": "f", "seed": 0, "max_steps": 2, "command": "atrous-train"}
+    files = {"run.json": json.dumps(facts), "status.json": '{"state": "done"}', "config.yaml": "seed: 0"}
+    for key, text in {**files, name: content}.items():
+        if text is not None:
+            (folder / key).write_text(text)
+    store = read_store(tmp_path)
+    assert store.runs == ()
+    assert told in store.damaged[0].reason
+
+
+def test_a_folder_in_which_nothing_was_started_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "x" / "seed0").mkdir(parents=True)
+    (tmp_path / "runs" / "x" / "seed0" / "lock").touch()
+    assert read_store(tmp_path) == Store(tmp_path, ())

@@ -1,0 +1,33 @@
+"""`python -m atrous.commands.wandb_sync [STORE] [--dry-run]`, behind `make wandb-sync`: send offline W&B runs."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from atrous.errors import AtrousError
+from atrous.studies.wandb_sync import sync
+
+
+def main() -> int:
+    """Entry point.
+
+    Returns:
+        The exit code: 0 when everything is on the server, 1 when something is not, 2 for a store that is none.
+    """
+    parser = argparse.ArgumentParser(prog="make wandb-sync", description="Send the offline W&B runs of a store, once.")
+    parser.add_argument("store", nargs="?", type=Path, default=Path("outputs"), help="the run store (outputs)")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be sent")
+    arguments = parser.parse_args()
+    if not arguments.store.is_dir():
+        print(f"error: {arguments.store} is no folder: give a run store, e.g. outputs", file=sys.stderr)  # noqa: T201
+        return AtrousError.exit_code
+    try:
+        sync(arguments.store, dry_run=arguments.dry_run)
+    except AtrousError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""Process trees: who belongs to a run, how all of it ends, what ends with whom, and what signals ask for.
+
+Standard library only: as a script, this file binds a program to the process that started it,
+`python processes.py PARENT PROGRAM ARGUMENT...`, from the first milliseconds on.
+"""
+
+import ctypes
+import os
+import platform
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType, TracebackType
+
+_VARIABLE = "ATROUS_RUN_FOLDER"
+_PR_SET_PDEATHSIG = 1
+_POLL_SECONDS = 0.05
+_ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def mark(folder: Path) -> Mapping[str, str]:
+    """The environment variable by which every process of a run is known, whoever started it."""
+    return {_VARIABLE: str(folder.resolve())}
+
+
+def bound_command(*program: str) -> list[str]:
+    """A command line that runs `program` and has the kernel send it SIGTERM when the calling thread ends."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *program]
+
+
+def members(folder: Path) -> dict[int, int]:
+    """The living processes of a run on this machine, each with its parent.
+
+    torchrun's ranks lead sessions of their own and a loader outlives its parent by seconds, so neither a process
+    group nor a chain of parents would find them all. Empty where there is no /proc.
+    """
+    wanted, found = f"{_VARIABLE}={folder.resolve()}".encode(), {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended, or belongs to another user
+            if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                found[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    found.pop(os.getpid(), None)
+    return found
+
+
+def end_members(folder: Path, *, patience: float, hurried: Callable[[], bool] = lambda: False) -> None:
+    """End every process of a run: first ask those that have no parent among them, so that they can save; then insist.
+
+    Args:
+        folder: of the run.
+        patience: seconds between asking and insisting.
+        hurried: asked while waiting; True insists at once.
+    """
+    asked = members(folder)
+    for process in asked.keys() - {process for process, parent in asked.items() if parent in asked}:
+        _send(process, signal.SIGTERM)
+    end = time.monotonic() + patience
+    while members(folder) and time.monotonic() < end and not hurried():
+        time.sleep(_POLL_SECONDS)
+    end = time.monotonic() + 5.0
+    while (left := members(folder)) and time.monotonic() < end:
+        for process in left:
+            _send(process, signal.SIGKILL)
+        time.sleep(_POLL_SECONDS)
+
+
+def end_tree(leader: "subprocess.Popen[bytes]", folder: Path, *, patience: float, hurried: Callable[[], bool]) -> None:
+    """End the job that `leader` leads with everything it started, and wait for it; see `end_members`."""
+    if members(folder):
+        end_members(folder, patience=patience, hurried=hurried)
+    else:  # without /proc the group is all that is known
+        leader.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            leader.wait(patience)
+    with suppress(ProcessLookupError):
+        os.killpg(leader.pid, signal.SIGKILL)
+    leader.wait()
+
+
+def _send(process: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process, number)
+
+
+class Interrupts:
+    """Ctrl-C, SIGTERM and SIGHUP while jobs run: the first raises KeyboardInterrupt, later ones ask for haste.
+
+    Signals that are ignored (nohup) or that somebody else handles (submitit) stay as they are. Outside the main
+    thread, where signals do not arrive, nothing is changed.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._before: dict[signal.Signals, object] = {}
+
+    def hurried(self) -> bool:
+        """Whether a second signal has come."""
+        return self._count > 1
+
+    def __enter__(self) -> "Interrupts":
+        if threading.current_thread() is threading.main_thread():
+            for number in _ASKING:
+                if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                    self._before[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count == 1:
+            raise KeyboardInterrupt
+
+
+def _bind(parent: int) -> None:
+    """Have this process, and what it becomes by exec, end with its parent, also if that has ended already."""
+    if platform.system() == "Linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            sys.exit(f"process {parent} ended before its job began")
+
+
+if __name__ == "__main__":
+    _bind(int(sys.argv[1]))
+    os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606

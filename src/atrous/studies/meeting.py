@@ -1,0 +1,185 @@
+"""How the ranks of one run find each other before torch.distributed does: through files in the run's folder.
+
+    <run>/ranks/<token>/<rank>.json       a rank's sign of life, written every other second
+    <run>/ranks/<token>/ticket-<n>.json   what the first rank decided: start this run, or how all of it ended
+
+The token is of one launch, but a launch that was killed may leave its files, and the next may have the same token
+(torchrun without --rdzv-id). So a rank counts as present only once its sign of life has changed under our eyes, and
+the first one, which is the only one that writes tickets, clears them away before it gives a sign. No clocks are
+compared.
+"""
+
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from atrous.errors import AtrousError
+from atrous.files import write_json
+from atrous.studies.ranks import Ranks
+
+BEAT_SECONDS = 2.0
+SILENCE_SECONDS = 30.0
+ARRIVAL_SECONDS = 300.0
+_POLL_SECONDS = 0.2
+_PARTING_SECONDS = 10.0
+
+
+class MeetingError(AtrousError):
+    """Ranks that did not come, or went away."""
+
+    exit_code = 1
+
+
+@dataclass
+class _Peer:
+    """Another rank as this one sees it."""
+
+    sign: Any
+    since: float = field(default_factory=time.monotonic)
+    is_present: bool = False
+
+
+class Meeting:
+    """This rank's place among the others, from entering to leaving.
+
+    Args:
+        folder: of the run.
+        ranks: who this rank is.
+    """
+
+    def __init__(self, folder: Path, ranks: Ranks) -> None:
+        self._folder, self._ranks = folder / "ranks" / ranks.token, ranks
+        self._problem, self._report, self._count = "", "", 0
+        self._is_concluded = False
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        # The first rank watches all others, and they watch the first: what it hears of one, all hear from it.
+        others = range(1, ranks.world_size) if ranks.rank == 0 else [0]
+        self._peers = {rank: _Peer(self._sign_of(rank)) for rank in others}
+        self._looked = time.monotonic()
+
+    def __enter__(self) -> "Meeting":
+        if self._ranks.rank == 0:
+            for ticket in self._folder.glob("ticket-*.json"):
+                ticket.unlink()
+        self._give_sign()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._ranks.rank == 0 and not self._is_concluded:
+            self.issue(outcome="stopped")  # Ctrl-C, or SLURM wants the machine back
+        self._left.set()
+        self._thread.join()
+        if self._ranks.rank > 0:
+            self._sign_file(self._ranks.rank).unlink(missing_ok=True)
+            return
+        end = time.monotonic() + _PARTING_SECONDS
+        while time.monotonic() < end and any(self._sign_file(rank).exists() for rank in self._peers):
+            time.sleep(_POLL_SECONDS)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def issue(self, **ticket: Any) -> None:
+        """Tell the other ranks the next decision: `start` (a run's folder), or the `outcome`, or the `error`."""
+        write_json(self._folder / f"ticket-{self._count}.json", ticket)
+        self._count += 1
+        self._is_concluded = "start" not in ticket
+
+    def next_ticket(self) -> dict[str, Any]:
+        """Wait for the first rank's next decision.
+
+        Raises:
+            MeetingError: the first rank has not come, or has gone.
+        """
+        while (ticket := self.peek()) is None:
+            self._raise_problem()
+            time.sleep(_POLL_SECONDS)
+        self._count += 1
+        return ticket
+
+    def peek(self) -> dict[str, Any] | None:
+        """The first rank's next decision, if it is there and of this launch."""
+        self._look()
+        if not self._peers[0].is_present:
+            return None
+        path = self._folder / f"ticket-{self._count}.json"
+        return _read(path) if path.is_file() else None
+
+    def report(self, problem: str) -> None:
+        """Tell the first rank that this one cannot go on."""
+        self._report = problem
+        self._give_sign()
+
+    def problem(self) -> str:
+        """What is wrong with another rank, empty while all is well; what was wrong once stays."""
+        self._look()
+        if not self._problem:
+            self._problem = next(filter(None, map(self._problem_with, self._peers)), "")
+        return self._problem
+
+    def _raise_problem(self) -> None:
+        if problem := self.problem():
+            raise MeetingError(problem)
+
+    def _problem_with(self, rank: int) -> str:
+        peer = self._peers[rank]
+        patience = SILENCE_SECONDS if peer.is_present else ARRIVAL_SECONDS
+        if peer.is_present and peer.sign and peer.sign["problem"]:
+            return f"rank {rank} on {peer.sign['host']} failed: {peer.sign['problem']}"
+        if peer.is_present and not self._sign_file(rank).exists():
+            return f"rank {rank} was ended"
+        if time.monotonic() - peer.since < patience:
+            return ""
+        if not peer.is_present:
+            return (
+                f"rank {rank} of {self._ranks.world_size} has not come to {self._folder} within {patience:.0f} s: do "
+                "all of them run the same command, and do their machines share the store?"
+            )
+        where = f" on {peer.sign['host']}" if peer.sign else ""
+        return f"rank {rank}{where} ended without a word, or has been silent for {patience:.0f} s"
+
+    def _look(self) -> None:
+        """Note whose sign of life has changed."""
+        now = time.monotonic()
+        if now - self._looked > SILENCE_SECONDS / 2:  # we were asleep ourselves (a suspended machine, a debugger)
+            for peer in self._peers.values():
+                peer.since = now
+        self._looked = now
+        for rank, peer in self._peers.items():
+            sign = self._sign_of(rank)
+            if sign is not None and sign != peer.sign:
+                peer.sign, peer.since, peer.is_present = sign, now, True
+
+    def _beat(self) -> None:
+        while not self._left.wait(BEAT_SECONDS):
+            with suppress(AtrousError, OSError):  # a full disk or a slow server: the next one may come through
+                self._give_sign()
+
+    def _give_sign(self) -> None:
+        facts = {"host": socket.gethostname(), "process": os.getpid(), "problem": self._report}
+        sign = {**facts, "sign": time.monotonic_ns()}  # another one each time, that is all it means
+        write_json(self._sign_file(self._ranks.rank), sign)
+
+    def _sign_of(self, rank: int) -> Mapping[str, Any] | None:
+        with suppress(OSError, ValueError):
+            return _read(self._sign_file(rank))
+        return None
+
+    def _sign_file(self, rank: int) -> Path:
+        return self._folder / f"{rank}.json"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content

@@ -1,0 +1,62 @@
+"""What a recipe may say: optimiser, batch norm, augmentation, precision and initial weights."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from atrous.errors import ConfigError
+from atrous.weights.zoo import preset
+
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+PREPROCESSINGS = ("inception", "rgb_mean", "imagenet")
+
+
+def recipe_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    """What cannot be in `recipe`, a line each: the key, its value and what would be right."""
+    recipe = config["recipe"]
+    optimizer, scales, decays = recipe["optimizer"], recipe["augmentation"], recipe["batch_norm"]
+    if recipe["max_steps"] < 1:
+        yield f"recipe.max_steps={recipe['max_steps']}: at least 1"
+    if recipe["precision"] not in PRECISIONS:
+        yield f"recipe.precision={recipe['precision']!r}: one of {', '.join(PRECISIONS)}"
+    if recipe["preprocessing"] not in PREPROCESSINGS:
+        yield f"recipe.preprocessing={recipe['preprocessing']!r}: one of {', '.join(PREPROCESSINGS)}"
+    if optimizer["lr"] <= 0:
+        yield f"recipe.optimizer.lr={optimizer['lr']}: more than 0, e.g. 0.007"
+    for key in ("backbone_decay", "head_decay"):
+        if not 0 < decays[key] < 1:
+            yield f"recipe.batch_norm.{key}={decays[key]}: between 0 and 1, e.g. 0.9997 (PyTorch's 1 - momentum)"
+    if not 0 < scales["scale_min"] <= scales["scale_max"]:
+        yield f"recipe.augmentation: 0 < scale_min={scales['scale_min']} <= scale_max={scales['scale_max']} must hold"
+    yield from _check_pretrained(recipe["pretrained"])
+    wanted = _preprocessing_of(config["backbone"], recipe["pretrained"])
+    if wanted is not None and recipe["preprocessing"] in PREPROCESSINGS and recipe["preprocessing"] != wanted:
+        yield (
+            f"recipe.preprocessing={recipe['preprocessing']!r}, but the weights of recipe.pretrained="
+            f"{recipe['pretrained']!r} were trained with {wanted!r}: recipe.preprocessing={wanted}"
+        )
+
+
+def _preprocessing_of(backbone: Mapping[str, Any], source: str | None) -> str | None:
+    """What published weights were trained with; None for none, for a file, and for a name that is unknown."""
+    if source is None or Path(source).is_file() or Path(f"{source}.index").is_file():
+        return None
+    if source == "imagenet":
+        is_torchvision = backbone.get("strides_in") == "first_unit" or backbone.get("padding") == "symmetric"
+        return "imagenet" if is_torchvision else "inception"
+    try:
+        return preset(source).preprocessing
+    except ConfigError:
+        return None
+
+
+def _check_pretrained(source: str | None) -> Iterator[str]:
+    if source is None or source == "imagenet" or Path(source).is_file() or Path(f"{source}.index").is_file():
+        return
+    try:
+        preset(source)
+    except ConfigError as error:
+        yield (
+            f"recipe.pretrained={source!r} is neither a file nor the prefix of a TensorFlow checkpoint nor imagenet; "
+            f"as a name: {error}"
+        )

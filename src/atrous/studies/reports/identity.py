@@ -1,0 +1,162 @@
+"""Who the rows of tables are, without composing those that no run of a store can be, and remembered between reports.
+
+To compose a row takes a good part of a second, and the papers have 180 of them at every scale. An override with a
+value is found again in the config of the run that it made, so rows that contradict every run need not be composed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose
+
+from atrous.files import write_text
+from atrous.resources import conf_folder, experiments_folder
+from atrous.studies.configuration import resolve
+from atrous.studies.overrides import key_of, parse
+from atrous.studies.parents import identity_of
+from atrous.studies.reports.store import Store
+from atrous.studies.table import Row
+
+_COMPARED = ("model.", "backbone.", "output_stride", "data.train.", "data.val.", "data.evaluation_size", "recipe.")
+_BUDGET = "recipe.max_steps"  # a run with another budget is told beside its row
+_OF_FILES = ("recipe.pretrained=/", "recipe.pretrained=.", "data.classes=")  # who they are depends on what is in a file
+
+
+@dataclass(frozen=True)
+class Identified:
+    """Who a row is: the name and family of its trainings, their budget, and the server that its archive is for."""
+
+    name: str
+    family: str
+    max_steps: int
+    submission: str | None = None
+
+
+def identify_row(row: Row, seed: int) -> Identified:
+    """Compose a row; needs an initialised Hydra."""
+    overrides = [*row.overrides, f"seed={seed}"]
+    config = resolve(compose(config_name="train", overrides=overrides), needs_root=False)
+    identity = identity_of(config, overrides)
+    return Identified(identity.name, identity.family, int(config["recipe"]["max_steps"]), config["submission"])
+
+
+class Remembered:
+    """Answers that cost time, kept in a file until a config, or the code that reads it, is another one.
+
+    A file that cannot be read is one without answers: all of them can be found again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._digest, self._is_new = path, _digest(), False
+        self._content: dict[str, Any] = {}
+        try:
+            content = json.loads(path.read_text())
+        except (OSError, ValueError):
+            return
+        if isinstance(content, dict) and content.get("digest") == self._digest:
+            self._content = content.get("answers", {})
+
+    def get(self, kind: str, key: str, make: Callable[[], Any]) -> Any:
+        """The answer for a key, made if it is not known; plain values of JSON."""
+        known = self._content.setdefault(kind, {})
+        if key not in known:
+            known[key], self._is_new = make(), True
+        return known[key]
+
+    def save(self) -> None:
+        """Write what is new."""
+        if self._is_new:
+            write_text(self._path, json.dumps({"digest": self._digest, "answers": self._content}))
+
+
+class Identifier:
+    """Says who a row is, if a run of the store can be it."""
+
+    def __init__(self, store: Store, remembered: Remembered) -> None:
+        self._configs = [run.config for run in store.runs]
+        self._remembered = remembered
+        self._choices: dict[Path, list[Any]] = {}
+
+    def __call__(self, row: Row, seed: int) -> Identified | None:
+        """The row's identity; None where it contradicts every run."""
+        if not self.could_be(row.overrides):
+            return None
+        key = json.dumps(row.overrides)
+        if any(text.startswith(_OF_FILES) for text in row.overrides):
+            return identify_row(row, seed)
+        return Identified(**self._remembered.get("identities", key, lambda: asdict(identify_row(row, seed))))
+
+    def could_be(self, overrides: Sequence[str]) -> bool:
+        """Whether some run's config contradicts none of the overrides."""
+        wanted = self._remembered.get("wanted", json.dumps(overrides), lambda: list(self._wanted(overrides)))
+        return any(_fits(config, wanted) for config in self._configs)
+
+    def _wanted(self, overrides: Sequence[str]) -> Iterator[tuple[list[str], Any]]:
+        """What a run's config must hold if these overrides made it, as (place, value)."""
+        for override in parse(overrides):
+            key, value = key_of(override), override.value()
+            choice = conf_folder() / key / f"{value}.yaml"
+            if choice.is_file():
+                yield from (([*key.split("."), *place], target) for place, target in self._targets(choice))
+            elif key.startswith(_COMPARED) and key != _BUDGET and _is_plain(value):
+                yield key.split("."), value
+
+    def _targets(self, choice: Path) -> list[Any]:
+        if choice not in self._choices:
+            self._choices[choice] = list(_targets_in(yaml.safe_load(choice.read_text())))
+        return self._choices[choice]
+
+
+def _fits(config: Mapping[str, Any], wanted: Sequence[tuple[Sequence[str], Any]]) -> bool:
+    """Whether a config holds what is wanted, as far as it can be compared."""
+    for place, value in wanted:
+        node: Any = config
+        for key in place:
+            node = node.get(key, _Missing) if isinstance(node, Mapping) else _Missing
+        if node is not _Missing and _differ(node, value):
+            return False
+    return True
+
+
+class _Missing:
+    """Stands for a key that a config does not have."""
+
+
+def _differ(there: Any, wanted: Any) -> bool:
+    """Whether two values differ; a text may stand for another type until its schema has read it."""
+    if isinstance(wanted, str) and not isinstance(there, str):
+        return there is None
+    return bool(there != wanted)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is written in an override as it is in a config."""
+    if isinstance(value, list):
+        return all(_is_plain(entry) and not isinstance(entry, str) for entry in value)
+    return value is None or isinstance(value, int | float) or (isinstance(value, str) and "$" not in value)
+
+
+def _targets_in(node: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every constructor that a file of conf/ names, with its place."""
+    for key, value in node.items() if isinstance(node, dict) else ():
+        if key == "_target_":
+            yield (*place, key), value
+        yield from _targets_in(value, (*place, key))
+
+
+def _digest() -> str:
+    """A hash of all that the answers depend on: the configs, the code that reads them, and Hydra."""
+    digest = hashlib.sha256(f"{version('hydra-core')} {version('omegaconf')}".encode())
+    folders = {conf_folder(): "*.yaml", experiments_folder(): "*.yaml", Path(__file__).parents[1]: "*.py"}
+    for folder, pattern in folders.items():
+        for path in sorted(folder.rglob(pattern)):
+            digest.update(f"{path.relative_to(folder)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,85 @@
+"""A table beside its measurements: in the terminal, as Markdown, CSV, LaTeX, and pages that need nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from atrous.files import write_text
+from atrous.studies.reports.forms import cells, render_csv, render_markdown, row_columns, shortened
+from atrous.studies.reports.latex import render_latex
+from atrous.studies.reports.pictures import write_picture
+from atrous.studies.reports.rows import TableResult
+from atrous.studies.reports.run_page import Use, write_run_page
+from atrous.studies.reports.store import read_runs
+from atrous.studies.reports.table_page import render_page
+from atrous.studies.reports.words import headline, legend_of, notes_of
+
+_PAGE = PurePosixPath("index.html")
+
+
+def write_report(result: TableResult, folder: Path, *, console: Console) -> None:
+    """Print the table and write table.md, table.csv, table.tex, index.html and the pages of its runs into `folder`."""
+    _print(result, console)
+    write_table(result, folder, _PAGE)
+    uses = uses_of(result, _PAGE)
+    stored = read_runs(folder, sorted(uses))
+    title = result.table.paper or result.table.name
+    for run in stored.runs:
+        write_run_page(run, folder, uses=uses[run.folder.path], way=[(title, _PAGE)])
+    console.print(f"report: {folder / _PAGE}", soft_wrap=True)
+
+
+def write_table(
+    result: TableResult, site: Path, page: PurePosixPath, *, way: Sequence[tuple[str, str]] = ()
+) -> list[PurePosixPath]:
+    """Write the page of a table into a site, and its other forms beside it.
+
+    Returns:
+        The files, relative to the site.
+    """
+    texts = {
+        page: render_page(result, page=page, way=way),
+        page.parent / "table.md": render_markdown(result),
+        page.parent / "table.csv": render_csv(result),
+        page.parent / "table.tex": render_latex(result),
+    }
+    for path, text in texts.items():
+        write_text(site / path, text)
+    picture = write_picture(result, site / page.parent)
+    return [*texts, *([] if picture is None else [page.parent / picture.name])]
+
+
+def uses_of(result: TableResult, page: PurePosixPath) -> dict[Path, list[Use]]:
+    """Which rows of a table each run is, by its folder."""
+    found: dict[Path, list[Use]] = {}
+    for row in result.rows:
+        for seed in row.seeds:
+            found.setdefault(seed.folder, []).append(Use(result.table, row.row.name, page))
+        for cut in row.cut:
+            found.setdefault(cut.folder, []).append(Use(result.table, row.row.name, page, cut))
+    return found
+
+
+def _print(result: TableResult, console: Console) -> None:
+    rows = cells(result)
+    if rows:
+        table = RichTable(title=f"{result.table.paper or result.table.name}: {result.table.title}")
+        words = row_columns(result)
+        for name in rows[0]:
+            table.add_column(name, justify="left" if name in words else "right")
+        for row in rows:
+            table.add_row(*map(shortened, row.values()))
+        console.print(table)
+    for line in _told(result):
+        console.print(line.replace("`", ""), highlight=False, soft_wrap=True, markup=False)
+
+
+def _told(result: TableResult) -> Iterable[str]:
+    yield from notes_of(result)
+    yield from headline(result)
+    if result.rows:
+        yield legend_of(result)

@@ -1,0 +1,144 @@
+"""A table beside its measurements: its rows, their seeds, and what follows from them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from atrous.studies.reports.store import DamagedRun
+from atrous.studies.table import Row, Table
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """One training of a row: its state, and its score once it is done (0 to 1)."""
+
+    seed: int
+    state: str
+    folder: Path
+    step: int
+    max_steps: int
+    score: float | None
+    reason: str = ""
+    submission: Path | None = None
+
+
+@dataclass(frozen=True)
+class CutRun:
+    """A training with a smaller budget than its row's: told, never a result."""
+
+    seed: int
+    folder: Path
+    steps: int
+    full_steps: int
+
+    def __str__(self) -> str:
+        return f"unfinished budget: seed {self.seed} has {self.steps} of {self.full_steps} steps"
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """A row and what was measured of it; only finished trainings with the full budget count.
+
+    With `baseline`, the seeds of the row that it is held against, its number is what it has more, seed by seed.
+    """
+
+    row: Row
+    command: str
+    seeds: tuple[SeedResult, ...] = ()
+    cut: tuple[CutRun, ...] = ()
+    parameters: int | None = None
+    multiply_adds: int | None = None
+    size: tuple[int, int] | None = None
+    seconds: float | None = None
+    metric: str = "miou"
+    baseline: tuple[SeedResult, ...] | None = None
+
+    @property
+    def scores(self) -> list[float]:
+        """The metric in percent, or the gain in points, one per finished seed."""
+        of_seed = {seed.seed: 100 * seed.score for seed in self.seeds if seed.score is not None}
+        if self.baseline is None:
+            return list(of_seed.values())
+        base = {seed.seed: 100 * seed.score for seed in self.baseline if seed.score is not None}
+        return [score - base[seed] for seed, score in of_seed.items() if seed in base]
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over the seeds."""
+        return statistics.fmean(self.scores) if self.scores else None
+
+    @property
+    def spread(self) -> float | None:
+        """Sample standard deviation over the seeds in points; None with fewer than two."""
+        return statistics.stdev(self.scores) if len(self.scores) > 1 else None
+
+    @property
+    def paper(self) -> float | None:
+        """What the paper reports of the metric, in percent."""
+        return self.row.paper.get(self.metric)
+
+    @property
+    def difference(self) -> float | None:
+        """Measured minus paper, in points."""
+        return None if self.mean is None or self.paper is None else self.mean - self.paper
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the row could have a result and has none yet."""
+        return not self.row.unreachable and self.mean is None and not any(seed.submission for seed in self.seeds)
+
+    @property
+    def state(self) -> str:
+        """What is to be said of the row beside its score."""
+        if self.row.unreachable:
+            return f"not reproduced: {self.row.unreachable}"
+        notes = [_note(seed) for seed in self.seeds if seed.score is None]
+        notes += [str(cut) for cut in self.cut]
+        if not self.seeds:
+            notes.insert(0, "not trained")
+        elif self.baseline is not None and self.mean is None and not notes:
+            notes.append(f"no finished seed in common with {self.row.against}")
+        return "; ".join(notes) or "done"
+
+
+@dataclass(frozen=True)
+class TableResult:
+    """A table beside its measurements."""
+
+    table: Table
+    rows: tuple[RowResult, ...]
+    damaged: tuple[DamagedRun, ...] = ()
+
+    @property
+    def pairs(self) -> list[tuple[float, float]]:
+        """(paper, measured) of the rows that have both."""
+        return [(row.paper, row.mean) for row in self.rows if row.paper is not None and row.mean is not None]
+
+    @property
+    def agreement(self) -> float | None:
+        """Kendall's tau between the paper's scores and the measured means; None with fewer than two rows of both."""
+        if len(self.pairs) < 2:
+            return None
+        from scipy.stats import kendalltau
+
+        tau = float(kendalltau(*zip(*self.pairs, strict=True)).statistic)
+        return None if math.isnan(tau) else tau
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every row has a score."""
+        return all(row.mean is not None for row in self.rows)
+
+    @property
+    def is_touched(self) -> bool:
+        """Whether the store has anything of the table."""
+        return any(row.seeds or row.cut for row in self.rows)
+
+
+def _note(seed: SeedResult) -> str:
+    how_far = f" at step {seed.step} of {seed.max_steps}" if seed.state in ("running", "stopped", "failed") else ""
+    reason = f": {seed.reason}" if seed.state == "failed" else ""
+    return f"seed {seed.seed} {seed.state}{how_far}{reason}"

@@ -1,0 +1,185 @@
+"""The page of a run: how it stands, what it was measured at, its curves, its command and its config."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from html import escape
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from atrous.files import write_text
+from atrous.html import card, cards, table
+from atrous.studies.reports.charts import Points, curve
+from atrous.studies.reports.forms import duration
+from atrous.studies.reports.frame import between, frame, label_of, link, run_page, warning
+from atrous.studies.reports.rows import CutRun
+from atrous.studies.reports.store import StoredRun
+from atrous.studies.table import Table
+
+_CURVES = {"train/loss": "loss", "train/lr": "learning rate", "val/miou": "mIoU on val, percent"}
+_PERCENT = ("val/miou",)
+
+
+@dataclass(frozen=True)
+class Use:
+    """A row of a table that a run is, with the page of the table; `cut` where its budget is smaller than the row's."""
+
+    table: Table
+    row: str
+    page: PurePosixPath
+    cut: CutRun | None = None
+
+
+def write_run_page(
+    run: StoredRun, site: Path, *, uses: Sequence[Use], way: Sequence[tuple[str, PurePosixPath]]
+) -> list[PurePosixPath]:
+    """Write the page of a run and copies of its evaluation pages into a site.
+
+    Returns:
+        The files, relative to the site.
+    """
+    page = run_page(run.folder.path)
+    pages = {}
+    for entry in run.evaluations:
+        source = run.folder.evaluation_folder(entry) / "index.html"
+        if source.is_file():
+            pages[entry] = page.parent / "evaluation" / entry / "index.html"
+            write_text(site / pages[entry], source.read_text())
+    write_text(site / page, _render(run, page, pages, uses, way))
+    return [page, *pages.values()]
+
+
+def read_curves(path: Path) -> dict[str, Points]:
+    """The columns of metrics.csv that are drawn; a torn last line, of a run that goes on, is left out."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in _CURVES}
+    if not path.is_file():
+        return {}
+    with path.open(newline="", errors="replace") as stream:
+        for line in csv.DictReader(stream):
+            step = _number(line.get("step"))
+            for name, points in found.items():
+                value = _number(line.get(name))
+                if step is not None and value is not None:
+                    points.append((step, 100 * value if name in _PERCENT else value))
+    return {name: points for name, points in found.items() if points}
+
+
+def _render(
+    run: StoredRun,
+    page: PurePosixPath,
+    pages: Mapping[str, PurePosixPath],
+    uses: Sequence[Use],
+    way: Sequence[tuple[str, PurePosixPath]],
+) -> str:
+    parts = [_cards(run)]
+    if run.state == "failed":
+        reason = str(run.status.get("traceback") or run.status.get("reason") or "no reason was written")
+        parts += ["<h2>Why it failed</h2>", f"<pre>{escape(reason)}</pre>"]
+    parts += [_uses(uses, page), _evaluations(run, page, pages), _curves(run)]
+    parts += ["<h2>Command</h2>", f'<pre class="wrap">{escape(str(run.facts["command"]))}</pre>']
+    if run.facts.get("parent"):
+        parts.append(f"<p>It starts from the weights of <code>{escape(str(run.facts['parent']))}</code>.</p>")
+    parts += ["<h2>Status</h2>", _keys(_status(run))]
+    config = escape(yaml.safe_dump(dict(run.config), sort_keys=False))
+    parts.append(f"<h2>Config</h2><details><summary>config.yaml, resolved</summary><pre>{config}</pre></details>")
+    above = [(text, between(page, other)) for text, other in way]
+    return frame(f"{run.name}, seed {run.seed}", "".join(parts), label=_label(uses), way=above)
+
+
+def _label(uses: Sequence[Use]) -> str:
+    """The label of the best that the run is part of, and of a budget that is cut."""
+    tables = [use.table for use in uses if use.cut is None]
+    cut = [use.cut for use in uses if use.cut is not None]
+    if tables:
+        return label_of(max(tables, key=lambda table: table.is_reproduction))
+    return warning(str(cut[0]) if cut else "no row of a table of the papers")
+
+
+def _cards(run: StoredRun) -> str:
+    step = int(run.status.get("step") or 0)
+    parts = [card(run.state, "state", detail=f"step {step} of {run.max_steps}")]
+    if run.evaluations:
+        name, entry = next(iter(run.evaluations.items()))
+        parts.append(card(f"{100 * entry['miou']:.2f}%", f"mIoU, {name}", detail=_interval(entry), main=True))
+    training, model = run.results.get("training", {}), run.results.get("model", {})
+    if "parameters" in model:
+        parts.append(card(f"{model['parameters'] / 1e6:.2f}M", "parameters"))
+    if "multiply_adds" in model:
+        size = "x".join(map(str, model.get("size", ())))
+        parts.append(card(f"{model['multiply_adds'] / 1e9:.3f}B", "Multiply-Adds", detail=f"at {size}"))
+    if "seconds" in training:
+        speed = training.get("images_per_second")
+        parts.append(card(duration(training["seconds"]), "wall time", detail=f"{speed} images/s" if speed else ""))
+    return cards(parts)
+
+
+def _uses(uses: Sequence[Use], page: PurePosixPath) -> str:
+    if not uses:
+        return ""
+    lines = []
+    for use in uses:
+        text = f"{use.table.paper or use.table.name}{f', scale {use.table.scale}' if use.table.scale else ''}"
+        told = f": {use.cut}" if use.cut else ""
+        lines.append(f"<li>{link(text, between(page, use.page))}, row {escape(use.row)}{escape(told)}</li>")
+    return f"<h2>A row of</h2><ul>{''.join(lines)}</ul>"
+
+
+def _evaluations(run: StoredRun, page: PurePosixPath, pages: Mapping[str, PurePosixPath]) -> str:
+    if not run.evaluations:
+        return '<h2>Results</h2><p class="soft">None: the training has not reached its last step.</p>'
+    rows = []
+    for name, entry in run.evaluations.items():
+        see = link("page", between(page, pages[name])) if name in pages else ""
+        accuracy = entry.get("pixel_accuracy")
+        share = "" if accuracy is None else f"{100 * accuracy:.2f}"
+        weights = str(entry.get("checkpoint", ""))
+        images = str(entry.get("images", ""))
+        rows.append([escape(name), f"{100 * entry['miou']:.2f}", _interval(entry), share, images, escape(weights), see])
+    head = ("protocol", "mIoU %", "95% interval", "pixel accuracy %", "images", "weights", "evaluation")
+    return f"<h2>Results</h2>{table(head, rows)}"
+
+
+def _curves(run: StoredRun) -> str:
+    found = read_curves(run.folder.path / "metrics.csv")
+    if not found:
+        return '<h2>Curves</h2><p class="soft">Nothing logged yet.</p>'
+    charts = "".join(f"<figure>{curve(points, title=_CURVES[name])}</figure>" for name, points in found.items())
+    return f'<h2>Curves</h2><div class="side">{charts}</div>'
+
+
+def _status(run: StoredRun) -> dict[str, Any]:
+    status = {key: value for key, value in run.status.items() if key not in ("traceback", "format", "updated")}
+    updated = run.status.get("updated")
+    if isinstance(updated, int | float):
+        status["updated"] = datetime.fromtimestamp(updated, tz=timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    return {**status, **{f"training {key}": value for key, value in run.results.get("training", {}).items()}}
+
+
+def _keys(values: Mapping[str, Any]) -> str:
+    lines = [
+        f'<span><span class="soft">{escape(key)}</span> {escape(_short(value))}</span>' for key, value in values.items()
+    ]
+    return f'<p class="legend keys">{"".join(lines)}</p>'
+
+
+def _short(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _interval(entry: Mapping[str, Any]) -> str:
+    interval = (entry.get("confidence") or {}).get("miou")
+    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else ""
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -1,0 +1,115 @@
+"""Any set of runs as a table: what differs between their configs becomes the columns, seeds are averaged."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from atrous.errors import ConfigError
+from atrous.studies.reports.results import measured_row
+from atrous.studies.reports.rows import TableResult
+from atrous.studies.reports.store import StoredRun, read_runs
+from atrous.studies.table import Row, Table
+
+# The machine, the place and the occasion: nothing of it tells two trainings apart.
+_NOT_COMPARED = ("seed", "store", "table", "row", "protocols", "boundary", "submission", "logger", "parent_root")
+_NOT_COMPARED_IN = {"trainer": {"accumulate"}, "data": {"train", "val", "evaluation_size", "bootstrap", "classes"}}
+
+
+def collect_runs(patterns: Sequence[str]) -> TableResult:
+    """Compare the runs of folders that globs name: run folders, or folders that hold some.
+
+    Raises:
+        ConfigError: A glob finds no run.
+    """
+    folders = dict.fromkeys(folder for pattern in patterns for folder in _folders(pattern))
+    stored = read_runs(Path(), folders)
+    trainings: dict[str, dict[int, StoredRun]] = {}
+    for run in stored.runs:
+        trainings.setdefault(run.name, {}).setdefault(run.seed, run)
+    groups = {name: [of_seed[seed] for seed in sorted(of_seed)] for name, of_seed in trainings.items()}
+    protocols = _protocols(stored.runs)
+    columns = _columns({name: runs[0].config for name, runs in groups.items()})
+    rows = []
+    for name, runs in groups.items():
+        for protocol in protocols:
+            shown = columns[name] | ({"protocol": protocol} if len(protocols) > 1 else {})
+            row = Row(name=name, overrides=(), columns=shown, protocol=protocol)
+            rows.append(measured_row(row, runs, metric="miou", command=str(runs[0].facts["command"])))
+    text = " ".join(patterns)
+    name = f"runs-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    table = Table(name=name, title=f"Runs of {text}", rows=tuple(row.row for row in rows))
+    return TableResult(table, tuple(rows), stored.damaged)
+
+
+def _folders(pattern: str) -> Iterator[Path]:
+    path = Path(pattern)
+    found = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if path.name else [path]
+    runs = [run for path in found for run in ([path] if _is_run(path) else sorted(path.glob("seed*"))) if _is_run(run)]
+    if not runs:
+        what = "finds nothing" if not found else f"finds {len(found)} path(s), but no folder of a run"
+        raise ConfigError(
+            f"runs={pattern!r} {what}; e.g. runs='outputs/runs/deeplabv3-*' or runs=outputs/runs/NAME/seed0"
+        )
+    return iter(runs)
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "run.json").is_file()
+
+
+def _protocols(runs: Sequence[StoredRun]) -> list[str]:
+    """Every protocol that a run was measured with, or, where none was, is to be measured with."""
+    measured = dict.fromkeys(name for run in runs for name in run.evaluations)
+    asked = dict.fromkeys(str(name) for run in runs for name in run.config.get("protocols", []))
+    return list(measured or asked or {"single": None})
+
+
+def _columns(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What tells the configs apart, by their names.
+
+    An argument that only some of them have, because they build another kind of network or data set, is a column only
+    if it differs between those.
+    """
+    flat = {name: dict(_flat(config)) for name, config in configs.items()}
+    keys = dict.fromkeys(key for values in flat.values() for key in values)
+    differing = [key for key in keys if len({repr(values[key]) for values in flat.values() if key in values}) > 1]
+    kept: dict[tuple[str, ...], str] = {}
+    for key in differing:  # train and val of a data set mostly say the same
+        what = (_last(key), *(repr(values.get(key)) for values in flat.values()))
+        kept.setdefault(what, key)
+    titles = _titles(list(kept.values()))
+    columns = {name: {titles[key]: values.get(key, "") for key in kept.values()} for name, values in flat.items()}
+    shown = [repr(values) for values in columns.values()]
+    if len(set(shown)) < len(shown):
+        return {name: {"run": name, **values} for name, values in columns.items()}
+    return columns
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        if name in _NOT_COMPARED or key == "root" or str(key) not in _NOT_COMPARED_IN.get(prefix[:-1], {str(key)}):
+            continue
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{name}.")
+        elif key == "_target_":
+            yield name, str(value).rsplit(".", 1)[-1]
+        else:
+            yield name, value
+
+
+def _last(key: str) -> str:
+    """The word that a column is called by: a constructor bears the name of its place."""
+    parts = [part for part in key.split(".") if part != "_target_"]
+    return parts[-1]
+
+
+def _titles(keys: Sequence[str]) -> dict[str, str]:
+    words = [_last(key) for key in keys]
+    return {
+        key: word if words.count(word) == 1 else key.removesuffix("._target_")
+        for key, word in zip(keys, words, strict=True)
+    }

@@ -1,0 +1,79 @@
+"""The report of a whole store as one site: an index of both papers' tables, a page per table, a page per run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from atrous.files import write_json, write_text
+from atrous.studies.reports.index import render_index
+from atrous.studies.reports.report import uses_of, write_table
+from atrous.studies.reports.rows import TableResult
+from atrous.studies.reports.run_page import Use, write_run_page
+from atrous.studies.reports.store import Store, read_store
+from atrous.studies.reports.tables import tables_of_papers
+
+_INDEX = PurePosixPath("index.html")
+_LIST = "site.json"  # the site's files, so that the next one can take away what is no longer true
+
+
+def write_site(store: Path, folder: Path, *, told: Callable[[str], object]) -> Path:
+    """Write the site of a store; needs an initialised Hydra, trains nothing.
+
+    Args:
+        store: The run store.
+        folder: Where the site is written; files of others stay.
+        told: Called with what is being done.
+
+    Returns:
+        The index.
+    """
+    told("reading the store")
+    stored = read_store(store)
+    tables = tables_of_papers(stored, told=told)
+    told("writing pages")
+    uses: dict[Path, list[Use]] = {}
+    written = []
+    for scale, results in tables.items():
+        for result in results:
+            page = table_page(result)
+            written += write_table(result, folder, page, way=[("All tables", _up(page))])
+            for path, of_run in uses_of(result, page).items():
+                uses.setdefault(path, []).extend(of_run)
+        told(f"pages at scale {scale}")
+    written += _write_runs(stored, folder, uses)
+    write_text(folder / _INDEX, render_index(stored, tables, uses, table_page=table_page))
+    _tidy(folder, [_INDEX, *written])
+    return folder / _INDEX
+
+
+def table_page(result: TableResult) -> PurePosixPath:
+    """Where the page of a table lies in the site."""
+    return PurePosixPath("tables") / result.table.slug / "index.html"
+
+
+def _write_runs(stored: Store, folder: Path, uses: Mapping[Path, Sequence[Use]]) -> list[PurePosixPath]:
+    written = []
+    for run in stored.runs:
+        written += write_run_page(run, folder, uses=uses.get(run.folder.path, ()), way=[("All tables", _INDEX)])
+    return written
+
+
+def _up(page: PurePosixPath) -> str:
+    return "/".join([".."] * len(page.parent.parts) + [_INDEX.name])
+
+
+def _tidy(folder: Path, written: Sequence[PurePosixPath]) -> None:
+    """Remove the files of the site before this one that are no part of it, and no file of anyone else."""
+    files = sorted(str(path) for path in written)
+    try:
+        before = json.loads((folder / _LIST).read_text())
+    except (OSError, ValueError):
+        before = []  # the first site here, or a list that was lost: then its pages stay
+    write_json(folder / _LIST, files)
+    root = folder.resolve()
+    for name in set(map(str, before)) - set(files):
+        path = (folder / name).resolve()
+        if path.is_relative_to(root) and path.is_file():
+            path.unlink()

@@ -1,0 +1,148 @@
+"""What lies in a run store, read once for a report; a folder that is damaged is set apart with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from atrous.errors import StoreError
+from atrous.run_store import RunFolder
+
+_FACTS = {"name": str, "family": str, "seed": int, "max_steps": int, "command": str}
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """One training as its files tell it.
+
+    Attributes:
+        folder: Where it lies.
+        facts: run.json.
+        status: status.json.
+        results: results.json, empty where nothing was measured yet.
+        config: config.yaml, resolved.
+    """
+
+    folder: RunFolder
+    facts: Mapping[str, Any]
+    status: Mapping[str, Any]
+    results: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What the training is, apart from its seed."""
+        return str(self.facts["name"])
+
+    @property
+    def seed(self) -> int:
+        """The seed."""
+        return int(self.facts["seed"])
+
+    @property
+    def max_steps(self) -> int:
+        """The budget it was started with."""
+        return int(self.facts["max_steps"])
+
+    @property
+    def state(self) -> str:
+        """Queued, running, stopped, failed, done or missing."""
+        return str(self.status["state"])
+
+    @property
+    def evaluations(self) -> Mapping[str, Any]:
+        """What was measured, by protocol; empty until the training has reached its last step."""
+        found: Mapping[str, Any] = self.results.get("evaluations", {}) if self.state == "done" else {}
+        return found
+
+    @property
+    def reason(self) -> str:
+        """Why it failed or stopped, in one line."""
+        lines = str(self.status.get("reason") or "").splitlines()
+        return lines[0] if lines else ""
+
+    @classmethod
+    def read(cls, path: Path) -> StoredRun:
+        """Read a run folder.
+
+        Raises:
+            StoreError: Names the file that is missing or damaged.
+        """
+        folder = RunFolder(path)
+        facts = folder.facts()
+        if not facts:
+            raise StoreError(f"{path / 'run.json'}: missing, so nothing says what the run is")
+        for key, kind in _FACTS.items():
+            if not isinstance(facts.get(key), kind):
+                raise StoreError(f"{path / 'run.json'}: {key}={facts.get(key)!r} is not {kind.__name__}")
+        status, results = folder.status(), folder.results()
+        if not isinstance(status.get("state"), str):
+            raise StoreError(f"{path / 'status.json'}: state={status.get('state')!r} is not a state of a run")
+        _check_results(path / "results.json", results)
+        return cls(folder, facts, status, results, _read_config(folder.config_file))
+
+
+@dataclass(frozen=True)
+class DamagedRun:
+    """A run folder that cannot be read, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Store:
+    """Every run of a store."""
+
+    path: Path
+    runs: tuple[StoredRun, ...]
+    damaged: tuple[DamagedRun, ...] = ()
+
+
+def read_store(path: Path) -> Store:
+    """Read every run of a store; a folder in which nothing was started yet is none."""
+    marks = ("run.json", "status.json", "results.json", "config.yaml")
+    folders = [
+        folder for folder in sorted(path.glob("runs/*/seed*")) if any((folder / name).exists() for name in marks)
+    ]
+    return read_runs(path, folders)
+
+
+def read_runs(path: Path, folders: Iterable[Path]) -> Store:
+    """Read run folders."""
+    runs, damaged = [], []
+    for folder in folders:
+        try:
+            runs.append(StoredRun.read(folder))
+        except StoreError as error:
+            damaged.append(DamagedRun(folder, str(error)))
+    return Store(path, tuple(runs), tuple(damaged))
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    try:
+        value = yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506 - a safe loader, in C where PyYAML has it
+    except FileNotFoundError:
+        raise StoreError(f"{path}: missing") from None
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
+    if not isinstance(value, dict):
+        raise StoreError(f"{path}: not the config of a run")
+    return value
+
+
+def _check_results(path: Path, results: Mapping[str, Any]) -> None:
+    for section in ("evaluations", "model", "training"):
+        if not isinstance(results.get(section, {}), dict):
+            raise StoreError(f"{path}: {section} is no section of a run's results")
+    for name, entry in results.get("evaluations", {}).items():
+        score = entry.get("miou") if isinstance(entry, dict) else None
+        if not isinstance(score, int | float) or isinstance(score, bool):
+            raise StoreError(f"{path}: evaluations.{name} has no mIoU")

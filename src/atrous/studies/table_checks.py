@@ -1,0 +1,77 @@
+"""What a table's file must say before any of its rows is composed; types and keys are checked by its schema."""
+
+import math
+from typing import Any
+
+from hydra.errors import OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+
+from atrous.errors import ConfigError
+from atrous.evaluation.protocol import load_protocol
+from atrous.studies.metrics import check_metric, needs_boundary
+from atrous.studies.overrides import key_of, parse
+
+
+def check_experiment(experiment: DictConfig) -> None:
+    """Refuse a table that cannot be run or read as its author means it.
+
+    Args:
+        experiment: the file's content.
+
+    Raises:
+        ConfigError: names the file, the row and the key.
+    """
+    if OmegaConf.is_missing(experiment, "table"):
+        raise ConfigError("experiment.table has no value: give the file's own place, e.g. deeplabv3/table1")
+    file = f"experiments/{experiment.table}.yaml"
+    for key in ("paper", "title"):
+        if OmegaConf.is_missing(experiment, key):
+            raise ConfigError(f"{file}: {key} has no value")
+    check_metric(experiment.metric, where=file)
+    _parsed(experiment.overrides, where=f"{file}: overrides")
+    names = [_name(row, index, file) for index, row in enumerate(experiment.rows)]
+    rows = dict(zip(names, experiment.rows, strict=True))
+    if len(rows) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"{file}: there are two rows {twice!r}; each needs a name of its own")
+    if not rows and not experiment.picture:
+        raise ConfigError(f"{file}: rows=[] leaves nothing to train, and no picture= is drawn")
+    for name, row in rows.items():
+        _check_row(row, rows, where=f"{file}: row {name!r}")
+    if needs_boundary(experiment.metric) and "boundary=true" not in experiment.overrides:
+        raise ConfigError(f"{file}: metric={experiment.metric} needs boundary=true in overrides")
+
+
+def _name(row: DictConfig, index: int, file: str) -> str:
+    if OmegaConf.is_missing(row, "name"):
+        raise ConfigError(f"{file}: rows[{index}] has no name")
+    return str(row.name)
+
+
+def _check_row(row: DictConfig, rows: dict[str, Any], *, where: str) -> None:
+    if OmegaConf.is_missing(row, "overrides"):
+        raise ConfigError(f"{where} overrides nothing: give its overrides, or overrides: [] for the table's own run")
+    _parsed(row.overrides, where=f"{where}: overrides")
+    try:
+        protocol = load_protocol(row.protocol)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    if not protocol.is_whole_image:
+        raise ConfigError(f"{where} has protocol {row.protocol}: not whole images")
+    if row.against and (row.against not in rows or row.against == row.name):
+        raise ConfigError(f"{where}: against={row.against!r} is no other row; there are {', '.join(rows)}")
+    for key, value in row.paper.items():
+        if not math.isfinite(value):
+            raise ConfigError(f"{where}: paper.{key}={value} is not a number that a paper prints")
+
+
+def _parsed(overrides: Any, *, where: str) -> None:
+    seen: dict[str, str] = {}
+    for text in overrides:
+        try:
+            (override,) = parse([text])
+        except OverrideParseException:
+            raise ConfigError(f"{where}: {text!r} is not an override, e.g. output_stride=8") from None
+        first = seen.setdefault(key_of(override), text)
+        if first != text:
+            raise ConfigError(f"{where}: {first!r} and {text!r} set the same key")

@@ -1,0 +1,126 @@
+"""One training by ranks that somebody else started: the first one decides, the others follow, and all end alike.
+
+Every rank has started the same command and prepared the same job. The first holds the run's lock, writes its folder
+and knows what is missing; it tells the others by tickets. Each rank then starts its own training process. When one of
+them fails or goes silent, the first rank ends its own, says so, and the others end theirs.
+"""
+
+import os
+import sys
+import time
+
+from atrous import processes
+from atrous.errors import AtrousError
+from atrous.run_store import RunFolder
+from atrous.studies import jobs
+from atrous.studies.job_process import JobProcess
+from atrous.studies.jobs import Job, JobError
+from atrous.studies.meeting import Meeting
+from atrous.studies.ranks import Ranks
+
+_BLAME_SECONDS = 3.0
+
+
+def run(job: Job, ranks: Ranks, *, capture: bool = False) -> str:
+    """Train and measure what is missing together with the other ranks; wait for the end of all.
+
+    Args:
+        job: what to run, the same on every rank.
+        ranks: who this process is.
+        capture: print into log.txt (the first rank into the run's, another into `<run>/ranks/<rank>`).
+
+    Returns:
+        As `jobs.run`, the same on every rank.
+
+    Raises:
+        AtrousError: with the reason, on every rank.
+    """
+    with Meeting(job.folder.path, ranks) as meeting:
+        return (_lead if ranks.rank == 0 else _follow)(job, ranks, meeting, capture=capture)
+
+
+def _lead(job: Job, ranks: Ranks, meeting: Meeting, *, capture: bool) -> str:
+    outcome = "skipped"
+    line = _line(job)
+    try:
+        for generation in reversed(range(len(line))):
+            part = line[generation]
+            if part is not job and (part.folder.is_done or not job.todo):
+                continue
+            outcome = jobs.run(
+                part,
+                environment=ranks.environment(),
+                capture=capture,
+                cancelled=lambda: bool(meeting.problem()),
+                on_start=lambda generation=generation: meeting.issue(start=generation),  # type: ignore[misc]
+            )
+            if problem := meeting.problem():
+                raise _failure(part, problem)
+            if outcome == "stopped":
+                break
+    except AtrousError as error:
+        error = _blamed(part, error, meeting)
+        meeting.issue(error=str(error))
+        raise error from None
+    meeting.issue(outcome=outcome)
+    return outcome
+
+
+def _follow(job: Job, ranks: Ranks, meeting: Meeting, *, capture: bool) -> str:
+    line = _line(job)
+    while "start" in (ticket := meeting.next_ticket()):
+        part = line[ticket["start"]]
+        code = _take_part(part, ranks, meeting, capture=capture)
+        if code != 0 and meeting.peek() is None:
+            meeting.report(_reason(part, code))
+    if "error" in ticket:
+        raise JobError(ticket["error"])
+    return str(ticket["outcome"])
+
+
+def _take_part(part: Job, ranks: Ranks, meeting: Meeting, *, capture: bool) -> int:
+    """Run this rank's process; the lock, the mark and the log of its tree are its own, beside the first rank's."""
+    place = RunFolder(part.folder.path / "ranks" / str(ranks.rank))
+
+    def is_over() -> bool:
+        ticket = meeting.peek()
+        return bool(meeting.problem()) or (ticket is not None and "start" not in ticket)
+
+    with processes.Interrupts() as interrupts, place.lock(wait=lambda: not is_over()) as lock:
+        if lock is None:
+            return 1
+        process = JobProcess(place, jobs.GRACE_SECONDS, interrupts.hurried)
+        command = [sys.executable, *jobs.PROGRAM, str(part.folder.path), *part.todo]
+        variables = {**os.environ, **ranks.environment()}
+        variables = jobs.process_environment(variables, threads=part.config["trainer"]["threads"])
+        return process.run(command, variables, lock=lock, capture=capture, cancelled=is_over)
+
+
+def _line(job: Job) -> list[Job]:
+    """A job, the one whose weights it starts from, and so on."""
+    return [job, *(_line(job.parent) if job.parent is not None else ())]
+
+
+def _reason(part: Job, code: int) -> str:
+    if code < 0:
+        return f"killed by signal {-code}"
+    status = part.folder.status()
+    return str(status["reason"]) if status["state"] == "failed" else f"exit code {code}"
+
+
+def _failure(part: Job, problem: str) -> JobError:
+    return JobError(f"{problem}\n  folder: {part.folder.path}")
+
+
+def _blamed(part: Job, error: AtrousError, meeting: Meeting) -> AtrousError:
+    """The error together with what another rank has to say: one that is killed takes the others with it."""
+    end = time.monotonic() + _BLAME_SECONDS
+    while not (problem := meeting.problem()) and time.monotonic() < end:
+        time.sleep(0.1)
+    if not problem:
+        return error
+    first = str(error).splitlines()[0]
+    reason = first if problem in first else f"{first}; {problem}"
+    if part.folder.status()["state"] not in ("done", "missing"):
+        part.folder.set_status("failed", reason=reason, exit_code=1)
+    return _failure(part, reason)

@@ -1,0 +1,106 @@
+"""Sending the offline W&B runs of a store: each of them once, and none that is still being written."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from atrous import run_lock
+from atrous.boards.process import UNSENT
+from atrous.errors import AtrousError
+from atrous.run_store import RunFolder
+
+_PER_CALL = 200  # paths on a command line
+
+
+class SyncError(AtrousError):
+    """Some runs were not sent."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class UnsentRun:
+    """One W&B run, or what was added to one by a resumed training, on this disk alone.
+
+    Attributes:
+        file: the `.wandb` file.
+        title: what it is, for people.
+    """
+
+    file: Path
+    title: str
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether `wandb sync` has marked it."""
+        return self.file.with_name(f"{self.file.name}.synced").is_file()
+
+    @property
+    def owner(self) -> Path:
+        """The folder of the training, or of the report, whose run it is."""
+        return self.file.parents[2]
+
+
+def unsent_runs(store: Path) -> list[UnsentRun]:
+    """What `wandb sync` has to send, oldest first: offline runs, and online ones whose server went away."""
+    files = [*store.glob("runs/*/seed*/wandb/*run-*/*.wandb"), *store.glob("reports/**/wandb/*run-*/*.wandb")]
+    found = [UnsentRun(file, _title(file)) for file in files if _is_kept_here(file)]
+    return sorted((run for run in found if not run.is_sent), key=lambda run: run.file.parent.name.split("run-")[-1])
+
+
+def sync(store: Path, *, dry_run: bool) -> None:
+    """Say what will be sent, and send it with `wandb sync`, which marks what the server has taken.
+
+    Args:
+        store: the run store.
+        dry_run: only say it.
+
+    Raises:
+        SyncError: lists what was not sent.
+    """
+    with _held(unsent_runs(store)) as (todo, busy):
+        for run in busy:
+            print(f"still being written, left for the next time: {run.title}")  # noqa: T201
+        size = sum(run.file.stat().st_size for run in todo) / 2**20
+        total = f"{len(todo)} to send from {store}, {size:.1f} MiB and their images"
+        print(total if todo else f"nothing to send from {store}")  # noqa: T201
+        for run in todo:
+            print(f"  {run.title}  {run.file.parent}", flush=True)  # noqa: T201
+        if not dry_run:
+            _send(todo)
+
+
+def _send(todo: Sequence[UnsentRun]) -> None:
+    for first in range(0, len(todo), _PER_CALL):
+        folders = [str(run.file.parent) for run in todo[first : first + _PER_CALL]]
+        subprocess.run([sys.executable, "-m", "wandb", "sync", "--include-online", *folders], check=False)
+    for run in todo:
+        if run.is_sent:
+            (run.file.parent / UNSENT).unlink(missing_ok=True)
+    if left := [run for run in todo if not run.is_sent]:
+        lines = [f"{len(left)} of {len(todo)} runs were not sent (wandb says why above; `wandb login` logs in)"]
+        raise SyncError("\n".join([*lines, *(f"  {run.title}  {run.file.parent}" for run in left)]))
+
+
+@contextmanager
+def _held(runs: Sequence[UnsentRun]) -> Iterator[tuple[list[UnsentRun], list[UnsentRun]]]:
+    """Those whose training is not running, which cannot start meanwhile; and the others."""
+    free: dict[Path, bool] = {}
+    with ExitStack() as locks:
+        for owner in sorted({run.owner for run in runs}):
+            free[owner] = locks.enter_context(run_lock.hold(owner, wait=lambda: False)) is not None
+        yield [run for run in runs if free[run.owner]], [run for run in runs if not free[run.owner]]
+
+
+def _is_kept_here(file: Path) -> bool:
+    return file.parent.name.startswith("offline-run-") or (file.parent / UNSENT).is_file()
+
+
+def _title(file: Path) -> str:
+    facts = RunFolder(file.parents[2]).facts()
+    if not facts:
+        return file.stem
+    return f"{facts.get('table') or facts['name']}: {facts.get('row') or facts['name']}-seed{facts['seed']}"

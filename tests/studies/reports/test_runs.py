@@ -1,0 +1,137 @@
+"""Any set of runs as a table: the columns are what differs, seeds are averaged, and only finished runs count."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from atrous.errors import ConfigError
+from atrous.studies.reports.runs import collect_runs
+
+CONFIG: dict[str, Any] = {
+    "model": {"_target_": "atrous.DeepLabV3", "multi_grid": None, "image_pooling": True},
+    "backbone": {"_target_": "atrous.networks.ResNet", "units": [2, 2]},
+    "data": {"root": "/a", "num_workers": 1, "train": {"size": 129}, "val": {"size": 129}},
+    "recipe": {"max_steps": 300, "optimizer": {"lr": 0.1}},
+    "trainer": {"devices": 1, "accumulate": 1},
+    "output_stride": 16,
+    "protocols": ["single"],
+}
+
+
+class Runs:
+    """Writes run folders."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def add(
+        self, name: str, *, seed: int = 0, miou: float | None = 0.5, protocol: str = "single", **changes: Any
+    ) -> Path:
+        config = copy.deepcopy(CONFIG)
+        for key, value in changes.items():
+            *path, last = key.split("__")
+            node = config
+            for part in path:
+                node = node[part]
+            node[last] = value
+        folder = self.folder / "runs" / name / f"seed{seed}"
+        folder.mkdir(parents=True)
+        facts = {"name": name, "family": "f", "seed": seed, "max_steps": 300, "command": f"atrous-train {name}"}
+        status = {"state": "running" if miou is None else "done", "step": 10}
+        results = {} if miou is None else {"evaluations": {protocol: {"miou": miou}}}
+        for file, value in (("run.json", facts), ("status.json", status), ("results.json", results)):
+            (folder / file).write_text(json.dumps(value))
+        (folder / "config.yaml").write_text(yaml.safe_dump({**config, "seed": seed, "store": str(folder)}))
+        return folder
+
+    def columns(self) -> list[dict[str, Any]]:
+        return [dict(row.row.columns) for row in collect_runs([str(self.folder / "runs" / "*")]).rows]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    """A store."""
+    return Runs(tmp_path)
+
+
+def test_what_differs_becomes_the_columns(runs: Runs) -> None:
+    runs.add("a", output_stride=8, recipe__optimizer__lr=0.1)
+    runs.add("b", output_stride=16, recipe__optimizer__lr=0.2)
+    assert runs.columns() == [{"output_stride": 8, "lr": 0.1}, {"output_stride": 16, "lr": 0.2}]
+
+
+def test_place_machine_and_seed_are_no_difference(runs: Runs) -> None:
+    runs.add("a", output_stride=8, data__root="/b", trainer__devices=8, data__num_workers=4)
+    runs.add("b", output_stride=16)
+    assert [list(columns) for columns in runs.columns()] == [["output_stride"]] * 2
+
+
+def test_seeds_are_averaged(runs: Runs) -> None:
+    for seed, miou in enumerate((0.5, 0.6)):
+        runs.add("a", seed=seed, miou=miou, output_stride=8)
+    runs.add("b", miou=0.7)
+    first, second = collect_runs([str(runs.folder / "runs" / "*")]).rows
+    assert [first.mean, second.mean] == pytest.approx([55.0, 70.0])
+    assert first.spread == pytest.approx(50**0.5)
+
+
+def test_arguments_that_only_one_kind_of_network_has_are_told_by_its_kind(runs: Runs) -> None:
+    other = {"_target_": "atrous.DeepLabV3Plus", "multi_grid": None, "low_level_channels": 48}
+    runs.add("a")
+    runs.add("b", model=other)
+    assert runs.columns() == [{"model": "DeepLabV3"}, {"model": "DeepLabV3Plus"}]
+
+
+def test_train_and_val_that_change_alike_are_one_column(runs: Runs) -> None:
+    runs.add("a")
+    runs.add("b", data__train__size=65, data__val__size=65)
+    assert runs.columns() == [{"size": 129}, {"size": 65}]
+
+
+def test_a_run_that_is_not_done_is_no_result(runs: Runs) -> None:
+    runs.add("a", miou=None)
+    runs.add("b", output_stride=8)
+    first, second = collect_runs([str(runs.folder / "runs" / "*")]).rows
+    assert first.mean is None
+    assert first.state == "seed 0 running at step 10 of 300"
+    assert second.mean == pytest.approx(50.0)
+
+
+def test_protocols_are_rows_of_their_own(runs: Runs) -> None:
+    runs.add("a", protocol="single")
+    runs.add("b", protocol="ms_os8", output_stride=8)
+    rows = collect_runs([str(runs.folder / "runs" / "*")]).rows
+    told = [(row.row.columns["output_stride"], row.row.columns["protocol"], row.state) for row in rows]
+    assert told[0] == (16, "single", "done")
+    assert told[1] == (16, "ms_os8", "seed 0 not evaluated under ms_os8")
+
+
+def test_run_folders_are_taken_as_they_are_and_once(runs: Runs) -> None:
+    folder = runs.add("a")
+    runs.add("b", seed=1)
+    assert len(collect_runs([str(folder), str(runs.folder / "runs" / "a")]).rows) == 1
+
+
+def test_runs_that_nothing_tells_apart_bear_their_names(runs: Runs) -> None:
+    runs.add("a")
+    runs.add("b")
+    assert runs.columns() == [{"run": "a"}, {"run": "b"}]
+
+
+def test_damaged_runs_are_left_out_and_told(runs: Runs) -> None:
+    (runs.add("a") / "config.yaml").write_text("[")
+    runs.add("b")
+    result = collect_runs([str(runs.folder / "runs" / "*")])
+    assert [row.row.name for row in result.rows] == ["b"]
+    assert "config.yaml" in result.damaged[0].reason
+
+
+@pytest.mark.parametrize("pattern", ["", "nothing-*", "runs"])
+def test_a_glob_without_runs_is_named(runs: Runs, pattern: str) -> None:
+    runs.add("a")
+    with pytest.raises(ConfigError, match="finds"):
+        collect_runs([str(runs.folder / pattern) if pattern else ""])

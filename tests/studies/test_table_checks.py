@@ -1,0 +1,50 @@
+"""A table's file that cannot be meant is refused with its place, before anything is composed."""
+
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from atrous.errors import ConfigError
+from atrous.studies.schema import ExperimentConfig
+from atrous.studies.table_checks import check_experiment
+
+ROW = {"name": "a", "overrides": ["output_stride=8"]}
+
+
+def _table(*rows: dict[str, Any], **changes: Any) -> DictConfig:
+    content = {"table": "p/t", "paper": "A paper", "title": "A table", "rows": list(rows), **changes}
+    config = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), content)
+    assert isinstance(config, DictConfig)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (_table({"name": "a"}), r"row 'a' overrides nothing: give its overrides, or overrides: \[\]"),
+        (_table({"overrides": []}), r"rows\[0\] has no name"),
+        (_table(ROW, ROW), r"two rows 'a'"),
+        (_table({**ROW, "protocol": "os7"}), r"row 'a': protocol 'os7' is unknown; there are .*single_os8"),
+        (_table({**ROW, "protocol": "tiles_os8"}), r"row 'a' has protocol tiles_os8: not whole images"),
+        (_table({**ROW, "against": "b"}), r"row 'a': against='b' is no other row; there are a"),
+        (_table({**ROW, "against": "a"}), r"against='a' is no other row"),
+        (_table({**ROW, "paper": {"miou": float("nan")}}), r"row 'a': paper\.miou=nan"),
+        (_table({**ROW, "overrides": ["output_stride"]}), r"row 'a': overrides: 'output_stride' is not an override"),
+        (_table({**ROW, "overrides": ["seed=1", "seed=2"]}), r"'seed=1' and 'seed=2' set the same key"),
+        (_table(ROW, metric="kappa"), r"metric='kappa' is none of miou, trimap and iou:CLASS"),
+        (_table(ROW, metric="trimap"), r"metric=trimap needs boundary=true in overrides"),
+        (_table(), r"rows=\[\] leaves nothing to train"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_its_place(table: DictConfig, message: str) -> None:
+    with pytest.raises(ConfigError, match=r"^experiments/p/t\.yaml: .*" + message):
+        check_experiment(table)
+
+
+def test_a_row_that_is_the_tables_own_run_says_so() -> None:
+    check_experiment(_table({"name": "base", "overrides": []}, ROW))
+
+
+def test_a_figure_that_is_only_drawn_needs_no_rows() -> None:
+    check_experiment(_table(picture="figure4"))

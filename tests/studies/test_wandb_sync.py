@@ -1,0 +1,123 @@
+"""Offline W&B runs are sent once, in their order, and never while they are being written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from atrous.boards.board import Board
+from atrous.files import write_json
+from atrous.run_store import RunFolder
+from atrous.studies.wandb_sync import unsent_runs
+
+# Stands in for W&B's client: notes its arguments and marks what it was given, but for run ids that begin with "no".
+_CLIENT = """
+import sys
+from pathlib import Path
+Path({log!r}).open("a").write(" ".join(sys.argv[1:]) + "\\n")
+for folder in sys.argv[1:]:
+    for file in Path(folder).glob("run-*.wandb"):
+        if not file.name.startswith("run-no"):
+            file.with_name(file.name + ".synced").touch()
+"""
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A `wandb` that notes how it is called in the file that this returns."""
+    (tmp_path / "site" / "wandb").mkdir(parents=True)
+    (tmp_path / "site" / "wandb" / "__init__.py").touch()
+    (tmp_path / "site" / "wandb" / "__main__.py").write_text(_CLIENT.format(log=str(tmp_path / "calls")))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    return tmp_path / "calls"
+
+
+def _run(store: Path, name: str, *, key: str, started: str, kind: str = "offline-run") -> Path:
+    """A training's W&B run, as its files lie in a store."""
+    training = store / "runs" / f"net-{name}" / "seed0"
+    facts = {"format": 1, "name": f"net-{name}", "key": key, "row": name, "seed": 0, "table": "v3/table1"}
+    write_json(training / "run.json", facts)
+    folder = training / "wandb" / f"{kind}-{started}-{key}"
+    folder.mkdir(parents=True)
+    (folder / f"run-{key}.wandb").write_bytes(b"W&B")
+    return folder
+
+
+def _sync(store: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "atrous.commands.wandb_sync", str(store), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_runs_are_said_then_sent_oldest_first_and_only_once(tmp_path: Path, client: Path) -> None:
+    store = tmp_path / "store"
+    resumed = _run(store, "os8", key="k8", started="20260102_000000")
+    other = _run(store, "os16", key="k16", started="20260101_120000")
+    first = _run(store, "os8", key="k8", started="20260101_000000")
+    _run(store, "os32", key="k32", started="20260101_000000", kind="run")  # online: the server has it
+    done = _sync(store)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].startswith(f"3 to send from {store}")
+    assert f"v3/table1: os16-seed0  {other}" in done.stdout
+    assert client.read_text().split() == ["sync", "--include-online", *map(str, (first, other, resumed))]
+    again = _sync(store)
+    assert (again.returncode, again.stdout) == (0, f"nothing to send from {store}\n")
+    assert len(client.read_text().splitlines()) == 1
+
+
+def test_an_online_run_that_lost_its_server_is_sent_too(tmp_path: Path, client: Path) -> None:
+    folder = _run(tmp_path / "store", "os8", key="k8", started="20260101_000000", kind="run")
+    (folder / "unsent").touch()
+    assert _sync(tmp_path / "store").returncode == 0
+    assert str(folder) in client.read_text()
+    assert unsent_runs(tmp_path / "store") == []
+    assert not (folder / "unsent").exists()
+
+
+def test_a_dry_run_sends_nothing(tmp_path: Path, client: Path) -> None:
+    _run(tmp_path / "store", "os8", key="k8", started="20260101_000000")
+    assert "os8-seed0" in _sync(tmp_path / "store", "--dry-run").stdout
+    assert not client.exists()
+
+
+def test_a_run_that_is_being_written_waits(tmp_path: Path, client: Path) -> None:
+    busy = _run(tmp_path / "store", "os8", key="k8", started="20260101_000000")
+    _run(tmp_path / "store", "os16", key="k16", started="20260101_000000")
+    with RunFolder(busy.parents[1]).lock():
+        done = _sync(tmp_path / "store")
+    assert "still being written, left for the next time: v3/table1: os8-seed0" in done.stdout
+    assert str(busy) not in client.read_text()
+    assert [run.file.parent for run in unsent_runs(tmp_path / "store")] == [busy]
+
+
+def test_what_the_server_did_not_take_is_listed_and_stays(tmp_path: Path, client: Path) -> None:
+    refused = _run(tmp_path / "store", "os8", key="no8", started="20260101_000000")
+    _run(tmp_path / "store", "os16", key="k16", started="20260101_000000")
+    done = _sync(tmp_path / "store")
+    assert done.returncode == 1
+    assert "1 of 2 runs were not sent" in done.stderr
+    assert str(refused) in done.stderr
+    assert [run.file.parent for run in unsent_runs(tmp_path / "store")] == [refused]
+
+
+def test_a_store_that_is_none_is_refused(tmp_path: Path) -> None:
+    done = _sync(tmp_path / "nowhere")
+    assert done.returncode == 2
+    assert "nowhere is no folder" in done.stderr
+
+
+def test_w_and_bs_own_client_finds_the_runs_and_without_a_login_they_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    training = tmp_path / "store" / "runs" / "net" / "seed0"
+    write_json(training / "run.json", {"format": 1, "name": "net", "key": "k1", "row": None, "seed": 0, "table": None})
+    run = {"project": "lab", "entity": None, "id": "k1", "name": "net-seed0", "dir": str(training)}
+    assert Board(run=run, mode="offline", patience=20.0).finish({}, exit_code=0)
+    done = _sync(tmp_path / "store")
+    assert done.returncode == 1
+    assert "Syncing 1 run(s)" in done.stderr  # what W&B itself found
+    assert len(unsent_runs(tmp_path / "store")) == 1
