@@ -166,7 +166,7 @@ def test_a_service_that_dies_or_hangs_neither_raises_nor_blocks(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(board, "_OWN_SECONDS", 1.0)
-    run = begin(tmp_path, patience=2.0)
+    run = begin(tmp_path, patience=10.0)
     assert run._process is not None
     service = _service(run._process.pid)
     while not list(tmp_path.glob("wandb/offline-run-*/*.wandb")):
