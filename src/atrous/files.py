@@ -61,7 +61,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None], *, size: int
         if temporary is not None:
             written = temporary.stat().st_size if temporary.exists() else 0
             temporary.unlink(missing_ok=True)
-        if _is_full(error):
+        if _is_full(error) and not isinstance(error, NoSpaceError):
             raise _no_space(path, max(size, written), "about" if size > written else "more than") from None
         raise
 

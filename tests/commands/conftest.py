@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -70,10 +70,11 @@ def atrous(tmp_path: Path) -> Run:
 
 @dataclass(frozen=True)
 class Trained:
-    """A folder with a store in outputs/, and how the sweep that filled it ended."""
+    """A folder with a store in outputs/, how the sweep that filled it ended, and its runs; tests add others."""
 
     folder: Path
     ended: Ended
+    rows: tuple[Path, ...] = ()
 
     def run(self, name: str, *arguments: str) -> Ended:
         """A command in the folder."""
@@ -88,4 +89,5 @@ class Trained:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Two rows of DeepLabv3's Table 1, two steps each."""
     folder = tmp_path_factory.mktemp("trained")
-    return Trained(folder, run_command("train", "-m", *SMOKE_TABLE, cwd=folder))
+    trained = Trained(folder, run_command("train", "-m", *SMOKE_TABLE, cwd=folder))
+    return replace(trained, rows=tuple(trained.runs()))

@@ -54,7 +54,7 @@ def planned_tables(*, scale: str, tflops: float) -> Iterator[PlannedTable]:
     """
     seen: set[str] = set()
     for table in table_names():
-        arguments = [f"+experiment={table}", f"scale={scale}", "data.root=.", "recipe.pretrained=null"]
+        arguments = [f"+experiment={table}", f"scale={scale}", "data.root=."]
         sweep = sweep_of(compose(config_name="train", overrides=arguments), arguments)
         hours, fresh, shared = 0.0, 0, 0
         for _, overrides in sweep.jobs():
