@@ -1,4 +1,7 @@
-"""Rows of the papers' tables, really trained: two steps each. The suite samples some in tests/commands and tests/training."""
+"""Rows of the papers' tables, really trained: two steps each.
+
+The suite without this file samples some in tests/commands and tests/training.
+"""
 
 import csv
 import os
