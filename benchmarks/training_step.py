@@ -36,7 +36,7 @@ from atrous import DeepLabV3Plus
 from atrous.data.preprocessing import INCEPTION
 from atrous.data.spec import VOC_SPEC
 from atrous.networks.complexity import multiply_adds
-from atrous.studies.jobs import process_environment
+from atrous.studies.job_process import process_environment
 from atrous.training import machine
 from atrous.training.task import SegmentationTask
 

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from atrous.errors import AtrousError, ConfigError
 from atrous.studies.jobs import Job
-from atrous.studies.local import _prepare_all
+from atrous.studies.local import prepare_all
 from atrous.studies.queues import Queue, queue_of
 from atrous.studies.ranks import check_tasks
 
@@ -53,7 +53,7 @@ def launch(
     name = str(settings["_target_"]).rsplit(".", 1)[-1]
     if fail_fast:
         raise ConfigError(f"fail_fast=true: {name} starts all runs and cannot end them; use hydra/launcher=local")
-    todo = _prepare_all(job_overrides, lambda overrides: compose(config_name="train", overrides=list(overrides)))
+    todo = prepare_all(job_overrides, lambda overrides: compose(config_name="train", overrides=list(overrides)))
     for job in todo:
         check_tasks(settings, nodes=job.config["trainer"]["nodes"], devices=job.devices)
     missing = [job for job in todo if job.todo]
@@ -113,7 +113,6 @@ def _as_return(job: Job, error: str) -> JobReturn:
         return result
     status = job.folder.status()
     reason = error or str(status.get("reason") or f"{status['state']}, without a result")
-    title = f"{job.config['row'] or job.identity.name} (seed {job.identity.seed})"
-    text = reason if reason.startswith(title) else f"{title}: {reason}\n  folder: {job.folder.path}"
+    text = reason if reason.startswith(job.title) else f"{job.title}: {reason}\n  folder: {job.folder.path}"
     result.status, result.return_value = JobStatus.FAILED, AtrousError(text)
     return result

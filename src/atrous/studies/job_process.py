@@ -77,3 +77,17 @@ class JobProcess:
     def _end_orphans(self) -> None:
         """What is left of a job whose leader was killed: nobody may write into the folder beside the next one."""
         processes.end_members(self.folder.path, patience=self.patience, hurried=self.hurried)
+
+
+def process_environment(environment: Mapping[str, str], *, threads: int) -> dict[str, str]:
+    """The variables that a job's processes start with.
+
+    Threads that wait for each other sleep. By default they spin, which several times over slows a step down where
+    they share the cores with anything else: the loader's workers, or another run.
+
+    Args:
+        environment: what is set already, and wins over the waiting.
+        threads: of the process, 0 for PyTorch's default.
+    """
+    bound = {"OMP_NUM_THREADS": str(threads)} if threads else {}
+    return {"OMP_WAIT_POLICY": "PASSIVE", **environment, **bound}

@@ -20,7 +20,7 @@ from atrous.run_store import RunFolder
 from atrous.studies.checks import check
 from atrous.studies.configuration import Config, resolve
 from atrous.studies.identity import Identity, identify
-from atrous.studies.job_process import JobProcess
+from atrous.studies.job_process import JobProcess, process_environment
 from atrous.studies.parents import parent_overrides
 
 PROGRAM = ("-m", "atrous.training.job")
@@ -47,6 +47,11 @@ class Job:
     def command(self) -> str:
         """The plain command line of this run."""
         return shlex.join(["atrous-train", *self.overrides])
+
+    @property
+    def title(self) -> str:
+        """Its row, or what it is, and its seed, for messages."""
+        return f"{self.config['row'] or self.identity.name} (seed {self.identity.seed})"
 
     @property
     def devices(self) -> int:
@@ -166,20 +171,6 @@ def _set_aside(job: Job) -> bool:
     return bool(moved)
 
 
-def process_environment(environment: Mapping[str, str], *, threads: int) -> dict[str, str]:
-    """The variables that a job's processes start with.
-
-    Threads that wait for each other sleep. By default they spin, which several times over slows a step down where
-    they share the cores with anything else: the loader's workers, or another run.
-
-    Args:
-        environment: what is set already, and wins over the waiting.
-        threads: of the process, 0 for PyTorch's default.
-    """
-    bound = {"OMP_NUM_THREADS": str(threads)} if threads else {}
-    return {"OMP_WAIT_POLICY": "PASSIVE", **environment, **bound}
-
-
 def _write_folder(job: Job) -> None:
     facts = {
         "name": job.identity.name,
@@ -213,5 +204,4 @@ def _outcome(job: Job, code: int) -> str:
         reason = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code} without a result"
         job.folder.set_status("failed", reason=reason, exit_code=code)
     reason = job.folder.status()["reason"]
-    title = f"{job.config['row'] or job.identity.name} (seed {job.identity.seed})"
-    raise JobError(f"{title} failed: {reason}\n  folder: {job.folder.path}")
+    raise JobError(f"{job.title} failed: {reason}\n  folder: {job.folder.path}")

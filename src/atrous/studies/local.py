@@ -33,7 +33,7 @@ def launch(
     Raises:
         AtrousError: when any job cannot be run; nothing has been started then.
     """
-    todo = _prepare_all(job_overrides, compose)
+    todo = prepare_all(job_overrides, compose)
     first = todo[0]
     slots = pool.slots_for(
         gpus=pool.visible_gpus() if first.config["trainer"]["accelerator"] != "cpu" else [],
@@ -49,9 +49,18 @@ def launch(
     return [_as_return(job, outcome) for job, outcome in zip(todo, outcomes, strict=True)]
 
 
-def _prepare_all(
+def prepare_all(
     job_overrides: Sequence[Sequence[str]], compose: Callable[[Sequence[str]], DictConfig]
 ) -> list[jobs.Job]:
+    """Check the jobs of a sweep, for any launcher.
+
+    Args:
+        job_overrides: the jobs.
+        compose: makes a config of a job's overrides.
+
+    Raises:
+        ConfigError: names the row of the first that cannot be run; nothing is written then.
+    """
     todo = []
     for overrides in job_overrides:
         try:

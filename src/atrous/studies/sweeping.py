@@ -19,7 +19,7 @@ from atrous.studies.overrides import without_budget
 from atrous.studies.ranks import check_tasks, refuse_sweep
 from atrous.studies.reports.report import write_report
 from atrous.studies.reports.results import collect
-from atrous.studies.table import Row, Sweep, Table, sweep_of
+from atrous.studies.table import Sweep, Table, sweep_of
 
 _OUR_LAUNCHER = "hydra_plugins.atrous_local_launcher.LocalLauncher"
 
@@ -100,6 +100,4 @@ def load_sweep(store: Path, name: str) -> Sweep:
         known = ", ".join(sorted(entry.stem for entry in path.parent.glob("*.json"))) or "none"
         raise ConfigError(f"sweep={name!r} is not in {path.parent}; there are: {known}")
     content: dict[str, Any] = json.loads(path.read_text())
-    rows = tuple(Row(**{**row, "overrides": tuple(row["overrides"])}) for row in content["table"].pop("rows"))
-    deviations = tuple(content["table"].pop("deviations"))
-    return Sweep(Table(**content["table"], rows=rows, deviations=deviations), tuple(content["seeds"]))
+    return Sweep(Table.from_plain(content["table"]), tuple(content["seeds"]))

@@ -55,6 +55,12 @@ class Table:
     metric: str = "miou"
     picture: str = ""
 
+    @classmethod
+    def from_plain(cls, content: Mapping[str, Any]) -> "Table":
+        """A table from what `dataclasses.asdict` made of it, also after a way through JSON."""
+        rows = tuple(Row(**{**row, "overrides": tuple(row["overrides"])}) for row in content["rows"])
+        return cls(**{**content, "rows": rows, "deviations": tuple(content["deviations"])})
+
     @property
     def slug(self) -> str:
         """Folder of the table's report, relative to <store>/reports."""

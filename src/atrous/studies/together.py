@@ -13,7 +13,7 @@ from atrous import processes
 from atrous.errors import AtrousError
 from atrous.run_store import RunFolder
 from atrous.studies import jobs
-from atrous.studies.job_process import JobProcess
+from atrous.studies.job_process import JobProcess, process_environment
 from atrous.studies.jobs import Job, JobError
 from atrous.studies.meeting import Meeting
 from atrous.studies.ranks import Ranks
@@ -92,7 +92,7 @@ def _take_part(part: Job, ranks: Ranks, meeting: Meeting, *, capture: bool) -> i
         process = JobProcess(place, jobs.GRACE_SECONDS, interrupts.hurried)
         command = [sys.executable, *jobs.PROGRAM, str(part.folder.path), *part.todo]
         variables = {**os.environ, **ranks.environment()}
-        variables = jobs.process_environment(variables, threads=part.config["trainer"]["threads"])
+        variables = process_environment(variables, threads=part.config["trainer"]["threads"])
         return process.run(command, variables, lock=lock, capture=capture, cancelled=is_over)
 
 

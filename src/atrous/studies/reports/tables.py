@@ -17,7 +17,7 @@ from atrous.studies.reports.identity import Identifier, Remembered
 from atrous.studies.reports.results import Identify, collect_from
 from atrous.studies.reports.rows import TableResult
 from atrous.studies.reports.store import Store
-from atrous.studies.table import Row, Sweep, Table, sweep_of
+from atrous.studies.table import Sweep, Table, sweep_of
 from atrous.studies.table_names import table_names
 
 CACHE = Path("reports") / "remembered.json"
@@ -41,7 +41,7 @@ def tables_of_papers(store: Store, *, told: Callable[[str], object]) -> dict[str
         contents = [
             remembered.get("tables", f"{name} {scale}", partial(composed.table, name, scale)) for name in table_names()
         ]
-        return [collect_from(store, Sweep(_table_from(content), (0,)), identify=known) for content in contents]
+        return [collect_from(store, Sweep(Table.from_plain(content), (0,)), identify=known) for content in contents]
 
     found = {}
     for scale in scale_names():
@@ -95,8 +95,3 @@ class _Composed:
         if name not in self._scales:
             self._scales[name] = compose(config_name="train", overrides=[f"scale={name}"]).scale
         return self._scales[name]
-
-
-def _table_from(content: dict[str, Any]) -> Table:
-    rows = tuple(Row(**{**row, "overrides": tuple(row["overrides"])}) for row in content["rows"])
-    return Table(**{**content, "rows": rows, "deviations": tuple(content["deviations"])})
