@@ -42,7 +42,9 @@ def write_picture(result: TableResult, folder: Path) -> Path | None:
         {name: points for name, points in curves.items() if points},
         folder,
         name=result.table.picture,
-        title=result.table.title if result.table.is_reproduction else f"{result.table.title} ({result.table.scale})",
+        title=result.table.paper
+        if result.table.is_reproduction
+        else f"{result.table.paper}, scale {result.table.scale}",
         x_title="width of the band in pixels",
     )
 
