@@ -28,6 +28,8 @@ Compose = Callable[..., DictConfig]
         ("trainer.devices=2 trainer.batch_per_device=4", ("batch_per_device=4", "= 8", "recipe.batch_size=16")),
         ("trainer.devices=0", ("trainer.devices=0", "at least 1")),
         ("trainer.accelerator=tpu", ("trainer.accelerator='tpu'", "auto, cpu")),
+        ("trainer.activation_checkpointing=true trainer.compile=true", ("trainer.compile=true", "one of the two")),
+        ("backbone=timm backbone.name=resnet50d trainer.activation_checkpointing=true", ("timm", "or false")),
         ("model.multi_grid=[1,2,4]", ("model.multi_grid=[1, 2, 4]", "2 units", "[1,2]")),
         ("backbone=tiny model.multi_grid=[1,0,4]", ("model.multi_grid=[1, 0, 4]", "at least 1")),
         ("backbone.units=[1,2,3]", ("backbone.units=[1, 2, 3]", "four")),

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from atrous.training.loss import nearest_labels, segmentation_loss, summed_cross_entropy
+from atrous.training.loss import ImageCrossEntropy, nearest_labels, segmentation_loss, summed_cross_entropy
 
 IGNORE = 255
 
@@ -46,6 +46,23 @@ def test_loss_and_gradient_are_those_of_upsampling_and_cross_entropy(
     assert logits.grad is not None
     error = (logits.grad.double() - expected_gradient).abs().max()
     assert error < 1e-5 * expected_gradient.abs().max()
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize("small", [(17, 13), (1, 9), (33, 49)])
+def test_the_way_of_a_gpu_image_by_image_gives_the_same(small: tuple[int, int], align_corners: bool) -> None:
+    logits, labels = case(small=small)
+    expected, expected_gradient = oracle(logits, labels, align_corners=align_corners)
+    logits.requires_grad_()
+    total = ImageCrossEntropy.apply(logits, labels, IGNORE, align_corners)  # type: ignore[no-untyped-call]
+    loss = total / (labels != IGNORE).sum()
+    loss.backward()
+    torch.testing.assert_close(loss.detach().double(), expected, rtol=1e-6, atol=0)
+    assert logits.grad is not None
+    error = (logits.grad.double() - expected_gradient).abs().max()
+    assert error < 1e-5 * expected_gradient.abs().max()
+    with torch.no_grad():
+        assert ImageCrossEntropy.apply(logits, labels, IGNORE, align_corners) == total  # type: ignore[no-untyped-call]
 
 
 def test_sizes_that_are_no_multiple_of_a_band_of_rows() -> None:

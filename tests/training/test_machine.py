@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from atrous.errors import ConfigError
 from atrous.training import machine
 
 # Freeing and taking 40 MB again, a hundred times; prints the page faults of it.
@@ -37,6 +38,23 @@ def test_auto_is_bf16_only_where_the_hardware_has_it(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(machine, "has_bf16", lambda device, has=has: has)
         assert machine.resolve_precision("auto", "cpu") == precision
         assert machine.resolve_precision("32-true", "cpu") == "32-true"
+
+
+def test_compiling_without_a_compiler_is_refused_by_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ConfigError, match=r"trainer\.compile=true needs a C\+\+ compiler.*no-such-compiler"):
+        machine.check_compiler("cpu")
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_tf32_holds_for_products_and_convolutions_alike(allowed: bool) -> None:
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        machine.use_tf32(allowed)
+        assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is allowed
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def test_autocast_follows_the_precision() -> None:

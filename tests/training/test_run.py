@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,6 +107,22 @@ def test_a_stopped_run_goes_on_to_the_same_bits(undisturbed: Path, tmp_path: Pat
         == _results(undisturbed)["evaluations"]["single"]["confusion"]
     )
     assert _steps(run) == list(range(1, 9))
+
+
+@pytest.mark.exhaustive
+def test_parts_that_are_computed_twice_change_no_bit(undisturbed: Path, tmp_path: Path) -> None:
+    assert _train(tmp_path, "recipe.max_steps=8", "trainer.activation_checkpointing=true").returncode == 0
+    assert _is_equal(_weights(_only_run(tmp_path)), _weights(undisturbed))
+
+
+@pytest.mark.exhaustive
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_training_gives_the_weights_of_the_plain_one(undisturbed: Path, tmp_path: Path) -> None:
+    done = _train(tmp_path, "recipe.max_steps=8", "trainer.compile=true")
+    assert done.returncode == 0, done.stdout + done.stderr
+    trained, expected = _weights(_only_run(tmp_path)), _weights(undisturbed)
+    assert trained.keys() == expected.keys()
+    assert all(torch.allclose(value, expected[name], atol=1e-3) for name, value in trained.items() if "weight" in name)
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(undisturbed: Path, tmp_path: Path) -> None:

@@ -54,11 +54,16 @@ class Preprocessing:
         inside_NH1 = (torch.arange(height, device=device) < extent_N2[:, :1]).to(torch.float32)[:, :, None]
         inside_NW1 = (torch.arange(width, device=device) < extent_N2[:, 1:]).to(torch.float32)[:, :, None]
         # Rows of W * 3 values: a broadcast over an innermost axis of 3 would be several times slower on a CPU.
-        mean = torch.tensor(self.mean, device=device).repeat(width)
-        scale_N1R = (inside_NW1 / torch.tensor(self.std, device=device)).view(n, 1, width * 3)
+        mean = _on(device, self.mean).repeat(width)
+        scale_N1R = (inside_NW1 / _on(device, self.std)).view(n, 1, width * 3)
         x_NHR = images_NCHW.permute(0, 2, 3, 1).reshape(n, height, width * 3).to(torch.float32)
         x_NHR = x_NHR.sub_(mean).mul_(scale_N1R).mul_(inside_NH1)
         return x_NHR.view(n, height, width, 3).permute(0, 3, 1, 2)
+
+
+def _on(device: torch.device, values: Triple) -> Tensor:
+    """Numbers on a device, filled in there: copying them from the host would wait for a GPU in every step."""
+    return torch.cat([torch.full((1,), value, device=device) for value in values])
 
 
 INCEPTION = Preprocessing(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))

@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from atrous.networks.activation_checkpointing import Checkpointed
 from atrous.networks.unit_strides import UnitStrides
 
 LOW_LEVELS = {"low_level_4": 4, "low_level_8": 8}  # Conv2 and Conv3 of DeepLabv3+, Table 2
@@ -20,7 +21,7 @@ class FeatureInfo(NamedTuple):
     stride: int
 
 
-class Backbone(nn.Module, ABC):
+class Backbone(Checkpointed, ABC):
     """A classification network without its classifier, at any output stride.
 
     Attributes:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from atrous.errors import ConfigError
+from atrous.networks.activation_checkpointing import Checkpointed
 from atrous.networks.layers import ConvBatchNorm, convolutions_of
 from atrous.networks.resize import resize_bilinear
 
@@ -55,7 +56,7 @@ class DecoderStage(nn.Module):
         return y_NCHW
 
 
-class Decoder(nn.Module):
+class Decoder(Checkpointed):
     """One stage per low level, from the coarsest to the finest; the classifier comes after the last.
 
     Args:
@@ -103,5 +104,5 @@ class Decoder(nn.Module):
         """Return [N, out_channels, H, W], of the last low-level map's size."""
         x_NCHW = encoder_NCHW
         for stage, low_level_NCHW in zip(self.stages, low_levels_NCHW, strict=True):
-            x_NCHW = stage(x_NCHW, low_level_NCHW)
+            x_NCHW = self.part(stage, x_NCHW, low_level_NCHW)
         return x_NCHW

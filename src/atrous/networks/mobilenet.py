@@ -143,12 +143,13 @@ class MobileNetV2(Backbone):
 
     def forward(self, x_NCHW: Tensor) -> dict[str, Tensor]:
         """Return `low_level_4`, `low_level_8` and `high`."""
-        x, features = self.stem(x_NCHW), {}
+        x, features = self.part(self.stem, x_NCHW), {}
         for index, unit in enumerate(self.units):
-            inside = unit.inside(x)
             if index in self._taps:
-                features[self._taps[index]] = inside
-            x = unit.finish(x, inside)
+                inside = features[self._taps[index]] = self.part(unit.inside, x)
+                x = self.part(unit.finish, x, inside)
+            else:
+                x = self.part(unit, x)
         return {**features, "high": x}
 
 

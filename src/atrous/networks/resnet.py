@@ -118,15 +118,15 @@ class ResNet(Backbone):
 
     def forward(self, x_NCHW: Tensor) -> dict[str, Tensor]:
         """Return `low_level_4` [N, C, ceil(H / 4), ceil(W / 4)], `low_level_8` and `high`, at the output stride."""
-        x, features = self.pool(self.stem(x_NCHW)), {}
+        x, features = self.pool(self.part(self.stem, x_NCHW)), {}
         for index, unit in enumerate(self.iter_units()):
             if index in self._inputs:
                 features[self._inputs[index]] = x
             if index in self._taps:
-                residual = features[self._taps[index]] = unit.residual(x)
+                residual = features[self._taps[index]] = self.part(unit.residual, x)
                 x = F.relu(residual + unit.shortcut(x), inplace=True)
             else:
-                x = unit(x)
+                x = self.part(unit, x)
         return {**features, "high": x}
 
 

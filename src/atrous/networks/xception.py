@@ -155,12 +155,13 @@ class Xception(Backbone):
 
     def forward(self, x_NCHW: Tensor) -> dict[str, Tensor]:
         """Return `low_level_4`, `low_level_8` and `high`."""
-        x, features = self.stem(x_NCHW), {}
+        x, features = self.part(self.stem, x_NCHW), {}
         for index, unit in enumerate(self.units):
-            second = unit.second(x)
             if index in self._taps:
-                features[self._taps[index]] = second
-            x = unit.finish(x, second)
+                second = features[self._taps[index]] = self.part(unit.second, x)
+                x = self.part(unit.finish, x, second)
+            else:
+                x = self.part(unit, x)
         return {**features, "high": x}
 
 

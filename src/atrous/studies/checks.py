@@ -11,6 +11,7 @@ from atrous.evaluation.servers import SERVER_NAMES
 from atrous.networks import unit_strides
 from atrous.networks.output_stride import aspp_rates_at, check_output_stride
 from atrous.studies.recipe_checks import recipe_problems
+from atrous.studies.trainer_checks import trainer_problems
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 
@@ -172,4 +173,5 @@ _RULES = (
     recipe_problems,
     _check_evaluation,
     _check_data_root,
+    trainer_problems,
 )

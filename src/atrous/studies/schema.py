@@ -25,7 +25,9 @@ from atrous.studies.schema_recipe import DataConfig, RecipeConfig
 class TrainerConfig:
     """The machines: nothing here changes what a run is, only where and how fast it happens.
 
-    A run takes `devices` processes on each of `nodes` machines.
+    A run takes `devices` processes on each of `nodes` machines. `activation_checkpointing` computes parts of the
+    network twice to hold less in memory, `compile` has torch.compile make the training's passes; `tf32` and
+    `cudnn_benchmark` matter on CUDA alone: float32 products in TensorFloat-32, and cuDNN's choice by trial.
     """
 
     accelerator: str = "auto"
@@ -35,6 +37,10 @@ class TrainerConfig:
     batch_per_device: int | None = None
     threads: int = 0
     channels_last: bool = True
+    activation_checkpointing: bool = False
+    compile: bool = False
+    tf32: bool = False
+    cudnn_benchmark: bool = True
     val_every: int = 0
     checkpoint_every: int = 100
     log_every: int = 10

@@ -1,11 +1,11 @@
 """Batch norm's policy: decay by group, frozen for good, in step across ranks."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 from atrous.networks.segmenter import Segmenter
 
@@ -47,6 +47,22 @@ def synchronise(model: nn.Module, *, on_cuda: bool) -> nn.Module:
     return model
 
 
+class _SumOverRanks(torch.autograd.Function):
+    """The sum of a tensor over all ranks, whose gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.detach().clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+
 class CrossRankBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm2d whose batch is that of all ranks, for devices on which nn.SyncBatchNorm does not run.
 
@@ -63,9 +79,9 @@ class CrossRankBatchNorm2d(nn.BatchNorm2d):
         x = x_NCHW.float()
         count = x.new_tensor([x.numel() / x.shape[1]])
         dist.all_reduce(count)
-        mean_C: Tensor = all_reduce(x.sum((0, 2, 3))) / count  # type: ignore[no-untyped-call]
+        mean_C: Tensor = _SumOverRanks.apply(x.sum((0, 2, 3))) / count  # type: ignore[no-untyped-call]
         centred = x - mean_C[:, None, None]
-        squares_C: Tensor = all_reduce(centred.square().sum((0, 2, 3)))  # type: ignore[no-untyped-call]
+        squares_C: Tensor = _SumOverRanks.apply(centred.square().sum((0, 2, 3)))  # type: ignore[no-untyped-call]
         variance_C = squares_C / count
         with torch.no_grad():
             self.running_mean.lerp_(mean_C, self.momentum)

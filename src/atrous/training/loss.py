@@ -1,8 +1,9 @@
 """Cross-entropy at label resolution over valid pixels, as the released code computes it.
 
-On a CPU, upsampling and cross-entropy are one operation that works through the image in bands of rows: the logits at
-label resolution (N * K * H * W numbers, several times over with PyTorch's own operations) never exist as a whole, and
-the gradient is taken to the low resolution while a band is still in the cache.
+Upsampling and cross-entropy are one operation whose forward pass leaves the gradient by the logits as they came, so
+that the logits at label resolution (N * K * H * W numbers, several times over with PyTorch's own operations) never
+exist as a whole: a CPU works through an image in bands of rows, whose gradient is taken to the low resolution while
+it is still in the cache; a GPU takes one image after the other.
 """
 
 from typing import Any
@@ -66,13 +67,13 @@ def summed_cross_entropy(
         align_corners: how the resize aligns its grids.
 
     Returns:
-        A scalar of the logits' type; on a CPU it can be differentiated once.
+        A scalar of the logits' type, which can be differentiated once.
     """
-    if logits_NChw.device.type == "cpu" and logits_NChw.shape[-2:] != labels_NHW.shape[-2:]:
-        banded: Tensor = _BandedCrossEntropy.apply(logits_NChw, labels_NHW, ignore_label, align_corners)  # type: ignore[no-untyped-call]
-        return banded
-    logits_NCHW = resize_bilinear(logits_NChw, labels_NHW.shape[-2:], align_corners=align_corners)
-    return F.cross_entropy(logits_NCHW, labels_NHW, ignore_index=ignore_label, reduction="sum")
+    if logits_NChw.shape[-2:] == labels_NHW.shape[-2:]:
+        return F.cross_entropy(logits_NChw, labels_NHW, ignore_index=ignore_label, reduction="sum")
+    way = _BandedCrossEntropy if logits_NChw.device.type == "cpu" else ImageCrossEntropy
+    total: Tensor = way.apply(logits_NChw, labels_NHW, ignore_label, align_corners)  # type: ignore[no-untyped-call]
+    return total
 
 
 def nearest_labels(labels_NHW: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
@@ -82,6 +83,37 @@ def nearest_labels(labels_NHW: Tensor, size: torch.Size | tuple[int, int]) -> Te
         for have, want in zip(labels_NHW.shape[-2:], size, strict=True)
     )
     return labels_NHW[:, rows][:, :, columns]
+
+
+class ImageCrossEntropy(torch.autograd.Function):
+    """Bilinear upsampling and summed cross-entropy, an image at a time; the forward pass leaves the gradient.
+
+    PyTorch's own operations, so that any device can run it; nothing in it waits for the device.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits_NChw: Tensor, labels_NHW: Tensor, ignore_label: int, align_corners: bool) -> Tensor:
+        """Return the sum; arguments as for `summed_cross_entropy`."""
+        total = logits_NChw.new_zeros(())
+        gradient_NChw = torch.zeros_like(logits_NChw)
+        for image in range(len(logits_NChw)):
+            with torch.enable_grad():
+                logits_1Chw = logits_NChw[image : image + 1].detach().requires_grad_(ctx.needs_input_grad[0])
+                logits_1CHW = resize_bilinear(logits_1Chw, labels_NHW.shape[-2:], align_corners=align_corners)
+                labels_1HW = labels_NHW[image : image + 1]
+                loss = F.cross_entropy(logits_1CHW, labels_1HW, ignore_index=ignore_label, reduction="sum")
+            total += loss.detach()
+            if ctx.needs_input_grad[0]:
+                (gradient_NChw[image : image + 1],) = torch.autograd.grad(loss, logits_1Chw)
+        ctx.save_for_backward(gradient_NChw)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        """Return the gradient by the logits, which the forward pass has left."""
+        (gradient_NChw,) = ctx.saved_tensors
+        return gradient_NChw * output_gradient, None, None, None
 
 
 class _BandedCrossEntropy(torch.autograd.Function):

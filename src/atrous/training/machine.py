@@ -1,10 +1,13 @@
 """What the machine means for a run: its precision and its memory."""
 
 import ctypes
+import os
 import platform
+import shutil
 
 import torch
 
+from atrous.errors import ConfigError
 from atrous.hardware import has_bf16
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -21,6 +24,37 @@ def resolve_precision(key: str, device: str) -> str:
 def autocast_dtype(precision: str) -> torch.dtype | None:
     """The dtype of automatic mixed precision, None for float32."""
     return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+
+
+def use_tf32(allowed: bool) -> None:
+    """Have CUDA compute float32 products and convolutions in TensorFloat-32 (10 bits of mantissa), or exactly.
+
+    PyTorch's own default is TensorFloat-32 for convolutions, so that "32-true" alone would not be the papers' float32.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
+
+
+def check_compiler(device: str) -> None:
+    """Refuse trainer.compile=true where torch.compile has nothing to compile with.
+
+    Raises:
+        ConfigError: says what is missing.
+    """
+    if device == "cuda":
+        from torch.utils._triton import has_triton
+
+        if not has_triton():
+            raise ConfigError(
+                "trainer.compile=true on a GPU needs Triton: pip install triton, or trainer.compile=false"
+            )
+        return
+    compiler = os.environ.get("CXX", "g++")
+    if not any(map(shutil.which, (compiler, "clang++"))):
+        raise ConfigError(
+            f"trainer.compile=true needs a C++ compiler, and neither {compiler} nor clang++ is on the path: install "
+            "one, name it in CXX, or use trainer.compile=false"
+        )
 
 
 def keep_freed_memory() -> None:

@@ -38,7 +38,7 @@ def sgd_with_poly(
     groups: Iterable[dict[str, Any]], *, momentum: float, max_steps: int, power: float
 ) -> tuple[torch.optim.SGD, PolynomialLR]:
     """SGD and lr * (1 - step / max_steps) ** power (DeepLabv3, Section 4.1)."""
-    optimizer = torch.optim.SGD(list(groups), momentum=momentum, foreach=True)
+    optimizer = torch.optim.SGD(list(groups), momentum=momentum, fused=True)
     return optimizer, PolynomialLR(optimizer, total_iters=max_steps, power=power)
 
 

@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 from atrous.building import build_datasets, build_network
 from atrous.data.dataset import SegmentationDataset
 from atrous.hardware import device_type
+from atrous.networks.activation_checkpointing import checkpoint_activations
 from atrous.networks.complexity import multiply_adds
 from atrous.networks.segmenter import Segmenter
 from atrous.run_store import RunFolder
@@ -49,6 +50,9 @@ def train_and_evaluate(folder: RunFolder, config: Config, protocols: Sequence[st
         protocols: names of the protocols to measure.
     """
     machine.keep_freed_memory()
+    machine.use_tf32(config["trainer"]["tf32"])
+    if config["trainer"]["compile"]:
+        machine.check_compiler(device_type(config["trainer"]["accelerator"]))
     if config["trainer"]["threads"]:
         torch.set_num_threads(config["trainer"]["threads"])
     train_set, val_set = build_datasets(config["data"], cached=True)
@@ -109,9 +113,12 @@ def _fit(
         optimizer=recipe["optimizer"],
         freeze_batch_norm=recipe["batch_norm"]["frozen"],
         upsample_logits=recipe["upsample_logits"],
+        compiled=settings["compile"],
     )
     if settings["channels_last"]:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if settings["activation_checkpointing"]:
+        checkpoint_activations(model)
     if settings["nodes"] * settings["devices"] > 1:
         batch_norm.synchronise(model, on_cuda=device_type(settings["accelerator"]) == "cuda")
     stop = StopAt(step=settings["stop_at_step"], every=settings["log_every"])

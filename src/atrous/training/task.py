@@ -1,6 +1,6 @@
 """The LightningModule: one network, its loss, its optimiser and its score on val."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,8 @@ class SegmentationTask(LightningModule):
         optimizer: lr, momentum, weight_decay, bias_lr_multiplier, poly_power.
         freeze_batch_norm: whether statistics and affine parameters stay as they are.
         upsample_logits: see `segmentation_loss`.
+        compiled: whether torch.compile makes the training's passes; validation, whose images have other sizes, runs
+            as it is.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class SegmentationTask(LightningModule):
         optimizer: Mapping[str, float],
         freeze_batch_norm: bool = False,
         upsample_logits: bool = True,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
@@ -55,6 +58,8 @@ class SegmentationTask(LightningModule):
         self._preprocessing = Preprocessing.named(preprocessing)
         self._optimizer = dict(optimizer)
         self._freeze_batch_norm, self._upsample_logits = freeze_batch_norm, upsample_logits
+        forward = model.low_resolution_logits
+        self._training_logits: Callable[[Tensor], Tensor] = torch.compile(forward) if compiled else forward
         self._confusion = confusion_matrix(spec.num_classes, ignore_label=spec.ignore_label)
         if freeze_batch_norm:
             batch_norm.freeze(model)
@@ -77,7 +82,7 @@ class SegmentationTask(LightningModule):
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """Mean cross-entropy of a batch over its valid pixels."""
-        logits = self.model.low_resolution_logits(self.normalise(batch))
+        logits = self._training_logits(self.normalise(batch))
         return segmentation_loss(
             logits,
             batch["label"],

@@ -104,7 +104,7 @@ def build_trainer(
         enable_progress_bar=shows_bar,
         enable_model_summary=False,
         default_root_dir=folder.path,
-        benchmark=device == "cuda",
+        benchmark=device == "cuda" and settings["cudnn_benchmark"],
     )
 
 

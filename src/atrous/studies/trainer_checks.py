@@ -1,0 +1,18 @@
+"""What `trainer` may say beyond devices and batches, whose rule is in checks.py."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def trainer_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    """What cannot be in `trainer`, a line each: the key, its value and what would be right."""
+    trainer = config["trainer"]
+    if not trainer["activation_checkpointing"]:
+        return
+    if trainer["compile"]:
+        yield (
+            "trainer.activation_checkpointing=true with trainer.compile=true: torch.compile decides by itself what to "
+            "compute twice; use one of the two"
+        )
+    if str(config["backbone"]["_target_"]).endswith(".TimmBackbone"):
+        yield "trainer.activation_checkpointing=true: timm's networks are built by timm; use another backbone, or false"

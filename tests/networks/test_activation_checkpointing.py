@@ -1,0 +1,107 @@
+"""A network that computes its parts twice gives the bits of one that keeps them, in less memory."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
+
+from atrous import DeepLabV3, DeepLabV3Cascade, DeepLabV3Plus
+from atrous.networks.activation_checkpointing import checkpoint_activations
+from atrous.networks.mobilenet import mobilenetv2
+from atrous.networks.resnet import resnet18, resnet50
+from atrous.networks.segmenter import Segmenter
+from atrous.networks.xception import xception41
+from atrous.training import batch_norm
+
+NETWORKS: dict[str, Callable[[], Segmenter]] = {
+    "plus": lambda: DeepLabV3Plus(backbone=partial(resnet50, width=8), num_classes=3, aspp_channels=8),
+    "plus, two low levels": lambda: DeepLabV3Plus(
+        backbone=partial(resnet18, width=8), num_classes=3, aspp_channels=8, low_levels=(8, 4)
+    ),
+    "cascade": lambda: DeepLabV3Cascade(backbone=partial(resnet18, width=8), num_classes=3, output_stride=32),
+    "xception": lambda: DeepLabV3Plus(backbone=partial(xception41, width=0.125), num_classes=3, aspp_channels=8),
+    "mobilenet": lambda: DeepLabV3(backbone=partial(mobilenetv2, width=0.25), num_classes=3, aspp_rates=()),
+}
+
+
+def _trained(model: Segmenter, images: Tensor) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor], int]:
+    """Logits, gradients, buffers, and the bytes that autograd kept for the backward pass."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, nn.Parameter):
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    torch.manual_seed(1)  # dropout
+    model.train()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        logits = model.low_resolution_logits(images)
+    logits.square().mean().backward()  # type: ignore[no-untyped-call]
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return logits.detach(), gradients, {name: b.clone() for name, b in model.named_buffers()}, sum(kept.values())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_logits_gradients_and_batch_norm_are_the_same_bits_in_less_memory(name: str) -> None:
+    images = torch.randn(2, 3, 65, 65, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    plain = NETWORKS[name]()
+    torch.manual_seed(0)
+    frugal = NETWORKS[name]()
+    assert checkpoint_activations(frugal) > 0
+    logits, gradients, buffers, kept = _trained(plain, images)
+    again, same_gradients, same_buffers, kept_less = _trained(frugal, images)
+    assert torch.equal(logits, again)
+    assert gradients.keys() == same_gradients.keys() == dict(plain.named_parameters()).keys()
+    assert all(torch.equal(gradients[key], same_gradients[key]) for key in gradients)
+    assert all(torch.equal(buffers[key], same_buffers[key]) for key in buffers)
+    assert kept_less < 0.75 * kept
+
+
+def test_frozen_batch_norm_stays_as_it_is() -> None:
+    model = NETWORKS["plus"]()
+    checkpoint_activations(model)
+    model.train()
+    batch_norm.freeze(model)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model.low_resolution_logits(torch.randn(2, 3, 33, 33)).sum().backward()  # type: ignore[no-untyped-call]
+    assert all(torch.equal(before[name], buffer) for name, buffer in model.named_buffers())
+
+
+def test_it_can_be_switched_off_and_does_nothing_in_evaluation() -> None:
+    model = NETWORKS["plus"]()
+    images = torch.randn(2, 3, 65, 65, generator=torch.Generator().manual_seed(0))
+    kept = _trained(model, images)[-1]
+    checkpoint_activations(model)
+    checkpoint_activations(model, enabled=False)
+    assert _trained(model, images)[-1] == kept
+    checkpoint_activations(model)
+    model.eval()
+    assert model(images).shape == (2, 3, 65, 65)
+
+
+def _rank(rank: int, world: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
+    images = torch.randn(world, 3, 33, 33, generator=torch.Generator().manual_seed(0))
+    for recomputes in (False, True):
+        torch.manual_seed(0)
+        model = NETWORKS["cascade"]()
+        batch_norm.synchronise(model, on_cuda=False)
+        checkpoint_activations(model, enabled=recomputes)
+        _, gradients, buffers, _ = _trained(model, images[rank : rank + 1])
+        torch.save([gradients, buffers], f"{folder}/{recomputes}{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_batch_norm_across_ranks_is_exchanged_in_both_passes_and_counted_once(tmp_path: Path) -> None:
+    spawn(_rank, args=(2, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
+    for rank in range(2):
+        plain, frugal = (torch.load(tmp_path / f"{kind}{rank}.pt", weights_only=True) for kind in (False, True))
+        for before, after in zip(plain, frugal, strict=True):
+            assert all(torch.equal(before[name], after[name]) for name in before)

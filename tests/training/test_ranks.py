@@ -1,0 +1,94 @@
+"""A step on several ranks against the same step in one process: the same loss, the same gradients."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.multiprocessing.spawn import spawn
+from torch.nn.parallel import DistributedDataParallel
+
+from atrous import DeepLabV3Plus
+from atrous.data.loading import Sample
+from atrous.data.spec import VOC_SPEC
+from atrous.networks.resnet import ResNet
+from atrous.training import batch_norm
+from atrous.training.task import SegmentationTask
+
+_OPTIMIZER = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "bias_lr_multiplier": 2.0, "poly_power": 0.9}
+
+
+def _task() -> SegmentationTask:
+    torch.manual_seed(0)
+    model = DeepLabV3Plus(
+        backbone=lambda **options: ResNet(units=(1, 1, 1, 1), unit="basic", width=4, **options),
+        num_classes=21,
+        aspp_channels=8,
+        dropout=0,
+        decoder_convolutions=((3, 8),),
+    )
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    task = SegmentationTask(
+        model=model, spec=VOC_SPEC, seed=0, max_steps=2, preprocessing="inception", optimizer=_OPTIMIZER
+    )
+    return task.train()
+
+
+class _Step(torch.nn.Module):
+    """What Lightning wraps: the loss of a batch as a forward pass."""
+
+    def __init__(self, task: SegmentationTask) -> None:
+        super().__init__()
+        self.task = task
+
+    def forward(self, batch: Sample) -> Tensor:
+        return self.task.training_step(batch, 0)
+
+
+def _batch() -> dict[str, Tensor]:
+    """Eight images whose valid pixels are shared out very unevenly: none in the first, a few in the second."""
+    generator = torch.Generator().manual_seed(0)
+    label = torch.randint(0, 21, (8, 33, 33), generator=generator, dtype=torch.uint8)
+    label[0], label[1, 3:] = 255, 255
+    image = torch.randint(0, 256, (8, 3, 33, 33), generator=generator, dtype=torch.uint8)
+    return {"image": image, "label": label, "extent": torch.full((8, 2), 33)}
+
+
+def _on_rank(rank: int, world: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
+    task = _task()
+    batch_norm.synchronise(task.model, on_cuda=False)
+    wrapped = DistributedDataParallel(
+        _Step(task), broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=True
+    )
+    each = 8 // world
+    loss = wrapped({key: value[rank * each : (rank + 1) * each] for key, value in _batch().items()})
+    loss.backward()
+    mean = loss.detach().clone()
+    dist.all_reduce(mean)
+    gradients = {name: parameter.grad for name, parameter in task.model.named_parameters()}
+    torch.save({"loss": mean / world, "gradients": gradients}, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def _norm(gradients: dict[str, Tensor]) -> float:
+    return float(torch.cat([gradient.flatten().double() for gradient in gradients.values()]).norm())
+
+
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.exhaustive)])
+def test_gradients_are_those_of_one_process_with_the_whole_batch(world: int, tmp_path: Path) -> None:
+    task = _task()
+    loss = task.training_step(_batch(), 0)  # type: ignore[arg-type]
+    loss.backward()  # type: ignore[no-untyped-call]
+    expected = {name: parameter.grad for name, parameter in task.model.named_parameters() if parameter.grad is not None}
+    spawn(_on_rank, (world, str(tmp_path)), nprocs=world)  # type: ignore[no-untyped-call]
+    for rank in range(world):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        torch.testing.assert_close(found["loss"], loss.detach(), rtol=1e-5, atol=0)
+        assert found["gradients"].keys() == expected.keys()
+        errors = {name: found["gradients"][name] - gradient for name, gradient in expected.items()}
+        assert _norm(errors) <= 1e-5 * _norm(expected)
+        for name, gradient in expected.items():  # none of them is lost in the norm of all
+            assert _norm({name: errors[name]}) <= 1e-4 * _norm({name: gradient}), name
