@@ -32,16 +32,22 @@ def test_gradients_are_those_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda x, w: atrous_conv2d(x, w, rate=2), (x_NCHW, weight))
 
 
-def test_it_is_used_for_atrous_convolutions_in_training_only() -> None:
+@pytest.mark.parametrize(("capability", "dense_pays"), [("AVX512", False), ("AVX2", True)])
+def test_it_is_used_in_training_only_and_without_a_rate_only_where_onednn_is_slow(
+    monkeypatch: pytest.MonkeyPatch, capability: str, dense_pays: bool
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     x_NCHW = torch.randn(2, 4, 9, 9)
     atrous = ConvBatchNorm(in_channels=4, out_channels=4, kernel_size=3, rate=2)
     dense = ConvBatchNorm(in_channels=4, out_channels=4, kernel_size=3)
     assert pays(atrous.conv, x_NCHW)
-    assert not pays(dense.conv, x_NCHW)
+    assert pays(dense.conv, x_NCHW) == dense_pays
+    assert not pays(ConvBatchNorm(in_channels=4, out_channels=4, kernel_size=1).conv, x_NCHW)
+    assert not pays(ConvBatchNorm(in_channels=4, out_channels=4, kernel_size=3, stride=2).conv, x_NCHW)
     with torch.no_grad():
         assert not pays(atrous.conv, x_NCHW)
     with torch.autocast("cpu", torch.bfloat16):
         assert not pays(atrous.conv, x_NCHW)
     assert not pays(atrous.eval().conv, x_NCHW)
     names = [getattr(layer.conv(x_NCHW).grad_fn, "name", str)() for layer in (atrous.train(), dense)]
-    assert names == ["_AtrousConv2dBackward", "ConvolutionBackward0"]
+    assert names == ["_AtrousConv2dBackward", "_AtrousConv2dBackward" if dense_pays else "ConvolutionBackward0"]
