@@ -37,13 +37,15 @@ def test_it_is_used_in_training_only_and_without_a_rate_only_where_onednn_is_slo
     monkeypatch: pytest.MonkeyPatch, capability: str, dense_pays: bool
 ) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    x_NCHW = torch.randn(2, 4, 9, 9)
-    atrous = ConvBatchNorm(in_channels=4, out_channels=4, kernel_size=3, rate=2)
-    dense = ConvBatchNorm(in_channels=4, out_channels=4, kernel_size=3)
+    x_NCHW = torch.randn(1, 64, 33, 33)
+    atrous = ConvBatchNorm(in_channels=64, out_channels=64, kernel_size=3, rate=2)
+    dense = ConvBatchNorm(in_channels=64, out_channels=64, kernel_size=3)
     assert pays(atrous.conv, x_NCHW)
     assert pays(dense.conv, x_NCHW) == dense_pays
-    assert not pays(ConvBatchNorm(in_channels=4, out_channels=4, kernel_size=1).conv, x_NCHW)
-    assert not pays(ConvBatchNorm(in_channels=4, out_channels=4, kernel_size=3, stride=2).conv, x_NCHW)
+    assert not pays(dense.conv, x_NCHW[..., :17, :17])
+    assert not pays(ConvBatchNorm(in_channels=64, out_channels=32, kernel_size=3).conv, x_NCHW)
+    assert not pays(ConvBatchNorm(in_channels=64, out_channels=64, kernel_size=1).conv, x_NCHW)
+    assert not pays(ConvBatchNorm(in_channels=64, out_channels=64, kernel_size=3, stride=2).conv, x_NCHW)
     with torch.no_grad():
         assert not pays(atrous.conv, x_NCHW)
     with torch.autocast("cpu", torch.bfloat16):
