@@ -12,6 +12,7 @@ from atrous.networks import unit_strides
 from atrous.networks.output_stride import aspp_rates_at, check_output_stride
 from atrous.studies.recipe_checks import recipe_problems
 
+NONFINITE = ("stop", "skip")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 
 
@@ -95,6 +96,16 @@ def _check_batch(config: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def _check_guards(config: Mapping[str, Any]) -> Iterator[str]:
+    trainer = config["trainer"]
+    if trainer["on_nonfinite"] not in NONFINITE:
+        yield f"trainer.on_nonfinite={trainer['on_nonfinite']!r}: one of {', '.join(NONFINITE)}"
+    if trainer["timeout_seconds"] < 0:
+        yield f"trainer.timeout_seconds={trainer['timeout_seconds']:g}: seconds, e.g. 600, or 0 to wait for ever"
+    if trainer["restarts"] < 0:
+        yield f"trainer.restarts={trainer['restarts']}: at least 0, which never starts a run again"
+
+
 def _check_multi_grid(config: Mapping[str, Any]) -> Iterator[str]:
     grid, backbone = config["model"].get("multi_grid"), config["backbone"]
     kind = str(backbone["_target_"]).rsplit(".", 1)[-1]
@@ -167,6 +178,7 @@ _RULES = (
     _check_output_stride,
     _check_crop,
     _check_batch,
+    _check_guards,
     _check_multi_grid,
     _check_networks,
     recipe_problems,

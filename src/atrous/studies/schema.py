@@ -25,7 +25,10 @@ from atrous.studies.schema_recipe import DataConfig, RecipeConfig
 class TrainerConfig:
     """The machines: nothing here changes what a run is, only where and how fast it happens.
 
-    A run takes `devices` processes on each of `nodes` machines.
+    A run takes `devices` processes on each of `nodes` machines. `on_nonfinite` says what becomes of a step whose loss
+    or gradient is not finite: `stop` the run, or `skip` the step (counted in results.json; ten in a row stop it too).
+    `timeout_seconds` without a step end a rank, with its stack (0: never). A run whose process was killed or hung is
+    started again `restarts` times, from its last checkpoint.
     """
 
     accelerator: str = "auto"
@@ -40,6 +43,9 @@ class TrainerConfig:
     log_every: int = 10
     progress: bool = True
     stop_at_step: int | None = None
+    on_nonfinite: str = "stop"
+    timeout_seconds: float = 600.0
+    restarts: int = 1
 
 
 @dataclass

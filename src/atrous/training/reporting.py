@@ -12,15 +12,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import default_collate
 
 from atrous.data.loading import EvaluationSamples, Sample
-from atrous.errors import AtrousError
 from atrous.evaluation.inference import predict
 from atrous.evaluation.protocol import Protocol
 from atrous.run_store import RunFolder
 from atrous.training.task import SegmentationTask
-
-
-class DivergedError(AtrousError):
-    """The loss is not a finite number."""
 
 
 class Reporter(Callback):
@@ -51,11 +46,7 @@ class Reporter(Callback):
         self._set_status(trainer, step=trainer.global_step)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-        """Report when it is time; a loss that is not finite ends the run.
-
-        Raises:
-            DivergedError: says at which step.
-        """
+        """Report when it is time, unless the step was left out: its loss is no number."""
         step = trainer.global_step
         is_due = step % self._every == 0 or step == trainer.max_steps
         if not is_due or step == self._at_step:
@@ -63,9 +54,7 @@ class Reporter(Callback):
         of_all_ranks = trainer.strategy.reduce(outputs["loss"], reduce_op="mean")
         loss, now = float(of_all_ranks) * trainer.accumulate_grad_batches, time.monotonic()
         if not math.isfinite(loss):
-            raise DivergedError(
-                f"the loss is {loss} at step {step}: lower recipe.optimizer.lr, or use recipe.precision=32-true"
-            )
+            return
         speed = (step - self._at_step) * self._batch_size / max(now - self._since, 1e-9)
         self._since, self._at_step = now, step
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
