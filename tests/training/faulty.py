@@ -17,6 +17,7 @@ from torch import Tensor
 
 from atrous.studies import jobs
 from atrous.training import job, run
+from atrous.training import trainer as trainer_module
 
 
 class Faults(Callback):
@@ -35,7 +36,7 @@ class Faults(Callback):
 
 def strike(kind: str, loss: Tensor) -> None:
     if kind == "nan":  # as an overflow in the backward pass of this rank
-        loss.register_hook(lambda gradient: gradient * float("nan"))
+        loss.register_hook(lambda gradient: gradient * float("nan"))  # type: ignore[no-untyped-call]
     if kind == "hang":
         sleep_forever()
     if kind == "kill":
@@ -66,7 +67,7 @@ def _build_trainer(*arguments: Any, **options: Any) -> Trainer:
     return trainer
 
 
-_BUILD_TRAINER = run.build_trainer
+_BUILD_TRAINER = trainer_module.build_trainer
 
 if __name__ == "__main__":
     program = (str(Path(__file__).resolve()), "job")

@@ -24,6 +24,7 @@ from atrous.studies.endings import note_death, note_restart, note_stop
 from atrous.studies.identity import Identity, identify
 from atrous.studies.job_process import JobProcess, process_environment
 from atrous.studies.parents import parent_overrides
+from atrous.studies.recipe_checks import recipe_warnings
 
 PROGRAM = ("-m", "atrous.training.job")
 GRACE_SECONDS = 20.0
@@ -69,6 +70,11 @@ class Job:
         return self.folder.missing_protocols(
             wanted, boundary=self.config["boundary"], submission=self.config["submission"]
         )
+
+    @property
+    def warnings(self) -> list[str]:
+        """What can be run but is hardly meant, where there is still something to train."""
+        return list(recipe_warnings(self.config)) if self.todo and not self.folder.is_done else []
 
     def score(self) -> float | None:
         """The mIoU of the first protocol that was asked for, 0 to 1; None where only a test server can tell."""

@@ -148,7 +148,7 @@ class FiniteGuard(Callback):
                 raise DivergedError(f"{problem}; so were the {MOST_IN_A_ROW - 1} steps before: {hint}")
             self._take_back(module)
             if trainer.is_global_zero:
-                print(f"step {step.number} is left out: {problem}", flush=True)  # noqa: T201
+                print(f"left out: {problem}", flush=True)  # noqa: T201
 
     def _take_back(self, module: LightningModule) -> None:
         self.skipped += 1

@@ -103,9 +103,12 @@ def _note_deaths(folder: RunFolder, codes: Mapping[int, int]) -> int:
     Returns:
         The exit code of the whole.
     """
-    killed = [f"rank {rank} was killed by {signal.Signals(-code).name}" for rank, code in codes.items() if code < 0]
-    if killed:
-        folder.set_status("failed", reason=", ".join(killed), exit_code=TEMPORARY)
+    killed = {rank: signal.Signals(-code) for rank, code in codes.items() if code < 0}
+    # torchrun has asked the others to end when it saw the first die.
+    first = {rank: number for rank, number in killed.items() if number != signal.SIGTERM} or killed
+    if first:
+        reason = ", ".join(f"rank {rank} was killed by {number.name}" for rank, number in first.items())
+        folder.set_status("failed", reason=reason, exit_code=TEMPORARY)
         return TEMPORARY
     _fail(folder, f"ranks ended without a reason: {', '.join(f'{rank} (exit code {codes[rank]})' for rank in codes)}")
     return TEMPORARY if TEMPORARY in codes.values() else FAILED

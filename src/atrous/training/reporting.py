@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from atrous.evaluation.inference import predict
 from atrous.evaluation.protocol import Protocol
 from atrous.run_store import RunFolder
 from atrous.training.task import SegmentationTask
+from atrous.training.trend import Trend
 
 
 class Reporter(Callback):
@@ -26,6 +28,7 @@ class Reporter(Callback):
         every: optimiser steps between two entries.
         batch_size: the global batch.
         printed: whether to print a line per entry (where no progress bar is shown).
+        classes: of the label space, which says how large a loss is.
     """
 
     def __init__(
@@ -35,14 +38,17 @@ class Reporter(Callback):
         every: int,
         batch_size: int,
         printed: bool,
+        classes: int,
     ) -> None:
         self._folder, self._every, self._batch_size = folder, max(1, every), batch_size
         self._printed = printed
-        self._since, self._at_step = time.monotonic(), 0
+        self._since, self._at_step, self._began_at = time.monotonic(), 0, 0
+        self._trend = Trend(classes=classes, every=self._every)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say that the run is running."""
         self._since, self._at_step = time.monotonic(), trainer.global_step
+        self._began_at = trainer.global_step
         self._set_status(trainer, step=trainer.global_step)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
@@ -64,6 +70,9 @@ class Reporter(Callback):
             self._set_status(trainer, step=step, loss=loss, images_per_second=round(speed, 3))
             if self._printed:
                 print(f"step {step}/{trainer.max_steps}  loss {loss:.4f}  {speed:.1f} images/s", flush=True)  # noqa: T201
+            if warning := self._trend.warning(step - self._began_at, loss, lr=rate):
+                self._set_status(trainer, warning=warning)
+                print(f"warning: step {step}: {warning}", file=sys.stderr, flush=True)  # noqa: T201
 
     def _set_status(self, trainer: Trainer, **details: Any) -> None:
         if trainer.is_global_zero:

@@ -119,10 +119,11 @@ def _callbacks(
     shows_bar: bool,
 ) -> list[Callback]:
     settings, batch_size = config["trainer"], config["recipe"]["batch_size"]
-    every, sample_id = settings["log_every"], data.train_samples.dataset.sample_id
+    train_set, every = data.train_samples.dataset, settings["log_every"]
+    sample_id, classes = train_set.sample_id, train_set.spec.num_classes
     callbacks: list[Callback] = [  # the guard comes before those who log and save, the watchdog after all
         FiniteGuard(folder=folder, action=settings["on_nonfinite"], every=every, sample_id=sample_id),
-        Reporter(folder=folder, every=every, batch_size=batch_size, printed=not shows_bar),
+        Reporter(folder=folder, every=every, batch_size=batch_size, printed=not shows_bar, classes=classes),
         Checkpoints(folder=folder, every=settings["checkpoint_every"]),
         StopAt(step=settings["stop_at_step"], every=every),
     ]
