@@ -1,4 +1,4 @@
-"""atrous-train with faults: `python faulty.py train OVERRIDE...`; its jobs run in this file too, as `faulty.py job ...`.
+"""atrous-train with faults: `python faulty.py train OVERRIDE...`; its jobs run in this file too, by `faulty.py job`.
 
 FAULTS is JSON, a list of {"kind": hang | kill | nan | memory, "step": k} with, where they are not any, "rank": r and
 "times": n (processes that it strikes, counted by files in FAULTS_LOG). Steps are counted from 1.
