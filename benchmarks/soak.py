@@ -1,6 +1,6 @@
-"""Memory and open files of a long training: RSS of all processes and their file handles over 200 epochs.
+"""Memory and open files of a long training: those of all its processes over 200 epochs with evaluation.
 
-    python benchmarks/soak.py --output docs/benchmarks
+    python -m benchmarks.soak --output docs/benchmarks
 
 Trains a tiny network on 16 procedural scenes with evaluation after every 5 epochs, looks at the whole process tree
 through /proc while it runs, and writes soak.png, soak.md and soak.csv. Exits with 1 where something grows after the
@@ -9,7 +9,6 @@ first quarter: the last quarter's mean may exceed the second's by 2% and 4 MiB, 
 
 import argparse
 import csv
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from statistics import fmean, median
+
+from benchmarks.loader_memory import resident_megabytes
 
 _TRAINING_IMAGES, _BATCH = 16, 8
 _STEPS_PER_EPOCH = _TRAINING_IMAGES // _BATCH
@@ -45,11 +46,11 @@ _RUN = (
 
 @dataclass(frozen=True)
 class Sample:
-    """The process tree at one moment: seconds since the start, processes, summed RSS in MiB, open file handles."""
+    """The process tree at one moment: seconds since the start, processes, their memory in MiB, open file handles."""
 
     seconds: float
     processes: int
-    rss_mib: float
+    memory_mib: float
     files: int
 
 
@@ -65,15 +66,15 @@ def look(leader: int, began: float) -> Sample:
     while fresh:
         fresh = {process for process, parent in parents.items() if parent in fresh} - tree
         tree |= fresh
-    pages = files = count = 0
+    memory, files, count = 0.0, 0, 0
     for process in tree:
         try:
-            pages += int(Path(f"/proc/{process}/statm").read_text().split()[1])
+            memory += resident_megabytes(process)
             files += len(list(Path(f"/proc/{process}/fd").iterdir()))
             count += 1
         except OSError:
             continue
-    return Sample(time.monotonic() - began, count, pages * os.sysconf("SC_PAGE_SIZE") / 2**20, files)
+    return Sample(time.monotonic() - began, count, memory, files)
 
 
 def watch(epochs: int, folder: Path, *, every: float) -> list[Sample]:
@@ -96,7 +97,7 @@ def problems(samples: Sequence[Sample]) -> list[str]:
     """What has grown after the first quarter."""
     quarter = len(samples) // 4
     second, last = samples[quarter : 2 * quarter], samples[-quarter:]
-    before, after = (fmean(sample.rss_mib for sample in part) for part in (second, last))
+    before, after = (fmean(sample.memory_mib for sample in part) for part in (second, last))
     found = []
     if after > _TOLERANCE * before + _TOLERANCE_MIB:
         found.append(f"memory grew from {before:.1f} to {after:.1f} MiB")
@@ -113,29 +114,29 @@ def write(samples: Sequence[Sample], output: Path, *, epochs: int, found: Sequen
     output.mkdir(parents=True, exist_ok=True)
     with (output / "soak.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["seconds", "processes", "rss_mib", "files"])
+        writer.writerow(["seconds", "processes", "memory_mib", "files"])
         writer.writerows([f"{value:.6g}" for value in astuple(sample)] for sample in samples)
     figure, (above, below) = plt.subplots(2, 1, figsize=(8, 5), sharex=True, constrained_layout=True)
     seconds = [sample.seconds for sample in samples]
-    above.plot(seconds, [sample.rss_mib for sample in samples])
-    above.set(ylabel="RSS of all processes, MiB", ylim=(0, None), title=f"{epochs} epochs with evaluation")
+    above.plot(seconds, [sample.memory_mib for sample in samples])
+    above.set(ylabel="memory of all processes, MiB", ylim=(0, None), title=f"{epochs} epochs with evaluation")
     below.plot(seconds, [sample.files for sample in samples], color="tab:orange")
     below.set(ylabel="open file handles", ylim=(0, None), xlabel="seconds")
     figure.savefig(output / "soak.png", dpi=110)
     quarter = len(samples) // 4
     parts = [samples[index * quarter : (index + 1) * quarter] for index in range(4)]
     rows = "\n".join(
-        f"| {number} | {fmean(sample.rss_mib for sample in part):.1f} | {max(sample.rss_mib for sample in part):.1f} "
-        f"| {median(sample.files for sample in part):.0f} |"
+        f"| {number} | {fmean(memory):.1f} | {max(memory):.1f} | {median(sample.files for sample in part):.0f} |"
         for number, part in enumerate(parts, 1)
+        for memory in [[sample.memory_mib for sample in part]]
     )
     verdict = "; ".join(found) or "Nothing grows after the first quarter."
     (output / "soak.md").write_text(
-        f"# A long training\n\n`python benchmarks/soak.py --epochs {epochs}`: {samples[0].processes} processes "
+        f"# A long training\n\n`python -m benchmarks.soak --epochs {epochs}`: {samples[0].processes} processes "
         f"(command, training, loaders), {seconds[-1]:.0f} seconds on the CPU, evaluation after every 5 epochs, "
-        f"a checkpoint after every 10. RSS counts memory that processes share once for each.\n\n"
-        "![RSS and open files](soak.png)\n\n"
-        "| quarter | mean RSS, MiB | largest | open files (median) |\n| --- | --- | --- | --- |\n"
+        f"a checkpoint after every 10. Memory is what the processes own and share (RssAnon + RssShmem).\n\n"
+        "![Memory and open files](soak.png)\n\n"
+        "| quarter | mean memory, MiB | largest | open files (median) |\n| --- | --- | --- | --- |\n"
         f"{rows}\n\n{verdict}\n"
     )
 
@@ -151,7 +152,7 @@ def main() -> int:
         samples = watch(arguments.epochs, Path(folder), every=arguments.every)
     found = problems(samples)
     write(samples, arguments.output, epochs=arguments.epochs, found=found)
-    print("\n".join(found) or f"flat: {samples[-1].rss_mib:.1f} MiB, {samples[-1].files} files")
+    print("\n".join(found) or f"flat: {samples[-1].memory_mib:.1f} MiB, {samples[-1].files} files")
     return 1 if found else 0
 
 

@@ -129,7 +129,7 @@ def test_batch_norm_that_will_not_be_warmed_up_is_told_with_what_would_be_right(
         (f"{LONG_MEMORY} recipe.max_steps=300 recipe.batch_norm.frozen=true", 0),
         (f"{LONG_MEMORY} recipe.max_steps=300 recipe.pretrained=xception65_coco_voc_trainaug", 0),
         (f"{LONG_MEMORY} recipe.max_steps=300 recipe.pretrained=imagenet", 1),  # the head begins anew
-        (f"{LONG_MEMORY} recipe.max_steps=300 parent=[recipe.max_steps=30000]", 0),
+        (f"{LONG_MEMORY} recipe.max_steps=300 parent=['recipe.max_steps=30000']", 0),
         (f"{LONG_MEMORY} recipe.max_steps=50", 0),  # a trial
         (f"{LONG_MEMORY} recipe.max_steps=4000 trainer.accumulate=2", 0),
         ("data=shapes", 0),

@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 pytestmark = [
     pytest.mark.exhaustive,
@@ -179,50 +182,81 @@ def test_sigterm_saves_and_ends_with_the_code_that_launchers_know(tmp_path: Path
     assert step == _status(store)["step"]
 
 
-def test_thirty_kills_at_random_moments_lose_no_checkpoint_and_no_bit(tmp_path: Path) -> None:
-    steps = ("recipe.max_steps=600", "trainer.checkpoint_every=1", "trainer.restarts=0")
-    calm, killed = tmp_path / "calm", tmp_path / "killed"
-    assert _train(calm, *steps) == 0
-    chance, kills, reached = random.Random(int(os.environ.get("ATROUS_FAULT_SEED", "9"))), 0, []
-    while kills < 30:
-        process = _start(killed, *steps)
-        _let_it_go_on(process, killed, chance)
-        if process.poll() is not None:  # it was done before its turn came
-            break
-        for victim in [process.pid, *_processes(killed)]:
-            if victim in _processes(killed):
-                os.kill(victim, signal.SIGKILL)
-        process.wait()
-        kills += 1
-        reached.append(_read_every_checkpoint(killed))
-        print(f"kill {kills}: {reached[-1]}", flush=True)  # noqa: T201
-    assert kills == 30, f"only {kills} kills before the end: {reached}"
-    assert reached == sorted(reached), "no checkpoint is ever older than one before"
-    assert _train(killed, *steps) == 0
-    assert _is_equal(_state(killed), _state(calm))
-    assert sorted(path.name for path in (_run(killed) / "checkpoints").iterdir()) == ["last.ckpt", "previous.ckpt"]
+@dataclass
+class Jobs:
+    """A job that is started and killed again and again, as a fork of a process that has imported everything."""
+
+    folder: Path
+    server: "subprocess.Popen[str]"
+
+    def start(self) -> int:
+        assert self.server.stdin is not None
+        self.server.stdin.write("\n")
+        self.server.stdin.flush()
+        return self._answer()
+
+    def wait(self) -> int:
+        """The exit code."""
+        return self._answer()
+
+    def _answer(self) -> int:
+        assert self.server.stdout is not None
+        return int(self.server.stdout.readline())
+
+    def step(self) -> int:
+        path = self.folder / "status.json"
+        return int(json.loads(path.read_text()).get("step", 0)) if path.is_file() else 0
+
+    def newest_checkpoint(self) -> int:
+        """The newest step of all checkpoints; one that cannot be read fails the test."""
+        paths = list((self.folder / "checkpoints").glob("*.ckpt"))
+        return max((int(torch.load(path, weights_only=True)["global_step"]) for path in paths), default=0)
 
 
-def _let_it_go_on(process: "subprocess.Popen[str]", store: Path, chance: random.Random) -> None:
-    """Wait to a random moment: in four of five turns of the training itself, else of the start."""
-    if chance.random() < 0.8:
-        before = _read_status_step(store)
-        while process.poll() is None and _read_status_step(store) <= before:
-            time.sleep(0.01)
-        time.sleep(chance.uniform(0, 0.4))
-    else:
-        time.sleep(chance.uniform(0, 10))
+@pytest.fixture
+def jobs_of(tmp_path: Path) -> Iterator[Callable[[str], Jobs]]:
+    """Makes the same training of 300 steps in several folders."""
+    steps = ("recipe.max_steps=300", "trainer.checkpoint_every=1")
+    assert _train(tmp_path / "model", *steps, "trainer.stop_at_step=1") == 0
+    model = _run(tmp_path / "model")
+    config = yaml.safe_load((model / "config.yaml").read_text())
+    config["trainer"]["stop_at_step"] = None
+    made: list[Jobs] = []
+
+    def make(name: str) -> Jobs:
+        folder = tmp_path / name / "runs" / model.parent.name / "seed0"
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        (folder / "run.json").write_text((model / "run.json").read_text())
+        command = [sys.executable, str(FAULTY), "fork", str(folder), "single"]
+        with (tmp_path / f"{name}.txt").open("w") as log:
+            pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log, "text": True}
+            made.append(Jobs(folder, subprocess.Popen(command, **pipes)))
+        return made[-1]
+
+    yield make
+    for jobs in made:
+        jobs.server.communicate("")
 
 
-def _read_status_step(store: Path) -> int:
-    found = list(store.glob("runs/*/seed0/status.json"))
-    return int(json.loads(found[0].read_text()).get("step", 0)) if found else 0
-
-
-def _read_every_checkpoint(store: Path) -> int:
-    """The newest step; a file that cannot be read fails the test."""
-    steps = [
-        int(torch.load(path, weights_only=True)["global_step"])
-        for path in store.glob("runs/*/seed0/checkpoints/*.ckpt")
-    ]
-    return max(steps, default=0)
+def test_thirty_kills_at_random_moments_lose_no_checkpoint_and_no_bit(
+    jobs_of: Callable[[str], Jobs], tmp_path: Path
+) -> None:
+    chance, reached = random.Random(int(os.environ.get("ATROUS_FAULT_SEED", "9"))), [0]
+    jobs = jobs_of("killed")
+    while len(reached) <= 30:
+        process, before = jobs.start(), jobs.step()
+        if chance.random() < 0.8:  # while it trains and saves; else while it starts
+            while jobs.step() <= max(before, reached[-1]):
+                time.sleep(0.005)
+        time.sleep(chance.uniform(0, 0.5))
+        os.kill(process, signal.SIGKILL)
+        assert jobs.wait() == -signal.SIGKILL, "300 steps are more than it can do between the kills"
+        reached.append(jobs.newest_checkpoint())
+        print(f"kill {len(reached) - 1}: step {reached[-1]}", flush=True)  # noqa: T201
+    assert reached == sorted(reached), "no checkpoint is older than the one before"
+    for each in (jobs, jobs_of("calm")):
+        each.start()
+        assert each.wait() == 0
+    assert _is_equal(_state(tmp_path / "killed"), _state(tmp_path / "calm"))
+    assert sorted(path.name for path in (jobs.folder / "checkpoints").iterdir()) == ["last.ckpt", "previous.ckpt"]
