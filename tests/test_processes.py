@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from atrous import processes
-from atrous.processes import Interrupts
+from atrous.processes import Interrupted, Interrupts
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="processes are found in /proc")
 
@@ -95,8 +95,10 @@ def test_a_program_whose_starter_is_gone_is_not_begun(tmp_path: Path) -> None:
 def test_the_first_signal_interrupts_and_later_ones_ask_for_haste() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with Interrupts() as interrupts:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Interrupted) as caught:
             os.kill(os.getpid(), signal.SIGTERM)
+        assert isinstance(caught.value, KeyboardInterrupt)
+        assert caught.value.number == signal.SIGTERM
         assert not interrupts.hurried()
         os.kill(os.getpid(), signal.SIGHUP)
         assert interrupts.hurried()

@@ -1,14 +1,17 @@
 """The errors that a user may meet: one line that says what is wrong, where, and what would be right."""
 
+from atrous.exit_codes import REFUSED
+
 
 class AtrousError(ValueError):
     """Base of every error that is the user's to mend; commands print it without a traceback.
 
     Attributes:
-        exit_code: of a command that ends with this error: 2 for what was asked, 1 for what went wrong later.
+        exit_code: of a command that ends with this error, see `atrous.exit_codes`: REFUSED for what was asked, FAILED
+            for what went wrong later.
     """
 
-    exit_code = 2
+    exit_code = REFUSED
 
 
 class ConfigError(AtrousError):

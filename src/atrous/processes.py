@@ -87,8 +87,20 @@ def _send(process: int, number: signal.Signals) -> None:
         os.kill(process, number)
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal that asks the command to end.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
 class Interrupts:
-    """Ctrl-C, SIGTERM and SIGHUP while jobs run: the first raises KeyboardInterrupt, later ones ask for haste.
+    """Ctrl-C, SIGTERM and SIGHUP while jobs run: the first raises Interrupted, later ones ask for haste.
 
     Signals that are ignored (nohup) or that somebody else handles (submitit) stay as they are. Outside the main
     thread, where signals do not arrive, nothing is changed.
@@ -118,7 +130,7 @@ class Interrupts:
     def _take(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
         if self._count == 1:
-            raise KeyboardInterrupt
+            raise Interrupted(number)
 
 
 def _bind(parent: int) -> None:

@@ -5,9 +5,11 @@
         config.yaml    the resolved config
         status.json    queued / running / stopped / failed / done, and how far
         metrics.csv    losses and validation scores by step
-        checkpoints/   last.ckpt, best.ckpt
+        checkpoints/   last.ckpt, the one before it as previous.ckpt, best.ckpt
         results.json   parameters, Multiply-Adds, times, one entry per evaluation protocol
         log.txt        what the job printed
+        nonfinite/     batches whose loss or gradient was not finite
+        stack-rank<k>.txt    where a rank was when it was ended for showing no sign of life
         lock           held by the process that trains or measures the run, and who that is
 
 Training and studies meet only here. Every file is written atomically. A file that is damaged nonetheless is set aside
@@ -57,6 +59,11 @@ class RunFolder:
     def last_checkpoint(self) -> Path:
         """The newest state of the training."""
         return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def previous_checkpoint(self) -> Path:
+        """The state that was saved before the newest one, for when that cannot be read."""
+        return self.path / "checkpoints" / "previous.ckpt"
 
     @property
     def best_checkpoint(self) -> Path:
@@ -157,12 +164,7 @@ class RunFolder:
         Raises:
             StoreError: a newer version wrote one of the files; nothing is changed then.
         """
-        moved = []
-        for name in self.damaged():
-            taken = {path.name for path in self.path.glob(f"{name}.damaged-*")}
-            number = next(n for n in itertools.count(1) if f"{name}.damaged-{n}" not in taken)
-            moved.append((self.path / name).rename(self.path / f"{name}.damaged-{number}"))
-        return moved
+        return [set_aside(self.path / name) for name in self.damaged()]
 
     def _read_sound(self, name: str) -> dict[str, Any]:
         """A file's content, empty where it is damaged: the next start sets that aside."""
@@ -189,6 +191,13 @@ class RunFolder:
                 f"install that version, or move the folder away to train it anew"
             )
         return value
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file to NAME.damaged-N, the first N that is free, and return its new place."""
+    taken = {other.name for other in path.parent.glob(f"{path.name}.damaged-*")}
+    number = next(n for n in itertools.count(1) if f"{path.name}.damaged-{n}" not in taken)
+    return path.rename(path.with_name(f"{path.name}.damaged-{number}"))
 
 
 def all_runs(store: Path) -> list[RunFolder]:

@@ -73,7 +73,7 @@ class FakeJobs:
 
     def job(self, row: str, *, seed: int = 0, **trainer: int) -> Job:
         config: dict[str, Any] = {
-            "trainer": {"devices": 1, "threads": 1, "accelerator": "cpu", **trainer},
+            "trainer": {"devices": 1, "threads": 1, "accelerator": "cpu", "restarts": 0, **trainer},
             "recipe": {"max_steps": 2},
             "protocols": ["single"],
             "boundary": False,

@@ -1,6 +1,7 @@
 """Stands in for atrous.training.job: leaves the files of a run in milliseconds, without importing atrous or torch.
 
-FAKE_JOB: how it ends, as JSON by row or `*`: done, fail, kill, vanish, hang, stubborn, late (it is killed after its
+FAKE_JOB: how it ends, as JSON by row or `*`: done, fail, kill, kill_once (only the first
+time), vanish, hang, stubborn, late (it is killed after its
 result was written), or orphan (it is killed, and a stubborn child in a session of its own is left). FAKE_LOG: a file to
 which it appends
 "start|end|clash TIME PID ROW CUDA_VISIBLE_DEVICES"; a clash is a device that another living job has.
@@ -38,6 +39,9 @@ def main(folder: Path, protocols: list[str]) -> int:
         assert child.stdout is not None
         child.stdout.readline()
         (folder / "orphan").write_text(str(child.pid))
+    if behaviour == "kill_once" and not (folder / "killed").exists():
+        (folder / "killed").touch()
+        behaviour = "kill"
     if behaviour in ("kill", "orphan"):
         os.kill(os.getpid(), signal.SIGKILL)
     if behaviour == "vanish":

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from atrous.errors import ConfigError
 from atrous.studies.checks import check
 from atrous.studies.configuration import resolve
+from atrous.studies.recipe_checks import recipe_warnings
 
 Compose = Callable[..., DictConfig]
 
@@ -27,6 +28,9 @@ Compose = Callable[..., DictConfig]
         ("trainer.devices=32", ("trainer.devices=32", "32 would be right")),
         ("trainer.devices=2 trainer.batch_per_device=4", ("batch_per_device=4", "= 8", "recipe.batch_size=16")),
         ("trainer.devices=0", ("trainer.devices=0", "at least 1")),
+        ("trainer.on_nonfinite=ignore", ("trainer.on_nonfinite='ignore'", "stop, skip")),
+        ("trainer.timeout_seconds=-1", ("trainer.timeout_seconds=-1", "0 to wait for ever")),
+        ("trainer.restarts=-1", ("trainer.restarts=-1", "at least 0")),
         ("trainer.accelerator=tpu", ("trainer.accelerator='tpu'", "auto, cpu")),
         ("trainer.activation_checkpointing=true trainer.compile=true", ("trainer.compile=true", "one of the two")),
         ("backbone=timm backbone.name=resnet50d trainer.activation_checkpointing=true", ("timm", "or false")),
@@ -107,3 +111,38 @@ def test_all_problems_are_told_at_once(composed: Compose) -> None:
 )
 def test_what_can_be_run_is_let_through(composed: Compose, overrides: str) -> None:
     check(resolve(composed(*overrides.split())))
+
+
+LONG_MEMORY = "recipe.batch_norm.backbone_decay=0.9997 recipe.batch_norm.head_decay=0.9997"
+
+
+def test_batch_norm_that_will_not_be_warmed_up_is_told_with_what_would_be_right(composed: Compose) -> None:
+    told = list(recipe_warnings(resolve(composed(*LONG_MEMORY.split(), "recipe.max_steps=300"))))
+    assert [text.split(" with ")[0] for text in told] == LONG_MEMORY.split()
+    # 0.9997 ** 300 = 0.914; a thousandth is left of 0.977 after 300 steps, and of 0.9997 after 23023
+    assert all("recipe.max_steps=300: 91% of the running statistics" in text for text in told)
+    assert "recipe.batch_norm.backbone_decay=0.977 or less, or recipe.max_steps=23023 or more" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "count"),
+    [
+        (f"{LONG_MEMORY} recipe.max_steps=30000", 0),
+        (f"{LONG_MEMORY} recipe.max_steps=300 recipe.batch_norm.frozen=true", 0),
+        (f"{LONG_MEMORY} recipe.max_steps=300 recipe.pretrained=xception65_coco_voc_trainaug", 0),
+        (f"{LONG_MEMORY} recipe.max_steps=300 recipe.pretrained=imagenet", 1),  # the head begins anew
+        (f"{LONG_MEMORY} recipe.max_steps=300 parent=['recipe.max_steps=30000']", 0),
+        (f"{LONG_MEMORY} recipe.max_steps=50", 0),  # a trial
+        (f"{LONG_MEMORY} recipe.max_steps=4000 trainer.accumulate=2", 0),
+        ("data=shapes", 0),
+        ("data=camvid data.root=.", 0),
+        ("data=voc data.root=.", 0),
+        ("data=cityscapes data.root=.", 0),
+        ("data=voc data.root=. recipe=voc_tf_release", 0),
+        ("data=voc data.root=. recipe.max_steps=1000", 2),
+    ],
+)
+def test_only_statistics_that_are_learnt_from_nothing_and_too_slowly_are_told(
+    composed: Compose, overrides: str, count: int
+) -> None:
+    assert len(list(recipe_warnings(resolve(composed(*overrides.split()))))) == count

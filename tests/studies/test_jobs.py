@@ -107,3 +107,32 @@ def test_threads_of_a_job_are_limited_before_it_starts(fake_jobs: FakeJobs, monk
     with pytest.raises(JobError, match="without a result"):
         jobs.run(job, capture=True)
     assert job.folder.log_file.read_text() == "3\n"
+
+
+def test_a_job_that_was_killed_is_started_again_as_often_as_asked(
+    fake_jobs: FakeJobs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_jobs.behave(a="kill_once", b="kill")
+    assert jobs.run(fake_jobs.job("a", restarts=1), capture=True) == "done"
+    assert "a (seed 0): killed by SIGKILL, at step 0: started again" in capsys.readouterr().err
+    status = fake_jobs.job("a").folder.status()
+    assert "reason" not in status
+    with pytest.raises(JobError, match="killed by SIGKILL; it was started again 2x before"):
+        jobs.run(fake_jobs.job("b", restarts=2), capture=True)
+    assert [event[0] for event in fake_jobs.events() if event[3] == "b"] == ["start"] * 3
+    with pytest.raises(JobError, match="killed by SIGKILL\n"):
+        jobs.run(fake_jobs.job("b", restarts=0), capture=True)
+
+
+@pytest.mark.parametrize("behaviour", ["fail", "vanish"])
+def test_a_job_that_failed_by_itself_is_not_started_again(fake_jobs: FakeJobs, behaviour: str) -> None:
+    fake_jobs.behave(a=behaviour)
+    with pytest.raises(JobError):
+        jobs.run(fake_jobs.job("a", restarts=3), capture=True)
+    assert [event[0] for event in fake_jobs.events()] == ["start"]
+
+
+def test_a_job_that_is_killed_after_its_result_was_written_is_not_started_again(fake_jobs: FakeJobs) -> None:
+    fake_jobs.behave(a="late")
+    assert jobs.run(fake_jobs.job("a", restarts=3), capture=True) == "done"
+    assert [event[0] for event in fake_jobs.events()] == ["start"]

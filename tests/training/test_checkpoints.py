@@ -10,7 +10,8 @@ import torch
 from atrous import DeepLabV3
 from atrous.errors import CheckpointError
 from atrous.networks import ResNet
-from atrous.training.checkpoints import AtomicCheckpointIO, load_weights, read_checkpoint
+from atrous.run_store import RunFolder
+from atrous.training.checkpoints import AtomicCheckpointIO, load_weights, newest_checkpoint, read_checkpoint
 
 
 def _model(width: int = 4) -> DeepLabV3:
@@ -53,3 +54,70 @@ def test_a_truncated_file_and_a_pickle_are_refused_unread(tmp_path: Path) -> Non
     assert not (tmp_path / "harmed").exists()
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         read_checkpoint(tmp_path / "none.ckpt")
+
+
+def _run_with(folder: Path, *, steps: tuple[int, ...]) -> RunFolder:
+    """A run that was saved at these steps, as a training saves."""
+    run = RunFolder(folder)
+    for step in steps:
+        content = {"state_dict": {"model.weight": torch.full((2000,), float(step))}, "global_step": step}
+        AtomicCheckpointIO().save_checkpoint(content, run.last_checkpoint, storage_options=run.previous_checkpoint)
+    return run
+
+
+def test_the_state_before_the_last_one_stays(tmp_path: Path) -> None:
+    run = _run_with(tmp_path, steps=(2, 4, 6))
+    assert read_checkpoint(run.last_checkpoint)["global_step"] == 6
+    assert read_checkpoint(run.previous_checkpoint)["global_step"] == 4
+    assert sorted(path.name for path in run.last_checkpoint.parent.iterdir()) == ["last.ckpt", "previous.ckpt"]
+    assert newest_checkpoint(run, mends=True) == (run.last_checkpoint, 6)
+
+
+def test_a_run_that_was_never_saved_begins_at_its_beginning(tmp_path: Path) -> None:
+    assert newest_checkpoint(RunFolder(tmp_path), mends=True) == (None, 0)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "overwritten", "gone"])
+def test_a_damaged_last_checkpoint_is_set_aside_and_the_one_before_takes_its_place(
+    tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = _run_with(tmp_path, steps=(2, 4))
+    whole = run.last_checkpoint.read_bytes()
+    left = {"truncated": whole[:-100], "emptied": b"", "overwritten": bytes(len(whole)), "gone": None}[damage]
+    run.last_checkpoint.unlink()
+    if left is not None:
+        run.last_checkpoint.write_bytes(left)
+    assert newest_checkpoint(run, mends=False) == (run.previous_checkpoint, 2), "another rank, which changes nothing"
+    assert newest_checkpoint(run, mends=True) == (run.previous_checkpoint, 2)
+    assert "going on from previous.ckpt, step 2" in capsys.readouterr().err
+    assert read_checkpoint(run.last_checkpoint)["global_step"] == 2, "for everything else that reads last.ckpt"
+    kept = run.last_checkpoint.with_name("last.ckpt.damaged-1")
+    assert (kept.read_bytes() if kept.exists() else None) == left
+
+
+def test_without_a_state_before_it_a_damaged_checkpoint_is_an_error_and_stays(tmp_path: Path) -> None:
+    run = _run_with(tmp_path, steps=(2,))
+    run.last_checkpoint.write_bytes(b"torn")
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: not a checkpoint"):
+        newest_checkpoint(run, mends=True)
+    assert run.last_checkpoint.read_bytes() == b"torn"
+
+
+def test_half_a_checkpoint_of_a_killed_process_is_cleared_away_by_the_next(tmp_path: Path) -> None:
+    run = _run_with(tmp_path, steps=(2, 4))
+    torn = run.last_checkpoint.with_name(".last.ckpt.x1y2")
+    torn.write_bytes(b"half")
+    newest_checkpoint(run, mends=False)
+    assert torn.exists()
+    newest_checkpoint(run, mends=True)
+    assert not torn.exists()
+
+
+def test_a_file_system_without_links_keeps_one_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    run = _run_with(tmp_path, steps=(2, 4))
+    assert [path.name for path in run.last_checkpoint.parent.iterdir()] == ["last.ckpt"]
+    assert newest_checkpoint(run, mends=True) == (run.last_checkpoint, 4)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from atrous.commands.explain import explain
 from atrous.errors import AtrousError
+from atrous.exit_codes import after_signal
+from atrous.processes import Interrupted
 from atrous.resources import conf_folder
 from atrous.studies.schema import register
 
@@ -32,7 +35,7 @@ def run_app(task: Task, *, config_name: str) -> None:
         config_name: the primary config in conf/.
 
     Raises:
-        SystemExit: 2 for what the user has to mend, 1 for runs that failed, 130 when interrupted.
+        SystemExit: with a code of `atrous.exit_codes`.
     """
     register()
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -52,8 +55,9 @@ def run_app(task: Task, *, config_name: str) -> None:
         if wants_trace:
             raise
         _stop(explain(error, config_name=config_name))
-    except KeyboardInterrupt:
-        _stop("interrupted; the same command goes on where it stopped", code=130)
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, Interrupted) else signal.SIGINT
+        _stop("interrupted; the same command goes on where it stopped", code=after_signal(number))
 
 
 def _is_override(argument: str) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,8 @@ def task(config: DictConfig) -> float | None:
     speaks = place is None or place.rank == 0
     if speaks:
         print(f"run: {job.folder.path}", flush=True)  # noqa: T201
+        for text in () if is_of_sweep else job.warnings:  # a sweep has said so for all of its jobs
+            print(f"warning: {text}", file=sys.stderr, flush=True)  # noqa: T201
     if place is None or place.world_size == 1:
         outcome = jobs.run(job, capture=is_of_sweep)
     else:

@@ -1,8 +1,8 @@
 """One training as a process tree of its own, started from its run folder and watched through it."""
 
+import itertools
 import os
 import shlex
-import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -16,12 +16,15 @@ from omegaconf import DictConfig
 from atrous import processes
 from atrous.building import build_datasets, build_test_set
 from atrous.errors import AtrousError
+from atrous.exit_codes import is_of_the_machine
 from atrous.run_store import RunFolder
 from atrous.studies.checks import check
 from atrous.studies.configuration import Config, resolve
+from atrous.studies.endings import note_death, note_restart, note_stop
 from atrous.studies.identity import Identity, identify
 from atrous.studies.job_process import JobProcess, process_environment
 from atrous.studies.parents import parent_overrides
+from atrous.studies.recipe_checks import recipe_warnings
 
 PROGRAM = ("-m", "atrous.training.job")
 GRACE_SECONDS = 20.0
@@ -67,6 +70,11 @@ class Job:
         return self.folder.missing_protocols(
             wanted, boundary=self.config["boundary"], submission=self.config["submission"]
         )
+
+    @property
+    def warnings(self) -> list[str]:
+        """What can be run but is hardly meant, where there is still something to train."""
+        return list(recipe_warnings(self.config)) if self.todo and not self.folder.is_done else []
 
     def score(self) -> float | None:
         """The mIoU of the first protocol that was asked for, 0 to 1; None where only a test server can tell."""
@@ -119,6 +127,7 @@ def run(
     hurried: Callable[[], bool] = lambda: False,
     on_busy: Callable[[], bool] | None = None,
     on_start: Callable[[], None] = lambda: None,
+    restarts: int | None = None,
 ) -> str:
     """Train and measure what is missing; wait for the end.
 
@@ -130,6 +139,7 @@ def run(
         hurried: asked while it ends; True does not wait until it has saved.
         on_busy: asked while another process holds the run; False gives up. By default it says who, and waits.
         on_start: told before a process starts.
+        restarts: how often a process that the machine ended is started again; None for trainer.restarts.
 
     Returns:
         `done`, `skipped` (nothing was missing), `stopped` (on request, goes on next time) or `elsewhere` (given up).
@@ -139,7 +149,7 @@ def run(
     """
     if job.parent is not None and job.todo and not job.parent.folder.is_done:
         options: Any = {"environment": environment, "capture": capture, "cancelled": cancelled, "hurried": hurried}
-        outcome = run(job.parent, **options, on_busy=on_busy, on_start=on_start)
+        outcome = run(job.parent, **options, on_busy=on_busy, on_start=on_start, restarts=restarts)
         if outcome in ("stopped", "elsewhere"):
             return outcome
     with processes.Interrupts() as interrupts, job.folder.lock(wait=on_busy) as lock:
@@ -151,16 +161,27 @@ def run(
             return "skipped"
         on_start()
         process = JobProcess(job.folder, GRACE_SECONDS, lambda: hurried() or interrupts.hurried())
-        command = [sys.executable, *PROGRAM, str(job.folder.path), *job.todo]
         variables = process_environment({**os.environ, **(environment or {})}, threads=job.config["trainer"]["threads"])
+        again = job.config["trainer"]["restarts"] if restarts is None else restarts
         try:
-            code = process.run(command, variables, lock=lock, capture=capture, cancelled=cancelled)
+            code = _run_process(job, process, variables, again, lock=lock, capture=capture, cancelled=cancelled)
         except BaseException:
-            _note_stop(job)
+            note_stop(job.folder)
             raise
         if code != 0 and cancelled():
-            _note_stop(job)
+            note_stop(job.folder)
         return _outcome(job, code)
+
+
+def _run_process(job: Job, process: JobProcess, variables: Mapping[str, str], restarts: int, **options: Any) -> int:
+    """Run the job's process to its end, and again where the machine ended it; the exit code of the last."""
+    for number in itertools.count(1):
+        code = process.run([sys.executable, *PROGRAM, str(job.folder.path), *job.todo], variables, **options)
+        if number > restarts or not is_of_the_machine(code) or options["cancelled"]() or not job.todo:
+            break
+        said = note_restart(job.folder, code, number=number, of=restarts)
+        print(f"{job.title}: {said}", file=sys.stderr, flush=True)  # noqa: T201
+    return code
 
 
 def _set_aside(job: Job) -> bool:
@@ -185,23 +206,13 @@ def _write_folder(job: Job) -> None:
     }
     job.folder.create(config_yaml=yaml.safe_dump(job.config, sort_keys=False), facts=facts)
     if not job.folder.is_done:
-        job.folder.set_status("queued", host=socket.gethostname(), max_steps=job.config["recipe"]["max_steps"])
-
-
-def _note_stop(job: Job) -> None:
-    """Say in the folder that the job was ended on request, where it could not, or took the request for a failure."""
-    status = job.folder.status()
-    if status["state"] in ("queued", "running", "failed"):
-        what = f" ({status['reason']})" if "reason" in status else ""
-        job.folder.set_status("stopped", reason=f"ended on request before it could save{what}")
+        job.folder.set_status(
+            "queued", host=socket.gethostname(), max_steps=job.config["recipe"]["max_steps"], restarts=0
+        )
 
 
 def _outcome(job: Job, code: int) -> str:
     status = job.folder.status()
     if status["state"] == "stopped" or not job.todo:  # what is killed after its result was written has one
         return str(status["state"])
-    if status["state"] != "failed":
-        reason = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code} without a result"
-        job.folder.set_status("failed", reason=reason, exit_code=code)
-    reason = job.folder.status()["reason"]
-    raise JobError(f"{job.title} failed: {reason}\n  folder: {job.folder.path}")
+    raise JobError(f"{job.title} failed: {note_death(job.folder, code)}\n  folder: {job.folder.path}")

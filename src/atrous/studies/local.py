@@ -1,6 +1,8 @@
 """A sweep on this machine: every job is checked before the first one starts, then the pool runs them."""
 
 import os
+import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -68,6 +70,8 @@ def prepare_all(
         except AtrousError as error:
             row = next((text[4:] for text in overrides if text.startswith("row=")), None)
             raise ConfigError(f"row {row}: {error}" if row else str(error)) from None
+    for text, count in Counter(text for job in todo for text in job.warnings).items():
+        print(f"warning: {text} ({count} of {len(todo)} runs)", file=sys.stderr)  # noqa: T201
     return todo
 
 

@@ -1,5 +1,6 @@
 """What a recipe may say: optimiser, batch norm, augmentation, precision and initial weights."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,9 @@ from typing import Any
 from atrous.errors import ConfigError
 from atrous.weights.zoo import preset
 
+_LEFT_OVER = 0.1  # of the initial statistics, which evaluation notices
+_FORGOTTEN = 0.001
+_TRIAL_STEPS = 100
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 PREPROCESSINGS = ("inception", "rgb_mean", "imagenet")
 
@@ -35,6 +39,30 @@ def recipe_problems(config: Mapping[str, Any]) -> Iterator[str]:
             f"recipe.preprocessing={recipe['preprocessing']!r}, but the weights of recipe.pretrained="
             f"{recipe['pretrained']!r} were trained with {wanted!r}: recipe.preprocessing={wanted}"
         )
+
+
+def recipe_warnings(config: Mapping[str, Any]) -> Iterator[str]:
+    """What can be run but is hardly meant, a line each: the key, its value and what would be right.
+
+    Batch norm's running statistics begin as mean 0 and variance 1, and decay ** updates of that is left when the
+    training ends. More than a tenth spoils every evaluation, however well the network has learnt. Trainings of less
+    than 100 steps are trials and pass; so do frozen statistics, and those that come with initial weights.
+    """
+    recipe, decays = config["recipe"], config["recipe"]["batch_norm"]
+    if decays["frozen"] or recipe["max_steps"] < _TRIAL_STEPS or config["parent"] is not None:
+        return
+    keys = {None: ("backbone_decay", "head_decay"), "imagenet": ("head_decay",)}.get(recipe["pretrained"], ())
+    updates = recipe["max_steps"] * config["trainer"]["accumulate"]
+    for key in keys:
+        left = decays[key] ** updates
+        if left > _LEFT_OVER:
+            decay = math.floor(1000 * _FORGOTTEN ** (1 / updates)) / 1000
+            steps = math.ceil(math.log(_FORGOTTEN, decays[key]) / config["trainer"]["accumulate"])
+            yield (
+                f"recipe.batch_norm.{key}={decays[key]} with recipe.max_steps={recipe['max_steps']}: {100 * left:.0f}% "
+                "of the running statistics, which evaluation uses, will still be the initial ones at the end; "
+                f"recipe.batch_norm.{key}={decay:g} or less, or recipe.max_steps={steps} or more, would be right"
+            )
 
 
 def _preprocessing_of(backbone: Mapping[str, Any], source: str | None) -> str | None:

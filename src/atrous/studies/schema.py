@@ -28,6 +28,9 @@ class TrainerConfig:
     A run takes `devices` processes on each of `nodes` machines. `activation_checkpointing` computes parts of the
     network twice to hold less in memory, `compile` has torch.compile make the training's passes; `tf32` and
     `cudnn_benchmark` matter on CUDA alone: float32 products in TensorFloat-32, and cuDNN's choice by trial.
+    `on_nonfinite` says what becomes of a step whose loss or gradient is not finite: `stop` the run, or `skip` the step
+    (counted in results.json; ten in a row stop it too). `timeout_seconds` without a step end a rank, with its stack
+    (0: never). A run whose process was killed or hung is started again `restarts` times, from its last checkpoint.
     """
 
     accelerator: str = "auto"
@@ -46,6 +49,9 @@ class TrainerConfig:
     log_every: int = 10
     progress: bool = True
     stop_at_step: int | None = None
+    on_nonfinite: str = "stop"
+    timeout_seconds: float = 600.0
+    restarts: int = 1
 
 
 @dataclass

@@ -53,6 +53,7 @@ def _lead(job: Job, ranks: Ranks, meeting: Meeting, *, capture: bool) -> str:
                 capture=capture,
                 cancelled=lambda: bool(meeting.problem()),
                 on_start=lambda generation=generation: meeting.issue(start=generation),  # type: ignore[misc]
+                restarts=0,  # of one rank alone would not do: who started all of them starts all of them again
             )
             if problem := meeting.problem():
                 raise _failure(part, problem)

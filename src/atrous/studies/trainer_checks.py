@@ -3,10 +3,18 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+NONFINITE = ("stop", "skip")
+
 
 def trainer_problems(config: Mapping[str, Any]) -> Iterator[str]:
     """What cannot be in `trainer`, a line each: the key, its value and what would be right."""
     trainer = config["trainer"]
+    if trainer["on_nonfinite"] not in NONFINITE:
+        yield f"trainer.on_nonfinite={trainer['on_nonfinite']!r}: one of {', '.join(NONFINITE)}"
+    if trainer["timeout_seconds"] < 0:
+        yield f"trainer.timeout_seconds={trainer['timeout_seconds']:g}: seconds, e.g. 600, or 0 to wait for ever"
+    if trainer["restarts"] < 0:
+        yield f"trainer.restarts={trainer['restarts']}: at least 0, which never starts a run again"
     if not trainer["activation_checkpointing"]:
         return
     if trainer["compile"]:

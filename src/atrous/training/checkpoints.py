@@ -1,7 +1,13 @@
-"""Checkpoints that survive a kill: written beside the old one, flushed, renamed; read as data only."""
+"""Checkpoints that survive a kill: written beside the old one, flushed, renamed; read as data only.
 
+The state before the last one stays as previous.ckpt: a disk that damages last.ckpt costs the steps between the two.
+"""
+
+import os
+import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -10,7 +16,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from atrous.errors import CheckpointError
 from atrous.files import write_atomically
 from atrous.networks.segmenter import Segmenter
-from atrous.run_store import RunFolder
+from atrous.run_store import RunFolder, set_aside
 
 _PREFIX = "model."
 
@@ -19,12 +25,33 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's file access, atomic and with `weights_only=True`."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write `checkpoint` to `path`, which holds either the old or the new one at any time."""
-        write_atomically(Path(path), lambda stream: torch.save(checkpoint, stream), size=_bytes(checkpoint))
+        """Write `checkpoint` to `path`, which holds either the old or the new one at any time.
+
+        Args:
+            checkpoint: tensors and plain values.
+            path: the file.
+            storage_options: a path that the file which is replaced keeps living under, or None.
+        """
+
+        def write(stream: BinaryIO) -> None:
+            torch.save(checkpoint, stream)
+            if storage_options is not None:  # only now: until the new one is written, the one before stays too
+                _keep(Path(path), Path(storage_options))
+
+        write_atomically(Path(path), write, size=_bytes(checkpoint))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Read a checkpoint as tensors and plain values, never as code."""
         return read_checkpoint(Path(path), map_location=map_location)
+
+
+def _keep(path: Path, name: Path) -> None:
+    """Give a file a second name, under which it outlives its replacement: a link, not a second write."""
+    link = name.with_name(f".{name.name}.{os.getpid()}")
+    with suppress(OSError):  # there is none yet, or the file system has no links: then there is no second one
+        link.hardlink_to(path)
+        link.replace(name)
+    link.unlink(missing_ok=True)
 
 
 def _bytes(content: Any) -> int:
@@ -52,6 +79,42 @@ def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
     if not isinstance(content, dict) or "state_dict" not in content:
         raise CheckpointError(f"{path}: holds no state_dict; expected a checkpoint of atrous-train")
     return content
+
+
+def newest_checkpoint(folder: RunFolder, *, mends: bool) -> tuple[Path | None, int]:
+    """Where a run goes on: last.ckpt, or the one before it where that cannot be read.
+
+    Ranks may call this at the same time, and find the same state.
+
+    Args:
+        folder: of the run.
+        mends: whether to clear away what a kill left, to set a damaged last.ckpt aside and to put previous.ckpt in its
+            place; for one of the ranks.
+
+    Returns:
+        The file, None where nothing was saved yet, and its step.
+
+    Raises:
+        CheckpointError: last.ckpt cannot be read, nor can the one before it.
+    """
+    last, previous = folder.last_checkpoint, folder.previous_checkpoint
+    for torn in last.parent.glob(".*.ckpt.*") if mends else ():
+        torn.unlink(missing_ok=True)  # half a checkpoint, whose process was killed while it wrote
+    if not last.is_file() and not previous.is_file():
+        return None, 0
+    try:
+        return last, int(read_checkpoint(last)["global_step"])
+    except CheckpointError as error:
+        problem = error
+    try:
+        step = int(read_checkpoint(previous)["global_step"])
+    except CheckpointError:
+        raise problem from None
+    if mends:
+        kept = f", kept as {set_aside(last).name}" if last.is_file() else ""
+        _keep(previous, last)
+        print(f"{problem}{kept}: going on from {previous.name}, step {step}", file=sys.stderr, flush=True)  # noqa: T201
+    return previous, step
 
 
 def load_weights(model: Segmenter, path: Path) -> int:
@@ -114,5 +177,5 @@ class Checkpoints(Callback):
             self._save(trainer, trainer.global_step)
 
     def _save(self, trainer: Trainer, step: int) -> None:
-        trainer.save_checkpoint(self._folder.last_checkpoint)
+        trainer.save_checkpoint(self._folder.last_checkpoint, storage_options=self._folder.previous_checkpoint)
         self._saved_at = step

@@ -9,14 +9,18 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from atrous.errors import AtrousError
+from atrous.exit_codes import DONE, FAILED, TEMPORARY
 from atrous.processes import bound_command
 from atrous.run_store import RunFolder
+
+PROGRAM = ("-m", "atrous.training.job")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
         arguments: the run's folder, then the protocols that are missing.
 
     Returns:
-        The exit code: 0 done or stopped on request, 1 failed.
+        The exit code; see `atrous.exit_codes`.
     """
     folder, protocols = RunFolder(Path(arguments[0])), list(arguments[1:])
     config = yaml.safe_load(folder.config_file.read_text())
@@ -34,8 +38,8 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     if "RANK" not in os.environ and config["trainer"]["nodes"] > 1:
         reason = f"trainer.nodes={config['trainer']['nodes']}, but this process was started on one machine alone"
-        folder.set_status("failed", reason=reason, exit_code=1)
-        return 1
+        folder.set_status("failed", reason=reason, exit_code=FAILED)
+        return FAILED
     if "RANK" not in os.environ and config["trainer"]["devices"] > 1:
         return _start_ranks(arguments, int(config["trainer"]["devices"]))
     try:
@@ -45,39 +49,69 @@ def main(arguments: Sequence[str]) -> int:
         _quieten()
         train_and_evaluate(folder, config, protocols)
     except AtrousError as error:
-        folder.set_status("failed", reason=str(error), exit_code=1)
+        _fail(folder, str(error))
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 1
+        return FAILED
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".strip()
-        folder.set_status("failed", reason=reason, exit_code=1, traceback=traceback.format_exc())
+        _fail(folder, _in_words(error, config), traceback=traceback.format_exc())
         traceback.print_exc()
-        return 1
-    return 0
+        return FAILED
+    return DONE
+
+
+def _in_words(error: Exception, config: Mapping[str, Any]) -> str:
+    from atrous.training.memory import advice, is_out_of_memory
+
+    return advice(error, config) if is_out_of_memory(error) else f"{type(error).__name__}: {error}".strip()
+
+
+def _fail(folder: RunFolder, reason: str, *, code: int = FAILED, **details: str) -> None:
+    """Say why the run failed, unless another rank has: the first reason is the cause of the others."""
+    if folder.status()["state"] != "failed":
+        folder.set_status("failed", reason=reason, exit_code=code, **details)
 
 
 def _start_ranks(arguments: Sequence[str], devices: int) -> int:
-    """A fresh process per device; when one dies, torchrun ends the others."""
+    """A fresh process per device; when one dies, torchrun ends the others within half a minute."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        program = bound_command(sys.executable, "-m", "atrous.training.job", *arguments)
+        program = bound_command(sys.executable, *PROGRAM, *arguments)
         torchrun(["--standalone", f"--nproc-per-node={devices}", "--no-python", *program])
     except SystemExit as exit_:
-        return int(exit_.code or 0)
+        return int(exit_.code or DONE)
     except SignalException as error:
         folder = RunFolder(Path(arguments[0]))
         if folder.status()["state"] in ("queued", "running"):
             folder.set_status("stopped", reason=f"ended by {error.sigval.name} before it could save")
-        return 1
+        return FAILED
+    except ChildFailedError as error:
+        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        return _note_deaths(RunFolder(Path(arguments[0])), codes)
     except Exception as error:
-        folder = RunFolder(Path(arguments[0]))
-        if folder.status()["state"] != "failed":
-            folder.set_status("failed", reason=f"a rank died: {str(error).splitlines()[0]}", exit_code=1)
-        return 1
-    return 0
+        _fail(RunFolder(Path(arguments[0])), f"a rank died: {str(error).splitlines()[0]}")
+        return FAILED
+    return DONE
+
+
+def _note_deaths(folder: RunFolder, codes: Mapping[int, int]) -> int:
+    """Say which ranks were killed: what the others say is what follows from it.
+
+    Returns:
+        The exit code of the whole.
+    """
+    killed = {rank: signal.Signals(-code) for rank, code in codes.items() if code < 0}
+    # torchrun has asked the others to end when it saw the first die.
+    first = {rank: number for rank, number in killed.items() if number != signal.SIGTERM} or killed
+    if first:
+        reason = ", ".join(f"rank {rank} was killed by {number.name}" for rank, number in first.items())
+        folder.set_status("failed", reason=reason, exit_code=TEMPORARY)
+        return TEMPORARY
+    _fail(folder, f"ranks ended without a reason: {', '.join(f'{rank} (exit code {codes[rank]})' for rank in codes)}")
+    return TEMPORARY if TEMPORARY in codes.values() else FAILED
 
 
 def _quieten() -> None:

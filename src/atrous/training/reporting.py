@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,15 +13,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import default_collate
 
 from atrous.data.loading import EvaluationSamples, Sample
-from atrous.errors import AtrousError
 from atrous.evaluation.inference import predict
 from atrous.evaluation.protocol import Protocol
 from atrous.run_store import RunFolder
 from atrous.training.task import SegmentationTask
-
-
-class DivergedError(AtrousError):
-    """The loss is not a finite number."""
+from atrous.training.trend import Trend
 
 
 class Reporter(Callback):
@@ -31,6 +28,7 @@ class Reporter(Callback):
         every: optimiser steps between two entries.
         batch_size: the global batch.
         printed: whether to print a line per entry (where no progress bar is shown).
+        classes: of the label space, which says how large a loss is.
     """
 
     def __init__(
@@ -40,22 +38,21 @@ class Reporter(Callback):
         every: int,
         batch_size: int,
         printed: bool,
+        classes: int,
     ) -> None:
         self._folder, self._every, self._batch_size = folder, max(1, every), batch_size
         self._printed = printed
-        self._since, self._at_step = time.monotonic(), 0
+        self._since, self._at_step, self._began_at = time.monotonic(), 0, 0
+        self._trend = Trend(classes=classes, every=self._every)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say that the run is running."""
         self._since, self._at_step = time.monotonic(), trainer.global_step
+        self._began_at = trainer.global_step
         self._set_status(trainer, step=trainer.global_step)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-        """Report when it is time; a loss that is not finite ends the run.
-
-        Raises:
-            DivergedError: says at which step.
-        """
+        """Report when it is time, unless the step was left out: its loss is no number."""
         step = trainer.global_step
         is_due = step % self._every == 0 or step == trainer.max_steps
         if not is_due or step == self._at_step:
@@ -63,9 +60,7 @@ class Reporter(Callback):
         of_all_ranks = trainer.strategy.reduce(outputs["loss"], reduce_op="mean")
         loss, now = float(of_all_ranks) * trainer.accumulate_grad_batches, time.monotonic()
         if not math.isfinite(loss):
-            raise DivergedError(
-                f"the loss is {loss} at step {step}: lower recipe.optimizer.lr, or use recipe.precision=32-true"
-            )
+            return
         speed = (step - self._at_step) * self._batch_size / max(now - self._since, 1e-9)
         self._since, self._at_step = now, step
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
@@ -75,6 +70,9 @@ class Reporter(Callback):
             self._set_status(trainer, step=step, loss=loss, images_per_second=round(speed, 3))
             if self._printed:
                 print(f"step {step}/{trainer.max_steps}  loss {loss:.4f}  {speed:.1f} images/s", flush=True)  # noqa: T201
+            if warning := self._trend.warning(step - self._began_at, loss, lr=rate):
+                self._set_status(trainer, warning=warning)
+                print(f"warning: step {step}: {warning}", file=sys.stderr, flush=True)  # noqa: T201
 
     def _set_status(self, trainer: Trainer, **details: Any) -> None:
         if trainer.is_global_zero:

@@ -17,9 +17,9 @@ from atrous.networks.complexity import multiply_adds
 from atrous.networks.segmenter import Segmenter
 from atrous.run_store import RunFolder
 from atrous.training import batch_norm, machine
-from atrous.training.checkpoints import load_weights, read_checkpoint
+from atrous.training.checkpoints import load_weights, newest_checkpoint
+from atrous.training.finite import FiniteGuard
 from atrous.training.measuring import measure
-from atrous.training.reporting import StopAt
 from atrous.training.submitting import submit
 from atrous.training.task import SegmentationTask
 from atrous.training.trainer import build_board, build_data_module, build_loggers, build_trainer, is_first_rank
@@ -58,18 +58,19 @@ def train_and_evaluate(folder: RunFolder, config: Config, protocols: Sequence[st
     train_set, val_set = build_datasets(config["data"], cached=True)
     model = build_model(config, num_classes=train_set.spec.num_classes)
     parent = folder.facts().get("parent")
-    if parent is not None and not folder.last_checkpoint.is_file():
+    saved, start = newest_checkpoint(folder, mends=is_first_rank())
+    if parent is not None and saved is None:
         load_weights(model, RunFolder(Path(parent)).last_checkpoint)
     board: WandbLog | None = None
     code = 1
     try:
         board = build_board(folder, config, classes=train_set.spec.classes)
-        start = _steps_done(folder)
-        if start < config["recipe"]["max_steps"]:
+        if saved is None or start < config["recipe"]["max_steps"]:
             loggers = build_loggers(folder, board=board, first_step=start)
-            finished = _fit(folder, config, model, (train_set, val_set), loggers=loggers, start=start)
+            place = (saved, start)
+            finished = _fit(folder, config, model, (train_set, val_set), loggers=loggers, place=place)
         else:
-            load_weights(model, folder.last_checkpoint)
+            load_weights(model, saved)
             finished = True
             if is_first_rank() and "model" not in folder.results():  # it was killed before it could be written
                 folder.add_results(model=_cost(config, model))
@@ -86,10 +87,6 @@ def train_and_evaluate(folder: RunFolder, config: Config, protocols: Sequence[st
             board.finish(folder.results() if code == 0 else {}, exit_code=code)
 
 
-def _steps_done(folder: RunFolder) -> int:
-    return int(read_checkpoint(folder.last_checkpoint)["global_step"]) if folder.last_checkpoint.is_file() else 0
-
-
 def _fit(
     folder: RunFolder,
     config: Config,
@@ -97,9 +94,10 @@ def _fit(
     datasets: tuple[SegmentationDataset, SegmentationDataset],
     *,
     loggers: list[Any],
-    start: int,
+    place: tuple[Path | None, int],
 ) -> bool:
-    """Train to the last step, from last.ckpt if there is one; False if it was stopped before."""
+    """Train to the last step, from a checkpoint and its step if there is one; False if it was stopped before."""
+    saved, start = place
     recipe, settings = config["recipe"], config["trainer"]
     cost = _cost(config, model)
     data = build_data_module(config, *datasets)
@@ -121,10 +119,9 @@ def _fit(
         checkpoint_activations(model)
     if settings["nodes"] * settings["devices"] > 1:
         batch_norm.synchronise(model, on_cuda=device_type(settings["accelerator"]) == "cuda")
-    stop = StopAt(step=settings["stop_at_step"], every=settings["log_every"])
-    trainer = build_trainer(folder, config, data=data, loggers=loggers, stop=stop)
+    trainer = build_trainer(folder, config, data=data, loggers=loggers)
     began = time.monotonic()
-    trainer.fit(task, datamodule=data, ckpt_path=str(folder.last_checkpoint) if start else None)
+    trainer.fit(task, datamodule=data, ckpt_path=str(saved) if start else None)
     if trainer.is_global_zero:
         _record(folder, config, trainer, cost, steps=trainer.global_step - start, seconds=time.monotonic() - began)
     return bool(trainer.global_step >= recipe["max_steps"])
@@ -156,6 +153,7 @@ def _record(
         "precision": str(trainer.precision),
         "batch_norm_batch": batch_size // accumulate,
         "devices": devices,
+        "skipped_steps": next((each.skipped for each in trainer.callbacks if isinstance(each, FiniteGuard)), 0),  # type: ignore[attr-defined]
         "peak_memory_mib": round(_peak_memory_mib(trainer)),
         "torch": torch.__version__,
     }

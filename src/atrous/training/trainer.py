@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
+from torch.distributed.constants import default_pg_timeout
 
 from atrous.building import build_transforms
 from atrous.data.datamodule import SegmentationDataModule
@@ -22,8 +24,10 @@ from atrous.run_store import RunFolder
 from atrous.training import machine
 from atrous.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from atrous.training.csv_log import CsvLog
+from atrous.training.finite import FiniteGuard
 from atrous.training.reporting import Reporter, SamplePredictions, StopAt
 from atrous.training.wandb_log import WandbLog
+from atrous.training.watchdog import Watchdog
 
 Config = Mapping[str, Any]
 _TRANSFORMS = "recipe.augmentation.transforms"
@@ -74,9 +78,7 @@ def build_loggers(folder: RunFolder, *, board: WandbLog | None, first_step: int)
     return [csv] if board is None else [csv, board]
 
 
-def build_trainer(
-    folder: RunFolder, config: Config, *, data: SegmentationDataModule, loggers: list[Logger], stop: StopAt
-) -> Trainer:
+def build_trainer(folder: RunFolder, config: Config, *, data: SegmentationDataModule, loggers: list[Logger]) -> Trainer:
     """A Trainer that counts in optimiser steps and leaves data sharding to the data module."""
     recipe, settings = config["recipe"], config["trainer"]
     device = device_type(settings["accelerator"])
@@ -86,7 +88,7 @@ def build_trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
         num_nodes=settings["nodes"],
         devices=settings["devices"],
-        strategy=_strategy(settings["nodes"] * settings["devices"], device),
+        strategy=_strategy(settings["nodes"] * settings["devices"], device, patience=settings["timeout_seconds"]),
         precision=machine.resolve_precision(recipe["precision"], device),  # type: ignore[arg-type]
         max_steps=recipe["max_steps"],
         max_epochs=-1,
@@ -97,7 +99,7 @@ def build_trainer(
         num_sanity_val_steps=0,
         log_every_n_steps=settings["log_every"],
         logger=loggers,
-        callbacks=_callbacks(folder, config, data=data, loggers=loggers, stop=stop, shows_bar=shows_bar),
+        callbacks=_callbacks(folder, config, data=data, loggers=loggers, shows_bar=shows_bar),
         plugins=[AtomicCheckpointIO(), _environment()],
         use_distributed_sampler=False,
         enable_checkpointing=False,
@@ -114,14 +116,16 @@ def _callbacks(
     *,
     data: SegmentationDataModule,
     loggers: Sequence[Logger],
-    stop: StopAt,
     shows_bar: bool,
 ) -> list[Callback]:
     settings, batch_size = config["trainer"], config["recipe"]["batch_size"]
-    callbacks: list[Callback] = [
-        Reporter(folder=folder, every=settings["log_every"], batch_size=batch_size, printed=not shows_bar),
+    train_set, every = data.train_samples.dataset, settings["log_every"]
+    sample_id, classes = train_set.sample_id, train_set.spec.num_classes
+    callbacks: list[Callback] = [  # the guard comes before those who log and save, the watchdog after all
+        FiniteGuard(folder=folder, action=settings["on_nonfinite"], every=every, sample_id=sample_id),
+        Reporter(folder=folder, every=every, batch_size=batch_size, printed=not shows_bar, classes=classes),
         Checkpoints(folder=folder, every=settings["checkpoint_every"]),
-        stop,
+        StopAt(step=settings["stop_at_step"], every=every),
     ]
     if shows_bar:
         callbacks.append(RichProgressBar())
@@ -129,7 +133,8 @@ def _callbacks(
         if isinstance(board, WandbLog):
             count = config["logger"]["wandb"]["images"]
             callbacks.append(SamplePredictions(samples=data.val_samples, count=count, send=board.send))
-    return callbacks
+    rank = int(os.environ.get("RANK", "0"))
+    return [*callbacks, Watchdog(folder=folder, seconds=settings["timeout_seconds"], rank=rank)]
 
 
 def _environment() -> ClusterEnvironment:
@@ -137,11 +142,16 @@ def _environment() -> ClusterEnvironment:
     return TorchElasticEnvironment() if "RANK" in os.environ else LightningEnvironment()
 
 
-def _strategy(ranks: int, device: str) -> Strategy:
+def _strategy(ranks: int, device: str, *, patience: float) -> Strategy:
     if ranks == 1:
         return SingleDeviceStrategy(device=torch.device(device, 0) if device == "cuda" else torch.device("cpu"))
     backend = "nccl" if device == "cuda" else "gloo"
     # Buffers are equal on all ranks already, and shards of val may differ in length: nothing is broadcast in forward.
     return DDPStrategy(
-        process_group_backend=backend, broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=True
+        process_group_backend=backend,
+        # Who waits for a rank that hangs is patient until the watchdog has named the one that hangs.
+        timeout=timedelta(seconds=1.5 * patience) if patience > 0 else default_pg_timeout,
+        broadcast_buffers=False,
+        gradient_as_bucket_view=True,
+        static_graph=True,
     )

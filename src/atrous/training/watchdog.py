@@ -1,0 +1,110 @@
+"""A rank that hangs is ended, and says where it hung."""
+
+import faulthandler
+import os
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from typing import Any, BinaryIO
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from atrous.exit_codes import TEMPORARY
+from atrous.files import write_atomically
+from atrous.run_store import RunFolder
+
+_WAITING_IN = ("torch/distributed/", "torch/autograd/graph.py")  # where a rank is that waits for another one
+
+
+class Watchdog(Callback):
+    """Ends this process when its training shows no sign of life for too long.
+
+    The stacks of all threads go to `<run>/stack-rank<k>.txt` and to the log, the reason to status.json, and the process
+    ends with `exit_codes.TEMPORARY`. A rank that is in the middle of an exchange with others gets a tenth more time, so
+    that the one that is waited for ends first and bears the blame. When not even a thread of Python runs any more (the
+    interpreter's lock is held, or the disk hangs), `faulthandler` ends the process after twice the time.
+
+    Args:
+        folder: the run's folder.
+        seconds: without a step, a validation batch or a checkpoint; 0 watches nothing.
+        rank: of this process.
+    """
+
+    def __init__(self, *, folder: RunFolder, seconds: float, rank: int) -> None:
+        self._folder, self._seconds, self._rank = folder, seconds, rank
+        self._sign, self._doing = time.monotonic(), "it began"
+        self._over = threading.Event()
+        self._watched = threading.main_thread().ident
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to watch."""
+        self._note("the training began")
+        if self._seconds > 0:
+            self._watched = threading.get_ident()
+            self._over.clear()
+            threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """A sign of life."""
+        self._note(f"step {trainer.global_step}")
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *rest: Any) -> None:
+        """A sign of life."""
+        self._note(f"batch {rest[1]} of the validation at step {trainer.global_step}")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A sign of life."""
+        self._note(f"the validation at step {trainer.global_step}")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Watch no longer: what follows has no steps."""
+        self._over.set()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Watch no longer: the process is about to end anyway."""
+        self._over.set()
+
+    def _note(self, doing: str) -> None:
+        self._sign, self._doing = time.monotonic(), doing
+
+    def _watch(self) -> None:
+        interval = min(1.0, self._seconds / 20)
+        while not self._over.wait(interval):
+            # Armed again and again by this thread, it goes off only when this thread cannot run.
+            faulthandler.dump_traceback_later(2 * self._seconds, exit=True, file=sys.__stderr__ or 2)
+            silent = time.monotonic() - self._sign
+            if silent > self._seconds and (not self._is_waiting() or silent > 1.1 * self._seconds + interval):
+                self._end()
+        faulthandler.cancel_dump_traceback_later()
+
+    def _stack(self) -> list[traceback.FrameSummary]:
+        frame = sys._current_frames().get(self._watched or 0)
+        return list(traceback.extract_stack(frame)) if frame is not None else []
+
+    def _is_waiting(self) -> bool:
+        return any(part in frame.filename.replace(os.sep, "/") for frame in self._stack() for part in _WAITING_IN)
+
+    def _end(self) -> None:
+        stack = self._stack()
+        place = f"{stack[-1].name} ({stack[-1].filename}:{stack[-1].lineno})" if stack else "a place without a stack"
+        path = self._folder.path / f"stack-rank{self._rank}.txt"
+        reason = (
+            f"rank {self._rank} showed no sign of life for {self._seconds:g} s (trainer.timeout_seconds) after "
+            f"{self._doing}: it was in {place}; the stacks of its threads are in {path}"
+        )
+        with suppress(Exception):
+            write_atomically(path, lambda stream: _write_stacks(stream, reason))
+        with suppress(Exception):
+            if self._folder.status()["state"] != "failed":  # the first reason is the cause of the others
+                self._folder.set_status("failed", reason=reason, exit_code=TEMPORARY)
+        print(f"error: {reason}", file=sys.stderr, flush=True)  # noqa: T201
+        faulthandler.dump_traceback(file=sys.__stderr__ or 2, all_threads=True)
+        os._exit(TEMPORARY)
+
+
+def _write_stacks(stream: BinaryIO, reason: str) -> None:
+    stream.write(f"{reason}\n\n".encode())
+    stream.flush()
+    faulthandler.dump_traceback(file=stream.fileno(), all_threads=True)

@@ -1,0 +1,161 @@
+"""Steps whose numbers are not finite: found, told with their images, kept, and left out when asked."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from atrous.data.samples import Sample, empty_batch
+from atrous.run_store import RunFolder
+from atrous.training.finite import MOST_IN_A_ROW, DivergedError, FiniteGuard
+
+
+class Tiny(LightningModule):
+    """A batch norm, a convolution and a bias, whose loss is poisoned at chosen micro-steps."""
+
+    def __init__(self, poisons: dict[int, float]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1))
+        self._poisons = poisons
+
+    def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
+        factor = self._poisons.get(batch_idx, 1.0)
+        # A number that is not finite also in the input: batch norm would remember it.
+        loss: Tensor = self.model(batch["image"].float() * factor).square().mean()
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1)
+
+
+def _batches(count: int) -> list[Sample]:
+    generator = torch.Generator().manual_seed(1)
+    batches = []
+    for number in range(count):
+        batch = empty_batch(2, (4, 5))
+        batch["image"].copy_(torch.randint(0, 9, (2, 3, 4, 5), generator=generator, dtype=torch.uint8))
+        batch["label"].fill_(number)
+        batch["extent"].fill_(4)
+        batch["index"].copy_(torch.tensor([2 * number, 2 * number + 1]))
+        batches.append(batch)
+    return batches
+
+
+def _fit(
+    folder: Path, poisons: dict[int, float], *, action: str, steps: int = 6, accumulate: int = 1
+) -> tuple[Tiny, FiniteGuard]:
+    guard = FiniteGuard(folder=RunFolder(folder), action=action, every=10, sample_id=lambda index: f"img{index}")
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        accumulate_grad_batches=accumulate,
+        callbacks=[guard],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+    module = Tiny(poisons)
+    try:
+        trainer.fit(module, DataLoader(_batches(steps * accumulate), batch_size=None))  # type: ignore[arg-type]
+    finally:
+        module.optimizer_state = trainer.optimizers[0].state_dict()["state"]  # type: ignore[assignment]
+    return module, guard
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_stops_before_the_weights_move(tmp_path: Path, poison: float) -> None:
+    with pytest.raises(
+        DivergedError, match=r"the loss is nan at step 3 \(images img4, img5; .*step3\.pt\).*lr"
+    ) as caught:
+        _fit(tmp_path, {2: poison}, action="stop")
+    assert "trainer.on_nonfinite=skip" in str(caught.value)
+
+
+def test_the_batch_at_fault_is_kept_as_plain_data_with_its_images_and_parameters(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError):
+        _fit(tmp_path, {2: math.nan}, action="stop")
+    kept = torch.load(tmp_path / "nonfinite" / "step3.pt", weights_only=True)
+    expected = _batches(3)[2]
+    assert all(torch.equal(kept[key], expected[key]) for key in ("image", "label", "extent", "index"))
+    assert kept["ids"] == ["img4", "img5"]
+    assert (kept["step"], kept["rank"]) == (3, 0)
+    assert math.isnan(kept["loss"])
+    assert kept["parameters"] == ["model.0.weight", "model.0.bias", "model.1.weight", "model.1.bias"]
+    assert (tmp_path / "nonfinite" / "step3.pt").stat().st_size < 10_000, "the batch, not all memory around it"
+
+
+def test_a_step_that_is_left_out_changes_no_weight_no_momentum_and_no_statistics(tmp_path: Path) -> None:
+    whole, guard = _fit(tmp_path / "whole", {5: math.nan}, action="skip", steps=6)
+    short, _ = _fit(tmp_path / "short", {}, action="stop", steps=5)
+    assert guard.skipped == 1
+    states = (whole.state_dict(), short.state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    momenta = [list(module.optimizer_state.values()) for module in (whole, short)]  # type: ignore[operator]
+    assert all(
+        torch.equal(one["momentum_buffer"], other["momentum_buffer"]) for one, other in zip(*momenta, strict=True)
+    )
+    assert all(value.isfinite().all() for value in states[0].values())
+
+
+def test_one_bad_part_of_an_accumulated_step_is_enough_and_all_its_images_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match=r"at step 2 \(images img4, img5, img6, img7; "):
+        _fit(tmp_path, {2: math.nan}, action="stop", steps=3, accumulate=2)
+
+
+def test_many_steps_in_a_row_stop_the_run_even_if_they_may_be_left_out(tmp_path: Path) -> None:
+    scattered = dict.fromkeys(range(0, 24, 2), math.nan)
+    _, guard = _fit(tmp_path / "scattered", scattered, action="skip", steps=24)
+    assert guard.skipped == 12
+    assert len(list((tmp_path / "scattered" / "nonfinite").iterdir())) == 10, "the disk is not filled with batches"
+    endless = dict.fromkeys(range(1, 30), math.nan)
+    with pytest.raises(
+        DivergedError, match=rf"at step 11 .* so were the {MOST_IN_A_ROW - 1} steps before: lower recipe"
+    ):
+        _fit(tmp_path / "endless", endless, action="skip", steps=24)
+
+
+def test_the_count_of_steps_that_were_left_out_survives_a_resume(tmp_path: Path) -> None:
+    guards = [FiniteGuard(folder=RunFolder(tmp_path), action="skip", every=1, sample_id=str) for _ in range(2)]
+    guards[0].skipped = 3
+    guards[1].load_state_dict(guards[0].state_dict())
+    assert guards[1].skipped == 3
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_one_element_of_one_gradient_is_seen(tmp_path: Path, value: float, memory_format: torch.memory_format) -> None:
+    guard = FiniteGuard(folder=RunFolder(tmp_path), action="stop", every=1, sample_id=str)
+    module = Tiny({})
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    convolution: Any = module.model[1]
+    convolution.weight.grad = torch.zeros(2, 3, 1, 1).to(memory_format=memory_format)
+    convolution.weight.grad[1, 2] = value
+    guard.on_train_batch_start(_trainer(), module, _batches(1)[0], 0)
+    guard.on_before_backward(_trainer(), module, torch.tensor(1.5))
+    with pytest.raises(
+        DivergedError, match=r"the gradients of 1 parameters, first model\.1\.weight, are not finite at step 8"
+    ):
+        guard.on_before_optimizer_step(_trainer(), module, None)
+
+
+def _trainer() -> Any:
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    return SimpleNamespace(world_size=1, global_rank=0, global_step=7, strategy=strategy, precision_plugin=None)
+
+
+def test_a_finite_training_is_left_as_it_is(tmp_path: Path) -> None:
+    modules = [_fit(tmp_path, {}, action=action)[0] for action in ("stop", "skip")]
+    values: list[Callable[[], dict[str, Tensor]]] = [module.state_dict for module in modules]
+    assert all(torch.equal(value, values[1]()[name]) for name, value in values[0]().items())
+    assert not (tmp_path / "nonfinite").exists()

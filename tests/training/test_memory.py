@@ -1,0 +1,71 @@
+"""A full memory: recognised on every device, and told by the keys that help."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from atrous.evaluation.inference import predict
+from atrous.evaluation.protocol import Protocol
+from atrous.training.memory import advice, is_out_of_memory
+
+CONFIG: dict[str, Any] = {
+    "recipe": {"batch_size": 16, "crop_size": 513, "precision": "32-true"},
+    "trainer": {"nodes": 1, "devices": 2, "accumulate": 1, "activation_checkpointing": False},
+    "data": {"val_batch_size": 4},
+    "output_stride": 16,
+}
+CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to ...")
+
+
+@pytest.mark.parametrize(
+    "error", [torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), CPU, MemoryError()]
+)
+def test_full_memory_says_what_to_lower(error: Exception) -> None:
+    assert is_out_of_memory(error)
+    said = advice(error, CONFIG)
+    assert said.startswith("out of memory in training (")
+    expected = (
+        "trainer.activation_checkpointing=true",
+        "recipe.precision=bf16-mixed (now 32-true)",
+        "trainer.accumulate=2 (now 1; batch norm then sees 8 images at once)",
+        "recipe.crop_size=385 (now 513)",
+    )
+    assert all(text in said for text in expected), said
+
+
+def test_what_is_in_use_or_impossible_is_not_advised() -> None:
+    config = copy.deepcopy(CONFIG)
+    config["trainer"].update(activation_checkpointing=True, accumulate=4)
+    config["recipe"]["precision"] = "bf16-mixed"
+    said = advice(CPU, config)
+    assert "activation_checkpointing" not in said
+    assert "precision" not in said
+    assert "accumulate" not in said, "two images per device are left already"
+    assert "recipe.batch_size=8 (now 16)" in said
+
+
+def test_an_evaluation_is_told_by_its_own_key() -> None:
+    with pytest.raises(RuntimeError, match="allocate") as caught:
+        predict(_Full(), torch.zeros(1, 3, 17, 17), Protocol())  # type: ignore[arg-type]
+    said = advice(caught.value, CONFIG)
+    assert said.startswith("out of memory in an evaluation (")
+    assert "data.val_batch_size=2 (now 4)" in said
+
+
+class _Full:
+    """Whatever is asked of it, there is no memory left."""
+
+    def __getattr__(self, name: str) -> object:
+        raise CPU
+
+    def __call__(self, *_: object) -> None:
+        raise CPU
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("size mismatch"), ValueError("x"), OSError(28, "No space left on device")]
+)
+def test_other_errors_are_left_as_they_are(error: Exception) -> None:
+    assert not is_out_of_memory(error)

@@ -1,0 +1,50 @@
+"""A warning for a loss that does not fall: heard when it should be, and not otherwise."""
+
+import math
+import random
+from collections.abc import Callable
+
+import pytest
+
+from atrous.training.trend import Trend
+
+GUESS = math.log(21)
+
+
+def _warnings(loss: Callable[[int], float], *, every: int = 10, steps: int = 600, noise: float = 0.15) -> list[int]:
+    """The steps at which a warning is given, for a course of the loss with seeded noise."""
+    chance, trend = random.Random(7), Trend(classes=21, every=every)
+    noisy = ((step, loss(step) * (1 + chance.uniform(-noise, noise))) for step in range(every, steps + 1, every))
+    return [step for step, value in noisy if trend.warning(step, value, lr=0.1) is not None]
+
+
+@pytest.mark.parametrize("every", [1, 10, 20])
+def test_a_flat_loss_is_told_once(every: int) -> None:
+    trend = Trend(classes=21, every=every)
+    found = [(step, text) for step in range(every, 1000, every) if (text := trend.warning(step, GUESS, lr=0.25))]
+    assert [step for step, _ in found] == [200]
+    assert "recipe.optimizer.lr=0.25" in found[0][1]
+    assert "atrous-data show" in found[0][1]
+
+
+def test_a_rising_loss_is_told() -> None:
+    assert _warnings(lambda step: GUESS + step / 100) == [200]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_falling_loss_is_not_told_even_with_noise(seed: int) -> None:
+    chance = random.Random(seed)
+    floor, horizon = chance.uniform(0.2, 1.0), chance.uniform(40, 200)
+    assert _warnings(lambda step: floor + (GUESS - floor) * math.exp(-step / horizon)) == []
+
+
+def test_a_fine_tuning_with_little_left_to_learn_is_not_told() -> None:
+    assert _warnings(lambda _: 0.25) == []
+
+
+def test_a_training_that_is_shorter_than_the_rule_needs_is_not_told() -> None:
+    assert _warnings(lambda _: GUESS, steps=190) == []
+
+
+def test_sparse_entries_are_waited_for() -> None:
+    assert _warnings(lambda _: GUESS, every=50, steps=1000, noise=0.0) == [500]

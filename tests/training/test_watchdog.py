@@ -1,0 +1,80 @@
+"""A hang is ended in time, with the place where it hung; a busy training is left alone."""
+
+import faulthandler
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from atrous.exit_codes import TEMPORARY
+from atrous.run_store import RunFolder
+from atrous.training.watchdog import Watchdog
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # its thread ends
+
+TRAINER: Any = SimpleNamespace(global_step=7)
+MODULE: Any = None
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The exit codes with which the process would have ended; its watchdogs end with the test."""
+    codes: list[int] = []
+
+    def end(code: int) -> None:
+        codes.append(code)
+        raise SystemExit  # ends the watching thread
+
+    monkeypatch.setattr(os, "_exit", end)
+    yield codes
+    faulthandler.cancel_dump_traceback_later()
+
+
+def wait_in_vain(codes: list[int], seconds: float) -> None:
+    """The function that hangs."""
+    end = time.monotonic() + seconds
+    while not codes and time.monotonic() < end:
+        time.sleep(0.02)
+
+
+def test_a_hang_leaves_its_stack_and_its_reason(tmp_path: Path, ended: list[int]) -> None:
+    folder = RunFolder(tmp_path)
+    folder.set_status("running")
+    watchdog = Watchdog(folder=folder, seconds=0.3, rank=1)
+    watchdog.on_train_start(TRAINER, MODULE)
+    watchdog.on_train_batch_end(TRAINER, MODULE)
+    wait_in_vain(ended, 20)
+    watchdog.on_train_end(TRAINER, MODULE)
+    assert ended == [TEMPORARY]
+    status = folder.status()
+    assert status["state"] == "failed"
+    assert "rank 1 showed no sign of life for 0.3 s (trainer.timeout_seconds) after step 7" in status["reason"]
+    assert "in wait_in_vain" in (tmp_path / "stack-rank1.txt").read_text()
+
+
+def test_the_reason_of_the_rank_that_failed_first_stays(tmp_path: Path, ended: list[int]) -> None:
+    folder = RunFolder(tmp_path)
+    folder.set_status("failed", reason="rank 0 hangs")
+    watchdog = Watchdog(folder=folder, seconds=0.2, rank=1)
+    watchdog.on_train_start(TRAINER, MODULE)
+    wait_in_vain(ended, 20)
+    assert ended == [TEMPORARY]
+    assert folder.status()["reason"] == "rank 0 hangs"
+    assert (tmp_path / "stack-rank1.txt").is_file()
+
+
+@pytest.mark.parametrize("seconds", [0.5, 0.0])
+def test_signs_of_life_and_no_timeout_keep_it_quiet(tmp_path: Path, ended: list[int], seconds: float) -> None:
+    watchdog = Watchdog(folder=RunFolder(tmp_path), seconds=seconds, rank=0)
+    watchdog.on_train_start(TRAINER, MODULE)
+    for _ in range(20):
+        wait_in_vain(ended, 0.05)
+        watchdog.on_train_batch_end(TRAINER, MODULE)
+    watchdog.on_train_end(TRAINER, MODULE)
+    wait_in_vain(ended, 0.8)
+    assert ended == []
+    assert list(tmp_path.iterdir()) == []
