@@ -12,8 +12,6 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from atrous.errors import AtrousError
 from atrous.processes import bound_command
 from atrous.run_store import RunFolder
@@ -29,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
         The exit code: 0 done or stopped on request, 1 failed.
     """
     folder, protocols = RunFolder(Path(arguments[0])), list(arguments[1:])
-    config = yaml.safe_load(folder.config_file.read_text())
+    config = folder.config()
     # SLURM sends submitit's signal to every process of a task; the one that waits for this one takes it, and asks.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     if "RANK" not in os.environ and config["trainer"]["nodes"] > 1:
