@@ -71,20 +71,20 @@ def _damage(data: st.DataObject, content: bytes) -> bytes:
     """What disks, networks and people do to files: bits flip, parts are cut off, zeroed, doubled or replaced."""
     changed = bytearray(content)
     for _ in range(data.draw(st.integers(1, 4), label="changes")):
-        start = data.draw(st.integers(0, max(0, len(changed) - 1)), label="at")
-        length = data.draw(st.integers(1, 8), label="bytes")
+        start = data.draw(st.integers(0, 9999), label="at, of 10000") * len(changed) // 10_000
+        length, bit = data.draw(st.integers(1, 8), label="bytes"), data.draw(st.integers(0, 7))
         kind = data.draw(st.sampled_from(["flip", "cut", "fill", "insert", "double", "replace"]), label="kind")
-        if kind == "flip" and changed:
-            changed[start] ^= 1 << data.draw(st.integers(0, 7))
+        if kind == "flip":
+            changed[start : start + 1] = bytes(byte ^ 1 << bit for byte in changed[start : start + 1])
         elif kind == "cut":
             del changed[start:]
         elif kind == "fill":
-            changed[start : start + length] = data.draw(st.sampled_from([b"\0", b"\xff", b"["])) * length
+            changed[start : start + length] = (b"\0", b"\xff", b"[", b"9")[bit % 4] * length
         elif kind == "insert":
             changed[start:start] = data.draw(st.binary(min_size=1, max_size=8))
         elif kind == "double":
             changed[start:start] = changed[start : start + 16 * length]
-        elif kind == "replace" and data.draw(st.integers(0, 9)) == 0:
+        elif length == 8:
             changed = bytearray(data.draw(st.binary(max_size=200) | st.sampled_from([b"[" * 3000, b'{"a":' * 3000])))
     return bytes(changed)
 

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from atrous.commands.explain import explain
+from atrous.commands.explain import explain, raised_by_hydra
 from atrous.errors import AtrousError
 from atrous.resources import conf_folder
 from atrous.studies.schema import register
@@ -52,6 +52,11 @@ def run_app(task: Task, *, config_name: str) -> None:
         if wants_trace:
             raise
         _stop(explain(error, config_name=config_name))
+    except Exception as error:
+        if wants_trace or not raised_by_hydra(error):
+            raise
+        given = " ".join(argument for argument in sys.argv[1:] if _is_override(argument))
+        _stop(f"Hydra cannot read {given} ({error})")
     except KeyboardInterrupt:
         _stop("interrupted; the same command goes on where it stopped", code=130)
 
