@@ -8,6 +8,8 @@ FIGURE ?= deeplabv3plus/figure5
 SCALE ?= shapes
 SEEDS ?= 1
 ARGS ?=
+# what make test measures of the whole suite, which fails below 90%
+COVERAGE ?= $(if $(ARGS),,--cov --cov-report=term --cov-fail-under=90)
 STORE ?= outputs
 DATA ?= ../shared/data
 SET ?= voc
@@ -24,7 +26,7 @@ ALL_TABLES = $(patsubst experiments/%.yaml,%,$(sort $(wildcard experiments/*/*.y
 seeds := $(shell seq -s, 0 $$(( $(SEEDS) - 1 )) 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train reproduce-table reproduce-figure reproduce-all completion docs plan report test test-all test-oracles lint format bench bench-data bench-infer bench-memory check-data wandb-sync wheel clean
+.PHONY: help setup train reproduce-table reproduce-figure reproduce-all completion docs plan report test test-all fuzz test-oracles lint format bench bench-data bench-infer bench-memory check-data wandb-sync wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -69,8 +71,11 @@ plan: $(STAMP) ## every table of both papers: rows, trainings, GPU hours (SCALE=
 report: $(STAMP) ## one site under outputs/report: every table with anything measured, every run
 	$(BIN)/atrous-report site $(ARGS)
 
-test: $(STAMP) ## the whole suite
-	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+test: $(STAMP) ## the whole suite, with branch coverage of src/ (COVERAGE= for none)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(COVERAGE) $(ARGS)
+
+fuzz: $(STAMP) ## every property test with more than ten thousand cases in all
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=fuzz $(ARGS)
 
 test-all: $(STAMP) ## the suite and what it leaves out for time
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "" $(ARGS)
@@ -86,10 +91,13 @@ $(ORACLE_STAMP): pyproject.toml tests/oracles/requirements.txt
 	$(ORACLE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'cityscapesscripts>=2.2,<3'
 	@touch $@
 
-lint: $(STAMP) ## ruff and mypy --strict
+lint: $(STAMP) ## ruff, mypy --strict, secrets, known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@# A secret that is none is added with: detect-secrets scan --baseline .secrets.baseline
+	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline
+	$(BIN)/python .ci/audit.py
 
 format: $(STAMP) ## let ruff format and mend
 	$(BIN)/ruff check --fix .
@@ -126,5 +134,5 @@ wheel: $(STAMP) ## a wheel in dist/, with conf/ and experiments/ inside
 	$(BIN)/python -m build --wheel
 
 clean: ## remove environments, caches and builds; outputs/ stays
-	rm -rf $(VENV) $(ORACLE_VENV) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(ORACLE_VENV) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -type d -not -path './outputs/*' -prune -exec rm -rf {} +

@@ -1,16 +1,33 @@
-"""One thread, and the real images where a machine has them."""
+"""One thread, the real images where a machine has them, and what property tests share."""
 
 import os
+import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from atrous.errors import AtrousError
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell starts background jobs with Ctrl-C ignored, and what the tests start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Few cases of every property in the suite, many in `make fuzz`. No deadline: machines are shared.
+_slow_machine = [HealthCheck.too_slow]
+settings.register_profile("suite", max_examples=25, deadline=None, suppress_health_check=_slow_machine)
+settings.register_profile("fuzz", max_examples=300, deadline=None, suppress_health_check=_slow_machine)
+settings.load_profile("suite")
+
+_CASE_SECONDS = 10
+_CASE_BYTES = 1 << 30
+ReadDamaged = Callable[[st.DataObject, bytes, Callable[[bytes], Any]], Any]
 
 
 @pytest.fixture(autouse=True)
@@ -30,3 +47,63 @@ def real_data() -> Path:
     if not (folder / "VOCdevkit").is_dir():
         pytest.skip("real images are absent: set ATROUS_TEST_DATA to a folder that holds VOCdevkit and camvid")
     return folder
+
+
+@pytest.fixture(scope="session")
+def read_damaged() -> ReadDamaged:
+    """Hand a file's bytes to a reader after damaging them; returns what it read, None where it refused them.
+
+    The reader may end with an error of ours only, within seconds and without a huge allocation.
+    """
+
+    def read(data: st.DataObject, content: bytes, reader: Callable[[bytes], Any]) -> Any:
+        damaged = _damage(data, content)
+        with _bounded():
+            try:
+                return reader(damaged)
+            except AtrousError:
+                return None
+
+    return read
+
+
+def _damage(data: st.DataObject, content: bytes) -> bytes:
+    """What disks, networks and people do to files: bits flip, parts are cut off, zeroed, doubled or replaced."""
+    changed = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 4), label="changes")):
+        start = data.draw(st.integers(0, 9999), label="at, of 10000") * len(changed) // 10_000
+        length, bit = data.draw(st.integers(1, 8), label="bytes"), data.draw(st.integers(0, 7))
+        kind = data.draw(st.sampled_from(["flip", "cut", "fill", "insert", "double", "replace"]), label="kind")
+        if kind == "flip":
+            changed[start : start + 1] = bytes(byte ^ 1 << bit for byte in changed[start : start + 1])
+        elif kind == "cut":
+            del changed[start:]
+        elif kind == "fill":
+            changed[start : start + length] = (b"\0", b"\xff", b"[", b"9")[bit % 4] * length
+        elif kind == "insert":
+            changed[start:start] = data.draw(st.binary(min_size=1, max_size=8))
+        elif kind == "double":
+            changed[start:start] = changed[start : start + 16 * length]
+        elif length == 8:
+            changed = bytearray(data.draw(st.binary(max_size=200) | st.sampled_from([b"[" * 3000, b'{"a":' * 3000])))
+    return bytes(changed)
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Let a huge allocation and a hang fail."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    handler = signal.signal(signal.SIGALRM, _took_too_long)
+    signal.alarm(_CASE_SECONDS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + _CASE_BYTES, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, handler)
+
+
+def _took_too_long(*_: object) -> None:
+    raise TimeoutError(f"the reader took more than {_CASE_SECONDS} seconds")

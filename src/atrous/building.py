@@ -5,9 +5,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from atrous.errors import ConfigError
+from atrous.errors import AtrousError, ConfigError
 
-OURS = re.compile(r"atrous\..+")
+# The public classes, by the names that they have there: a longer path would also lead to what a file of ours imports,
+# such as atrous.studies.pool.subprocess.run.
+OURS = re.compile(
+    r"atrous\.(DeepLab\w+|networks\.[A-Z]\w*|data\.[A-Z]\w*(\.unverified)?|evaluation\.protocol\.Protocol)"
+)
 TRANSFORMS = re.compile(r"albumentations\.[A-Z]\w*")
 
 
@@ -50,12 +54,14 @@ def build(node: Mapping[str, Any], *, where: str, allowed: re.Pattern[str] = OUR
     """
     from hydra.utils import instantiate
 
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise ConfigError(f"{where}={node!r} is not a constructor call: it has no _target_")
     check_targets(node, where=where, allowed=allowed)
     try:
         return instantiate({**node, "_convert_": "all"}, **arguments)
     except Exception as error:
         cause = error.__cause__
-        if isinstance(cause, ValueError):
+        if isinstance(cause, AtrousError):
             raise cause from None
         raise ConfigError(f"{where}: {cause or error}") from error
 

@@ -75,6 +75,26 @@ class RunFolder:
         write_text(self.config_file, config_yaml)
         write_json(self.path / "run.json", {"format": FORMAT, **facts})
 
+    def config(self) -> dict[str, Any]:
+        """The resolved config, as plain values.
+
+        Raises:
+            StoreError: config.yaml is missing or damaged.
+        """
+        import yaml
+
+        try:
+            value = yaml.load(self.config_file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+        except FileNotFoundError:
+            raise StoreError(f"{self.config_file}: missing") from None
+        except OSError as error:
+            raise StoreError(f"{self.config_file}: cannot be read ({error.strerror})") from None
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise StoreError(f"{self.config_file}: not readable as YAML ({str(error).splitlines()[0]})") from None
+        if not isinstance(value, dict):
+            raise StoreError(f"{self.config_file}: not the config of a run")
+        return value
+
     def facts(self) -> dict[str, Any]:
         """Identity, family, seed, command."""
         return self._read("run.json")
@@ -181,7 +201,7 @@ class RunFolder:
             return {}
         except OSError as error:
             raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DamagedError(f"{path}: not readable as JSON ({error}); {_MEND}") from None
         if not isinstance(value, dict) or not isinstance(value.get("format", FORMAT), int):
             raise DamagedError(f"{path}: not a file of a run; {_MEND}")

@@ -34,6 +34,7 @@ TABLE = ("-m", "+experiment=deeplabv3/table1")
         pytest.param(("data=voc", "data.root=/"), ("data.root='/'", "VOCdevkit"), id="data root of something else"),
         pytest.param(("output_stride=12",), ("output_stride=12", "4, 8, 16, 32"), id="output stride"),
         pytest.param(("model.multi_grid=[1,2,4]",), ("model.multi_grid=[1, 2, 4]", "2 units"), id="multi-grid"),
+        pytest.param(("backbone=51",), ("backbone=51", "must be a string"), id="number for a choice"),
         pytest.param(("backbone=resnet51",), ("backbone=resnet51", "resnet50", "tiny"), id="unknown choice"),
         pytest.param(("protocols=[nope]",), ("nope", "single_os8"), id="unknown protocol"),
         pytest.param(

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, jaccard_score
 from sklearn.metrics import confusion_matrix as sklearn_matrix
 
@@ -94,3 +96,42 @@ def test_without_any_pixel_no_score_is_defined() -> None:
     result = scores(np.zeros((2, 2), np.int64), ["road", "car"])
     for name in ("miou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou"):
         assert np.isnan(result[name]), name
+
+
+@given(
+    classes=st.integers(1, 6),
+    sizes=st.lists(st.integers(0, 12), min_size=1, max_size=5),
+    kept=st.sets(st.integers(0, 5)),
+    seed=st.integers(0, 9999),
+)
+def test_scores_of_any_shards_are_those_of_counting_pixel_by_pixel(
+    classes: int, sizes: list[int], kept: set[int], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    values = [*(kept & set(range(classes))), 255]  # some classes are absent, and every set has ignored pixels
+    shards = [(rng.choice(values, size), rng.integers(0, classes, size)) for size in sizes]
+    counted = [[0] * classes for _ in range(classes)]
+    for truth, prediction in shards:
+        for true, predicted in zip(truth.tolist(), prediction.tolist(), strict=True):
+            if true != 255:
+                counted[true][predicted] += 1
+    metric, whole = confusion_matrix(classes), np.zeros((classes, classes), np.int64)
+    for truth, prediction in shards:
+        metric.update(torch.from_numpy(prediction), torch.from_numpy(truth))
+        arguments = (torch.from_numpy(truth), torch.from_numpy(prediction), torch.zeros(1, dtype=torch.int64))
+        whole += count_matrices(*arguments, num_classes=classes, num_groups=1)[0]
+    assert whole.tolist() == counted
+    assert metric.compute().reshape(classes, classes).tolist() == counted
+    truth, prediction = (np.concatenate(parts) for parts in zip(*shards, strict=True))
+    labelled = truth != 255
+    result = scores(whole, [str(label) for label in range(classes)])
+    assert result["pixels"] == labelled.sum()
+    for label in range(classes):
+        in_truth, in_prediction = labelled & (truth == label), labelled & (prediction == label)
+        union = int((in_truth | in_prediction).sum())
+        assert result["iou"][str(label)] == (int((in_truth & in_prediction).sum()) / union if union else None)
+    if labelled.any():
+        seen = sorted({*truth[labelled].tolist(), *prediction[labelled].tolist()})
+        expected = jaccard_score(truth[labelled], prediction[labelled], labels=seen, average="macro", zero_division=0)
+        assert result["miou"] == pytest.approx(expected, abs=1e-12)
+        assert result["pixel_accuracy"] == pytest.approx(accuracy_score(truth[labelled], prediction[labelled]))

@@ -98,6 +98,11 @@ def test_an_impossible_output_stride_names_the_possible_ones(wrong: int) -> None
         plan_blocks(RESNET50, wrong, strides_in="last_unit")
 
 
+def test_units_that_reach_no_output_stride_at_all_are_told() -> None:
+    with pytest.raises(ConfigError, match=r"output_stride=4 is impossible .*its units do not reach 4$"):
+        plan_units([1, 1], 4, stem_stride=2)
+
+
 def test_an_unknown_layout_names_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"strides_in='middle' .* last_unit .* first_unit"):
         resnet_unit_strides(RESNET50, strides_in="middle")  # type: ignore[arg-type]

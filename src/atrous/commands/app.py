@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from atrous.commands.explain import explain
+from atrous.commands.explain import explain, raised_by_hydra
 from atrous.errors import AtrousError
 from atrous.exit_codes import after_signal
 from atrous.processes import Interrupted
@@ -55,6 +55,11 @@ def run_app(task: Task, *, config_name: str) -> None:
         if wants_trace:
             raise
         _stop(explain(error, config_name=config_name))
+    except Exception as error:
+        if wants_trace or not raised_by_hydra(error):
+            raise
+        given = " ".join(argument for argument in sys.argv[1:] if _is_override(argument))
+        _stop(f"Hydra cannot read {given} ({error})")
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Interrupted) else signal.SIGINT
         _stop("interrupted; the same command goes on where it stopped", code=after_signal(number))

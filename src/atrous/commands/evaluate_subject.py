@@ -99,8 +99,6 @@ def subject_of_run(path: str, config: DictConfig) -> Subject:
         StoreError: no run, not finished (says how far it got), or without the checkpoint.
         ConfigError: an unknown kind of checkpoint.
     """
-    import yaml
-
     folder = RunFolder(Path(path))
     if not folder.config_file.is_file():
         raise StoreError(f"run={path!r} is not the folder of a run: it has no config.yaml")
@@ -116,7 +114,7 @@ def subject_of_run(path: str, config: DictConfig) -> Subject:
     if not checkpoint.is_file():
         advice = "; it is kept when a training validates" if config.checkpoint == "best" else ""
         raise StoreError(f"checkpoint={config.checkpoint}: {checkpoint} is not there{advice}")
-    run_config = yaml.safe_load(folder.config_file.read_text())
+    run_config = folder.config()
     suffix = "" if config.checkpoint == "last" else "@best"
     suffix += _adapt(run_config, config)
     name = "/".join(folder.path.resolve().parts[-2:])

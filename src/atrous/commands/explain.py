@@ -49,6 +49,14 @@ def explain(error: BaseException, *, config_name: str) -> str:
     return line
 
 
+def raised_by_hydra(error: BaseException) -> bool:
+    """Tell whether Hydra itself fell over what it was given, such as `model=3`, without an error of its own."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith("hydra.")
+
+
 def _in_table(line: str) -> str:
     """What is wrong in a table's file: an unknown key of the table or of a row, or a value of another type."""
     unknown = re.search(r"Key '([^']+)' not in '(\w+)'", line)

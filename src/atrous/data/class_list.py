@@ -88,7 +88,7 @@ def _find(path: str | Path, root: Path) -> Path:
 def _read(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8")) or []
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DataError(f"{str(path)!r} cannot be read as YAML ({' '.join(str(error).split())})") from error
 
 

@@ -88,7 +88,7 @@ def _load(path: Path, *, shape: tuple[int, int]) -> Counts | None:
         return None
     try:
         counts: Counts = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a damaged file may raise anything
         _log.warning("%s is damaged (%s); the classes are counted again", path, error)
         return None
     return counts if counts.shape == shape else None

@@ -27,6 +27,9 @@ COCO_NAMES = MappingProxyType(
 )
 
 
+_MOST_PIXELS = 1 << 16  # along a side; MS-COCO's images have 640
+
+
 class CocoObject(NamedTuple):
     """One annotated object of a VOC class.
 
@@ -79,11 +82,11 @@ def read_annotations(path: Path) -> list[CocoImage]:
                 item = CocoObject(entry["id"], label, entry["segmentation"], bool(entry.get("iscrowd", 0)))
                 objects[entry["image_id"]].append(item)
         images = [
-            CocoImage(entry["id"], entry["file_name"], entry["height"], entry["width"], tuple(objects[entry["id"]]))
+            CocoImage(entry["id"], entry["file_name"], *_size(entry), tuple(objects[entry["id"]]))
             for entry in content["images"]
             if entry["id"] in objects
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(
@@ -125,6 +128,14 @@ def _labels(categories: Sequence[Mapping[str, Any]], path: Path) -> dict[int, in
             f"{str(path)!r} has no category {missing[0]!r}; expected the 80 categories of MS-COCO instances"
         )
     return {number_of[name]: label for label, name in enumerate(names) if label}
+
+
+def _size(entry: Mapping[str, Any]) -> tuple[int, int]:
+    """The height and the width of an image, as memory will be taken for them."""
+    height, width = entry["height"], entry["width"]
+    if not (type(height) is type(width) is int and 0 < height <= _MOST_PIXELS and 0 < width <= _MOST_PIXELS):
+        raise ValueError(f"image {entry['id']} of {height} x {width} pixels (height, width)")
+    return height, width
 
 
 def _run_lengths(item: CocoObject, image: CocoImage, coco: Any) -> Any:

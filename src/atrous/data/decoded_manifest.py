@@ -61,7 +61,7 @@ class Manifest:
         try:
             content: dict[str, Any] = json.loads(path.read_bytes())
             stated = content.pop("checksum")
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"{str(path)!r} is missing or damaged") from error
         version = content.pop("version", None)
         if version != VERSION:

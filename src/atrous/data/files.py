@@ -32,6 +32,8 @@ Pixels = NDArray[np.uint8]
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _DEEP_MODES = ("I", "F")  # Pillow's 16 and 32 bits per pixel, I;16 among them
+# What Pillow raises for damaged files; the last: the header claims more pixels than any image here has.
+_DAMAGED = (OSError, ValueError, SyntaxError, OverflowError, Image.DecompressionBombError)
 
 
 def read_image(path: str | Path) -> Pixels:
@@ -55,7 +57,10 @@ def read_image(path: str | Path) -> Pixels:
         _check_with_pillow(data, path)
     if data.startswith(PNG_START) and data[24:25] == b"\x10":
         raise _too_deep(path)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # its header claims more pixels than OpenCV, or this machine, takes
+        image = None
     if image is None:
         raise DataError(f"image {str(path)!r} cannot be decoded ({len(data)} bytes); expected a JPEG or PNG file")
     return np.asarray(image, np.uint8)
@@ -86,7 +91,7 @@ def read_mask(path: str | Path, *, colours: bool = False) -> Pixels:
                 return np.ascontiguousarray(rows[:, 1:])
         with Image.open(io.BytesIO(data)) as mask:
             return np.array(mask, dtype=np.uint8)
-    except (OSError, ValueError, SyntaxError, zlib.error, struct.error) as error:
+    except (*_DAMAGED, zlib.error, struct.error) as error:
         raise DataError(f"mask {str(path)!r} is truncated or corrupt ({error}); copy it again") from error
 
 
@@ -152,7 +157,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             return image.height, image.width
-    except OSError as error:
+    except _DAMAGED as error:
         raise DataError(f"image {str(path)!r} cannot be read ({error})") from error
 
 
@@ -180,7 +185,7 @@ def _check_with_pillow(data: bytes, path: str | Path) -> None:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
             mode = image.mode
-    except (OSError, SyntaxError, ValueError) as error:
+    except _DAMAGED as error:
         raise DataError(
             f"image {str(path)!r} is truncated or corrupt ({len(data)} bytes, no end marker); copy it again"
         ) from error

@@ -19,11 +19,14 @@ def read_list(path: Path, *, source: str, advice: str = "") -> list[str]:
         The stripped lines.
 
     Raises:
-        DataError: the file does not exist or names nothing.
+        DataError: the file does not exist, names nothing or is not text.
     """
     if not path.is_file():
         raise DataError(f"{source}: expected the list {str(path)!r}; {found_in(path.parent, '*.txt')}{advice}")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{source}: the list {str(path)!r} is damaged: not UTF-8 ({error})") from error
     if not lines:
         raise DataError(f"{source}: the list {str(path)!r} is empty; it must name one sample per line")
     return lines

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,7 +181,7 @@ class ImageRecords:
                     counts=file["counts"],
                     boundary=file.get("boundary"),
                 )
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        except Exception as error:  # a damaged file may raise anything
             raise StoreError(
                 f"{path}: not the records of an evaluation ({error}); evaluate anew with overwrite=true"
             ) from None

@@ -76,9 +76,10 @@ def check_output_stride(output_stride: int, *, unit_strides: Sequence[int], stem
     """Raise ConfigError unless a network with these units can run at this output stride."""
     allowed = allowed_output_strides(unit_strides, stem_stride=stem_stride)
     if output_stride not in allowed:
+        known = f"it can run at {', '.join(str(stride) for stride in allowed)}"
+        none = f"it can run at none, since its units do not reach {max(MIN_OUTPUT_STRIDE, stem_stride)}"
         raise ConfigError(
-            f"output_stride={output_stride!r} is impossible for this backbone; "
-            f"it can run at {', '.join(str(stride) for stride in allowed)}"
+            f"output_stride={output_stride!r} is impossible for this backbone; {known if allowed else none}"
         )
 
 

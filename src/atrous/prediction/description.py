@@ -51,7 +51,9 @@ class Description:
         """
         config = {"model": self.model, "backbone": self.backbone, "output_stride": self.output_stride}
         _refuse_foreign(config, where="")
-        network: Segmenter = build_network(config, num_classes=self.spec.num_classes)
+        network = build_network(config, num_classes=self.spec.num_classes)
+        if not isinstance(network, Segmenter):
+            raise ConfigError(f"model._target_={self.model['_target_']!r} is a part of a network, not a whole one")
         return network
 
     def to_json(self) -> str:
@@ -100,7 +102,7 @@ class Description:
                 padded_size=None if size is None else (int(size[0]), int(size[1])),
             )
             Preprocessing.named(described.preprocessing)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError) as error:
             if isinstance(error, CheckpointError):
                 raise
             reason = str(error) if isinstance(error, ConfigError | DataError) else repr(error)

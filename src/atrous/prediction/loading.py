@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from atrous.errors import CheckpointError, ConfigError, StoreError
 from atrous.networks.segmenter import Segmenter
 from atrous.prediction.description import Description
@@ -96,16 +94,7 @@ def _load_run(folder: RunFolder, checkpoint: str) -> tuple[Segmenter, Descriptio
             f"{folder.path} is {status['state']} {where}, {has} a checkpoint {path.name}: finish it first with its "
             f"command, {command}"
         )
-    config = yaml.safe_load(folder.config_file.read_text())
-    size = config["data"]["evaluation_size"]
-    description = Description(
-        model=config["model"],
-        backbone=config["backbone"],
-        output_stride=config["output_stride"],
-        spec=spec_of_data(config["data"]["val"]),
-        preprocessing=config["recipe"]["preprocessing"],
-        padded_size=None if size is None else (size[0], size[1]),
-    )
+    description = _description(folder)
     network = description.build()
     weights = _weights(path)
     found = len(weights.get("classifier.bias", ()))
@@ -114,6 +103,22 @@ def _load_run(folder: RunFolder, checkpoint: str) -> tuple[Segmenter, Descriptio
         raise CheckpointError(f"{path} has {found} classes, but {spec.name!r} names {spec.num_classes} of them")
     load_by_name(network, targets=network.state_dict(keep_vars=True), values=weights, source=str(path))
     return network, description
+
+
+def _description(folder: RunFolder) -> Description:
+    config = folder.config()
+    try:
+        size = config["data"]["evaluation_size"]
+        return Description(
+            model=config["model"],
+            backbone=config["backbone"],
+            output_stride=config["output_stride"],
+            spec=spec_of_data(config["data"]["val"]),
+            preprocessing=config["recipe"]["preprocessing"],
+            padded_size=None if size is None else (size[0], size[1]),
+        )
+    except (KeyError, IndexError, TypeError) as error:
+        raise StoreError(f"{folder.config_file}: not the config of a run ({type(error).__name__}: {error})") from None
 
 
 def _weights(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from atrous.evaluation.servers import SERVER_NAMES
 from atrous.networks import unit_strides
 from atrous.networks.output_stride import aspp_rates_at, check_output_stride
 from atrous.studies.recipe_checks import recipe_problems
+from atrous.studies.shape_checks import shape_problems
 from atrous.studies.trainer_checks import trainer_problems
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
@@ -22,7 +23,7 @@ def check(config: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: one line per problem: the key, its value and what would be right.
     """
-    problems = [problem for rule in _RULES for problem in rule(config)]
+    problems = list(shape_problems(config)) or [problem for rule in _RULES for problem in rule(config)]
     if problems:
         raise ConfigError("\n".join(problems))
 

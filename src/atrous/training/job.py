@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from atrous.errors import AtrousError
 from atrous.exit_codes import DONE, FAILED, TEMPORARY
 from atrous.processes import bound_command
@@ -33,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         The exit code; see `atrous.exit_codes`.
     """
     folder, protocols = RunFolder(Path(arguments[0])), list(arguments[1:])
-    config = yaml.safe_load(folder.config_file.read_text())
+    config = folder.config()
     # SLURM sends submitit's signal to every process of a task; the one that waits for this one takes it, and asks.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     if "RANK" not in os.environ and config["trainer"]["nodes"] > 1:

@@ -120,7 +120,7 @@ def _fetch(url: str, target: Path, sha256: str | None, *, progress: bool | None)
     except OSError as error:
         raise CheckpointError(_by_hand(url, target, part, error)) from None
     try:
-        _check(part, sha256, source=url, advice="nothing was kept of it")
+        _check(part, sha256, source=_public(url), advice="nothing was kept of it")
         with part.open("rb") as stream:
             os.fsync(stream.fileno())
         part.replace(target)
@@ -132,7 +132,14 @@ def _by_hand(url: str, target: Path, part: Path, error: OSError) -> str:
     reason = getattr(error, "reason", None) or error.strerror or error
     arrived = part.stat().st_size if part.is_file() else 0
     kept = f" The {arrived} bytes that have arrived are kept, and the same call goes on from them." if arrived else ""
-    return f"{url} cannot be fetched: {reason}.{kept} Without a network, put the file there by hand: {target}"
+    return f"{_public(url)} cannot be fetched: {reason}.{kept} Without a network, put the file there by hand: {target}"
+
+
+def _public(url: str) -> str:
+    """A URL as logs may hold it: without a password or a token."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host, query="***" if parts.query else "").geturl()
 
 
 @contextmanager
@@ -143,14 +150,14 @@ def _shown(url: str, *, progress: bool | None) -> Iterator[Report]:
     visible = console.is_terminal if progress is None else progress
     said = False
     with Progress(TextColumn("{task.description}"), *columns, console=console, disable=not visible) as bar:
-        task = bar.add_task(escape(url.rsplit("/", 1)[-1]), total=None)
+        task = bar.add_task(escape(_public(url).rsplit("/", 1)[-1]), total=None)
 
         def report(arrived: int, whole: int | None) -> None:
             nonlocal said
             if not said:
                 size = f"{whole / 1e6:.1f} MB" if whole is not None else "size unknown"
                 rest = f", {arrived / 1e6:.1f} MB are there already" if arrived else ""
-                console.print(escape(f"fetching {url} ({size}{rest})"), soft_wrap=True)
+                console.print(escape(f"fetching {_public(url)} ({size}{rest})"), soft_wrap=True)
                 said = True
             bar.update(task, completed=arrived, total=whole)
 

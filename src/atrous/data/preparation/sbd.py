@@ -5,6 +5,7 @@ there are some; SBD's are converted for the others.
 """
 
 import shutil
+import struct
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +23,7 @@ from atrous.files import write_text
 
 AUGMENTED_IMAGES = 10582
 _LIST, _MASKS = "train_aug.txt", "SegmentationClassAug"
+_MAT_HEADER, _MAT_COMPRESSED = 128, 15  # bytes; miCOMPRESSED of MATLAB's MAT-file format, level 5
 Track = Callable[[Sequence[str]], Iterable[str]]
 
 
@@ -85,16 +87,35 @@ def read_sbd_label(path: Path) -> Pixels:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
-    unreadable = (OSError, ValueError, LookupError, TypeError, NotImplementedError, MatReadError, zlib.error)
+    damaged = (LookupError, TypeError, ValueError, NotImplementedError, OverflowError, zlib.error, struct.error)
     try:
+        _check_sums(path.read_bytes())
         label = loadmat(path, variable_names=["GTcls"])["GTcls"][0, 0]["Segmentation"]
-    except unreadable as error:
+    except (OSError, MatReadError, *damaged) as error:
         raise DataError(
             f"SBD label {str(path)!r} cannot be read ({type(error).__name__}: {error}); unpack benchmark.tgz again"
         ) from error
     label = np.ascontiguousarray(label, dtype=np.uint8)
     check_labels(label, num_classes=VOC_SPEC.num_classes, ignored=(255,), name="SBD", path=str(path))
     return label
+
+
+def _check_sums(content: bytes) -> None:
+    """Check the sums of a MATLAB 5 file's compressed variables: SciPy's reader crashes on some damaged ones.
+
+    Raises:
+        ValueError: a variable is not compressed, as SBD's are.
+        zlib.error: a sum is wrong.
+        struct.error: the file is cut off.
+    """
+    order = {b"MI": ">", b"IM": "<"}.get(content[126:128], "<")
+    position = _MAT_HEADER
+    while position < len(content):
+        kind, size = struct.unpack_from(f"{order}II", content, position)
+        if kind != _MAT_COMPRESSED:
+            raise ValueError(f"a variable of kind {kind} where SBD's are compressed")
+        zlib.decompress(content[position + 8 : position + 8 + size])
+        position += 8 + size
 
 
 def save_palette_png(path: Path, label: Pixels) -> None:

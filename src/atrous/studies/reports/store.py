@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from atrous.errors import StoreError
 from atrous.run_store import RunFolder
 
 _FACTS = {"name": str, "family": str, "seed": int, "max_steps": int, "command": str}
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ class StoredRun:
         if not isinstance(status.get("state"), str):
             raise StoreError(f"{path / 'status.json'}: state={status.get('state')!r} is not a state of a run")
         _check_results(path / "results.json", results)
-        return cls(folder, facts, status, results, _read_config(folder.config_file))
+        return cls(folder, facts, status, results, folder.config())
 
 
 @dataclass(frozen=True)
@@ -122,20 +119,6 @@ def read_runs(path: Path, folders: Iterable[Path]) -> Store:
         except StoreError as error:
             damaged.append(DamagedRun(folder, str(error)))
     return Store(path, tuple(runs), tuple(damaged))
-
-
-def _read_config(path: Path) -> Mapping[str, Any]:
-    try:
-        value = yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506 - a safe loader, in C where PyYAML has it
-    except FileNotFoundError:
-        raise StoreError(f"{path}: missing") from None
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
-    if not isinstance(value, dict):
-        raise StoreError(f"{path}: not the config of a run")
-    return value
 
 
 def _check_results(path: Path, results: Mapping[str, Any]) -> None:
