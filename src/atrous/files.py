@@ -1,6 +1,7 @@
 """Atomic writes: a file is either the old one or the new one, also after a power cut or on a full disk."""
 
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -103,3 +104,10 @@ def _write(stream: BinaryIO, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON to `path`, atomically."""
     write_text(path, json.dumps(value, indent=1, sort_keys=False) + "\n")
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file to NAME.damaged-N, the first N that is free, and return its new place."""
+    taken = {other.name for other in path.parent.glob(f"{path.name}.damaged-*")}
+    number = next(n for n in itertools.count(1) if f"{path.name}.damaged-{n}" not in taken)
+    return path.rename(path.with_name(f"{path.name}.damaged-{number}"))

@@ -16,7 +16,6 @@ Training and studies meet only here. Every file is written atomically. A file th
 as NAME.damaged-N by the next start, which makes it anew; one of a newer version is refused and left as it is.
 """
 
-import itertools
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -27,7 +26,7 @@ from typing import Any
 
 from atrous import run_lock
 from atrous.errors import StoreError
-from atrous.files import write_json, write_text
+from atrous.files import set_aside, write_json, write_text
 
 FORMAT = 1
 STATES = ("queued", "running", "stopped", "failed", "done")
@@ -211,13 +210,6 @@ class RunFolder:
                 f"install that version, or move the folder away to train it anew"
             )
         return value
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a damaged file to NAME.damaged-N, the first N that is free, and return its new place."""
-    taken = {other.name for other in path.parent.glob(f"{path.name}.damaged-*")}
-    number = next(n for n in itertools.count(1) if f"{path.name}.damaged-{n}" not in taken)
-    return path.rename(path.with_name(f"{path.name}.damaged-{number}"))
 
 
 def all_runs(store: Path) -> list[RunFolder]:

@@ -14,9 +14,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from atrous.errors import CheckpointError
-from atrous.files import write_atomically
+from atrous.files import set_aside, write_atomically
 from atrous.networks.segmenter import Segmenter
-from atrous.run_store import RunFolder, set_aside
+from atrous.run_store import RunFolder
 
 _PREFIX = "model."
 
