@@ -163,6 +163,19 @@ def test_ctrl_c_saves_where_it_is_and_the_same_command_goes_on(undisturbed: Path
     assert _is_equal(_weights(run), _weights(undisturbed))
 
 
+def test_a_truncated_last_checkpoint_costs_its_steps_and_no_bit(undisturbed: Path, tmp_path: Path) -> None:
+    overrides = ("recipe.max_steps=8", "trainer.checkpoint_every=2")
+    assert _train(tmp_path, *overrides, "trainer.stop_at_step=5").returncode == 0
+    run = _only_run(tmp_path)
+    last = run / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-2000])
+    done = _train(tmp_path, *overrides)
+    assert done.returncode == 0, done.stderr
+    assert "kept as last.ckpt.damaged-1: going on from previous.ckpt, step 4" in done.stderr
+    assert _is_equal(_weights(run), _weights(undisturbed))
+    assert _steps(run) == list(range(1, 9))
+
+
 def test_a_finished_run_is_not_trained_again(undisturbed: Path) -> None:
     before = (undisturbed / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     again = _train(undisturbed.parents[2], "recipe.max_steps=8")
