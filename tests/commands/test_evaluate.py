@@ -42,7 +42,7 @@ def _entries(run: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.slow
 def test_other_protocols_are_added_with_their_pages_and_what_is_there_is_not_done_again(trained: Trained) -> None:
-    run = trained.runs()[0]
+    run = trained.rows[0]
     before = _entries(run)
     command = ("evaluate", f"run={run}", "protocol=single,single_os8", "threads=1")
     ended = trained.run(*command)
@@ -69,7 +69,7 @@ def test_other_protocols_are_added_with_their_pages_and_what_is_there_is_not_don
 
 @pytest.mark.slow
 def test_outlines_are_added_to_an_entry_without_changing_it(trained: Trained) -> None:
-    run = trained.runs()[0]
+    run = trained.rows[0]
     before = _entries(run)["single"]
     ended = trained.run("evaluate", f"run={run}", "protocol=single", "boundary=true", "page=false", "threads=1")
     assert ended.code == 0, ended.err
@@ -80,7 +80,7 @@ def test_outlines_are_added_to_an_entry_without_changing_it(trained: Trained) ->
 
 @pytest.mark.slow
 def test_an_entry_that_would_change_is_kept_unless_overwriting_is_asked_for(trained: Trained) -> None:
-    run = trained.runs()[1]
+    run = trained.rows[1]
     results = json.loads((run / "results.json").read_text())
     true = results["evaluations"]["single"]
     results["evaluations"]["single"] = {**true, "confusion": [[1]], "miou": 1.0}
@@ -98,7 +98,7 @@ def test_an_entry_that_would_change_is_kept_unless_overwriting_is_asked_for(trai
 
 @pytest.mark.slow
 def test_two_runs_are_compared_on_one_page(trained: Trained) -> None:
-    first, second = trained.runs()
+    first, second = trained.rows
     ended = trained.run("evaluate", f"run={first}", f"compare={second}", "protocol=single", "threads=1")
     assert ended.code == 0, ended.err
     (page,) = (first / "evaluation" / "single").glob("against-*.html")
@@ -109,7 +109,7 @@ def test_two_runs_are_compared_on_one_page(trained: Trained) -> None:
 
 @pytest.mark.slow
 def test_another_split_has_an_entry_of_its_own(trained: Trained) -> None:
-    run = trained.runs()[0]
+    run = trained.rows[0]
     before = _entries(run)["single"]
     ended = trained.run("evaluate", f"run={run}", "protocol=single", "split=train", "page=false", "threads=1")
     assert ended.code == 0, ended.err
@@ -134,7 +134,7 @@ def test_another_split_has_an_entry_of_its_own(trained: Trained) -> None:
     ],
 )
 def test_what_it_cannot_do_is_refused(trained: Trained, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
-    ended = trained.run("evaluate", f"run={trained.runs()[0]}", *arguments)
+    ended = trained.run("evaluate", f"run={trained.rows[0]}", *arguments)
     assert ended.code == 2
     for word in words:
         assert word in ended.errors[0]
@@ -142,7 +142,7 @@ def test_what_it_cannot_do_is_refused(trained: Trained, arguments: tuple[str, ..
 
 @pytest.mark.slow
 def test_a_data_set_with_other_classes_is_refused(trained: Trained, real_data: Path) -> None:
-    ended = trained.run("evaluate", f"run={trained.runs()[0]}", "data=voc", f"data.root={real_data}")
+    ended = trained.run("evaluate", f"run={trained.rows[0]}", "data=voc", f"data.root={real_data}")
     assert ended.code == 2
     assert "tells 11 classes apart, but the data set 'voc2012' has 21" in ended.errors[0]
 
@@ -150,7 +150,7 @@ def test_a_data_set_with_other_classes_is_refused(trained: Trained, real_data: P
 @pytest.mark.slow
 def test_a_checkpoint_that_is_not_there_is_named(trained: Trained, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    shutil.copytree(trained.runs()[0], run)
+    shutil.copytree(trained.rows[0], run)
     (run / "checkpoints" / "best.ckpt").unlink()
     ended = trained.run("evaluate", f"run={run}", "checkpoint=best")
     assert (ended.code, ended.heavy) == (2, [])
@@ -160,7 +160,7 @@ def test_a_checkpoint_that_is_not_there_is_named(trained: Trained, tmp_path: Pat
 @pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_loaded(trained: Trained, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    shutil.copytree(trained.runs()[0], run, ignore=shutil.ignore_patterns("evaluation"))
+    shutil.copytree(trained.rows[0], run, ignore=shutil.ignore_patterns("evaluation"))
     (run / "evaluation").write_text("a file where a folder should be")
     ended = trained.run("evaluate", f"run={run}", "protocol=single_os16")
     assert (ended.code, ended.heavy) == (2, [])

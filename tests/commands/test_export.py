@@ -12,7 +12,7 @@ from .conftest import Run, Trained
 @pytest.mark.slow
 def test_a_runs_network_becomes_files_that_are_checked(trained: Trained, tmp_path: Path) -> None:
     pytest.importorskip("safetensors")
-    run, out = trained.runs()[0], tmp_path / "out"
+    run, out = trained.rows[0], tmp_path / "out"
     Image.new("RGB", (90, 60), (200, 30, 90)).save(tmp_path / "image.png")
     arguments = (
         f"run={run}",

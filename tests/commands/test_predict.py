@@ -29,7 +29,7 @@ def images(tmp_path: Path) -> Path:
 def test_the_others_are_finished_the_broken_one_is_listed_and_the_exit_code_is_1(
     trained: Trained, images: Path, tmp_path: Path
 ) -> None:
-    run, out = trained.runs()[0], tmp_path / "out"
+    run, out = trained.rows[0], tmp_path / "out"
     arguments = (f"model={run}", f"input={images}", f"output={out}", "save=labels,json", "threads=1")
     ended = trained.run("predict", *arguments)
     assert ended.code == 1

@@ -60,7 +60,7 @@ def test_the_report_holds_the_numbers_of_the_store(trained: Trained) -> None:
     with (trained.folder / "again" / "table.csv").open() as stream:
         rows = {row["output_stride"]: row for row in csv.DictReader(stream)}
     scores = {}
-    for run in trained.runs():
+    for run in trained.rows:
         stride = re.findall(r"-os(\d+)-", run.parent.name)[0]
         scores[stride] = 100 * json.loads((run / "results.json").read_text())["evaluations"]["single"]["miou"]
     assert {stride: float(row["measured_mean"]) for stride, row in rows.items()} == pytest.approx(scores)
@@ -80,7 +80,9 @@ def test_any_runs_are_a_table_of_what_differs(trained: Trained) -> None:
     assert ended.code == 0, ended.err
     with (trained.folder / "set" / "table.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    assert [next(iter(row.items())) for row in rows] == [("output_stride", "256"), ("output_stride", "8")]
+    assert next(iter(rows[0])) == "output_stride"
+    strides = dict.fromkeys(row["output_stride"] for row in rows)  # a row per protocol, of which other tests add some
+    assert list(strides) == ["256", "8"]
     assert "not a reproduction" in (trained.folder / "set" / "index.html").read_text()
     assert len(list((trained.folder / "set" / "runs").rglob("index.html"))) == 2
     assert ended.heavy == []
