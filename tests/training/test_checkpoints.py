@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from atrous import DeepLabV3
 from atrous.errors import CheckpointError
 from atrous.networks import ResNet
 from atrous.training.checkpoints import AtomicCheckpointIO, load_weights, read_checkpoint
+
+from ..conftest import ReadDamaged
 
 
 def _model(width: int = 4) -> DeepLabV3:
@@ -53,3 +57,20 @@ def test_a_truncated_file_and_a_pickle_are_refused_unread(tmp_path: Path) -> Non
     assert not (tmp_path / "harmed").exists()
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         read_checkpoint(tmp_path / "none.ckpt")
+
+
+@given(st.data())
+def test_a_damaged_checkpoint_is_loaded_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, read_damaged: ReadDamaged, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    torch.manual_seed(0)
+    model = _model()
+    if not (folder / "sound.ckpt").exists():
+        _save(model, folder / "sound.ckpt")
+
+    def read(damaged: bytes) -> int:
+        (folder / "damaged.ckpt").write_bytes(damaged)
+        return load_weights(model, folder / "damaged.ckpt")
+
+    assert read_damaged(data, (folder / "sound.ckpt").read_bytes(), read) in (None, 7)
