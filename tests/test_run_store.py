@@ -10,9 +10,13 @@ import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from atrous.errors import StoreError
 from atrous.run_store import FORMAT, RunFolder, all_runs
+
+from .conftest import ReadDamaged
 
 
 @pytest.fixture
@@ -187,3 +191,50 @@ def test_a_store_without_permission_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(StoreError, match="Permission denied"), RunFolder(tmp_path / "seed0").lock():
         pass
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "missing"),
+        (b"a: [", "not readable as YAML"),
+        (b"\xff", "not readable as YAML"),
+        (b"[" * 5000, "not readable as YAML"),
+        (b"- a", "not the config of a run"),
+    ],
+)
+def test_a_damaged_config_names_its_file(folder: RunFolder, content: bytes | None, reason: str) -> None:
+    folder.path.mkdir(parents=True)
+    if content is not None:
+        folder.config_file.write_bytes(content)
+    with pytest.raises(StoreError, match=rf"config\.yaml: {reason}"):
+        folder.config()
+
+
+def test_json_that_is_nested_too_deeply_is_damaged(folder: RunFolder) -> None:
+    folder.path.mkdir(parents=True)
+    (folder.path / "status.json").write_text("[" * 100_000)
+    with pytest.raises(StoreError, match=r"status\.json: not readable as JSON"):
+        folder.status()
+
+
+@given(st.data())
+def test_damaged_files_of_a_run_are_read_or_set_aside(
+    tmp_path_factory: pytest.TempPathFactory, read_damaged: ReadDamaged, data: st.DataObject
+) -> None:
+    folder = RunFolder(tmp_path_factory.getbasetemp() / "damaged")
+    folder.create(config_yaml="a: 1\n", facts={"name": "net", "seed": 0})
+    name = data.draw(st.sampled_from(["run.json", "status.json", "results.json"]))
+    sound = {"format": 1, "state": "done", "name": "net", "evaluations": {"single": {"miou": 0.5}}}
+
+    def read(damaged: bytes) -> bool:
+        (folder.path / name).write_bytes(damaged)
+        folder.set_damaged_aside()
+        assert not folder.damaged()
+        folder.set_status("running", step=1)
+        folder.facts()
+        return folder.is_done
+
+    assert read_damaged(data, json.dumps(sound).encode(), read) in (None, False)
+    for path in folder.path.glob("*.json*"):
+        path.unlink()

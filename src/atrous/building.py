@@ -7,10 +7,11 @@ from typing import Any
 
 from atrous.errors import AtrousError, ConfigError
 
-# The public classes, by the names that they have there: a longer path would also lead to what a file of ours imports,
-# such as atrous.studies.pool.subprocess.run.
+# The public classes and factories of networks, by the names that they have there: a longer path would also lead to
+# what a file of ours imports, such as atrous.studies.pool.subprocess.run.
 OURS = re.compile(
-    r"atrous\.(DeepLab\w+|networks\.[A-Z]\w*|data\.[A-Z]\w*(\.unverified)?|evaluation\.protocol\.Protocol)"
+    r"atrous\.(DeepLab\w+|networks\.([A-Z]\w*|resnet\d+|xception\d+|mobilenetv2)|data\.[A-Z]\w*(\.unverified)?"
+    r"|evaluation\.protocol\.Protocol)"
 )
 TRANSFORMS = re.compile(r"albumentations\.[A-Z]\w*")
 

@@ -59,8 +59,8 @@ def test_choices_are_completed_in_the_shell(atrous: Run, word: str, choices: Cal
 def test_a_table_is_trained_and_reported(trained: Trained) -> None:
     assert trained.ended.code == 0, trained.ended.err
     assert trained.ended.heavy == [], "the sweep itself stays light: every job is a process of its own"
-    assert len(trained.runs()) == 2
-    for run in trained.runs():
+    assert len(trained.rows) == 2
+    for run in trained.rows:
         assert json.loads((run / "status.json").read_text())["state"] == "done"
         assert (run / "checkpoints" / "last.ckpt").is_file()
         assert (run / "metrics.csv").is_file()
@@ -81,7 +81,7 @@ def test_the_same_table_again_trains_nothing(trained: Trained) -> None:
 
 @pytest.mark.slow
 def test_the_command_of_a_row_is_the_same_run(trained: Trained) -> None:
-    for run in trained.runs():
+    for run in trained.rows:
         command = json.loads((run / "run.json").read_text())["command"]
         ended = trained.run("train", *shlex.split(command)[1:])
         assert ended.code == 0

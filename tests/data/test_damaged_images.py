@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.io import savemat
 
 from atrous.data.files import image_size, read_image, read_mask
 from atrous.data.preparation.sbd import read_sbd_label
+from atrous.errors import DataError
 
 from ..conftest import ReadDamaged
 
@@ -119,3 +121,19 @@ def test_a_damaged_label_of_sbd_is_read_or_refused(
 
     label = read_damaged(data, stream.getvalue(), read)
     assert label is None or label.dtype == np.uint8
+
+
+@pytest.mark.parametrize("size", [(1, 2**31 - 1), (40_000, 40_000)])
+def test_a_header_that_claims_billions_of_pixels_is_refused(tmp_path: Path, size: tuple[int, int]) -> None:
+    (tmp_path / "a.png").write_bytes(with_size(encoded("rgb.png"), *size))
+    (tmp_path / "m.png").write_bytes(with_size(encoded("palette.png"), *size))
+    for read, name in ((read_image, "a.png"), (read_mask, "m.png"), (image_size, "a.png")):
+        with pytest.raises(DataError, match=name):
+            read(tmp_path / name)
+
+
+def test_a_label_of_sbd_that_has_no_checksum_is_refused(tmp_path: Path) -> None:
+    """SciPy's reader ends the whole process on some damaged ones; SBD's are compressed, which has a sum."""
+    savemat(tmp_path / "a.mat", {"GTcls": {"Segmentation": PIXELS[:, :, 0] % 21}}, do_compression=False)
+    with pytest.raises(DataError, match=r"a\.mat.*compressed"):
+        read_sbd_label(tmp_path / "a.mat")

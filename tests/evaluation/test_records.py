@@ -4,11 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix as sklearn_matrix
 from sklearn.metrics import jaccard_score
 
 from atrous.errors import StoreError
 from atrous.evaluation.records import ImageRecord, ImageRecords
+
+from ..conftest import ReadDamaged
 
 
 def _images(number: int = 5, classes: int = 4) -> tuple[list[ImageRecord], list[tuple[np.ndarray, np.ndarray]]]:
@@ -61,8 +65,8 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
         ImageRecord(index=image.index, sample_id=image.sample_id, matrix=image.matrix, boundary=np.full(4, 0.25))
         for image in images
     ]
-    for given in (images, scored):
-        before = ImageRecords.collect(given, num_classes=4)
+    for chosen in (images, scored):
+        before = ImageRecords.collect(chosen, num_classes=4)
         before.save(tmp_path / "deep" / "images.npz")
         after = ImageRecords.load(tmp_path / "deep" / "images.npz")
         assert after.ids == before.ids
@@ -85,3 +89,18 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: bytes | None) -> None:
         path.write_bytes(content)
     with pytest.raises(StoreError, match=r"images\.npz: not the records .* overwrite=true"):
         ImageRecords.load(path)
+
+
+@given(st.data())
+def test_damaged_records_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, read_damaged: ReadDamaged, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "images.npz"
+    ImageRecords.collect(_images()[0], num_classes=4).save(path.with_name("sound.npz"))
+
+    def read(damaged: bytes) -> ImageRecords:
+        path.write_bytes(damaged)
+        return ImageRecords.load(path)
+
+    records = read_damaged(data, path.with_name("sound.npz").read_bytes(), read)
+    assert records is None or records.matrix.shape == (4, 4)

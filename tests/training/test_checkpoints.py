@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from atrous import DeepLabV3
 from atrous.errors import CheckpointError
 from atrous.networks import ResNet
 from atrous.run_store import RunFolder
 from atrous.training.checkpoints import AtomicCheckpointIO, load_weights, newest_checkpoint, read_checkpoint
+
+from ..conftest import ReadDamaged
 
 
 def _model(width: int = 4) -> DeepLabV3:
@@ -121,3 +125,20 @@ def test_a_file_system_without_links_keeps_one_state(tmp_path: Path, monkeypatch
     run = _run_with(tmp_path, steps=(2, 4))
     assert [path.name for path in run.last_checkpoint.parent.iterdir()] == ["last.ckpt"]
     assert newest_checkpoint(run, mends=True) == (run.last_checkpoint, 4)
+
+
+@given(st.data())
+def test_a_damaged_checkpoint_is_loaded_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, read_damaged: ReadDamaged, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    torch.manual_seed(0)
+    model = _model()
+    if not (folder / "sound.ckpt").exists():
+        _save(model, folder / "sound.ckpt")
+
+    def read(damaged: bytes) -> int:
+        (folder / "damaged.ckpt").write_bytes(damaged)
+        return load_weights(model, folder / "damaged.ckpt")
+
+    assert read_damaged(data, (folder / "sound.ckpt").read_bytes(), read) in (None, 7)

@@ -10,9 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from atrous.data.preparation.extraction import extract
 from atrous.errors import DataError
+
+from ...conftest import ReadDamaged
 
 Entry = tuple[str, bytes]
 GOOD: tuple[Entry, ...] = (("top/in/a.txt", b"alpha"), ("top/in/below/b.bin", bytes(range(256)) * 40), ("top/c", b"no"))
@@ -213,3 +217,21 @@ def test_what_exists_is_not_touched(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="exists already"):
         extract(_tar(tmp_path / "a.tgz", GOOD), inside="top/in", into=tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
+
+
+@given(st.data())
+def test_a_damaged_archive_is_unpacked_or_leaves_nothing(
+    tmp_path_factory: pytest.TempPathFactory, read_damaged: ReadDamaged, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    name = data.draw(st.sampled_from(["a.tar", "a.tgz", "a.zip"]))
+    path = folder / name
+    _zip(path, GOOD) if name == "a.zip" else _tar(path, GOOD, mode="w" if name == "a.tar" else "w:gz")
+
+    def read(damaged: bytes) -> int:
+        path.write_bytes(damaged)
+        return extract(path, inside="top/in", into=folder / "out")
+
+    files = read_damaged(data, path.read_bytes(), read)
+    _assert_nothing_was_left(folder, path, *[folder / "out"] * (files is not None))
+    shutil.rmtree(folder)
