@@ -78,7 +78,7 @@ def test_outlines_are_added_to_an_entry_without_changing_it(trained: Trained) ->
     assert after == before
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_an_entry_that_would_change_is_kept_unless_overwriting_is_asked_for(trained: Trained) -> None:
     run = trained.rows[1]
     results = json.loads((run / "results.json").read_text())
@@ -107,7 +107,7 @@ def test_two_runs_are_compared_on_one_page(trained: Trained) -> None:
     assert f"<b>{difference:+.2f}</b>" in page.read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_another_split_has_an_entry_of_its_own(trained: Trained) -> None:
     run = trained.rows[0]
     before = _entries(run)["single"]

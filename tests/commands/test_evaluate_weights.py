@@ -55,7 +55,7 @@ def test_the_measured_score_stands_beside_the_published_one(tmp_path: Path, real
     assert "published" not in (folder / "evaluation" / "single_os32" / "index.html").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_an_archive_for_vocs_server_is_written_once(tmp_path: Path, real_data: Path) -> None:
     command = ("protocol=single_os16", "submission=voc")
     ended = _evaluate(tmp_path, real_data, *command)

@@ -88,7 +88,7 @@ def test_any_runs_are_a_table_of_what_differs(trained: Trained) -> None:
     assert ended.heavy == []
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_cut_run_is_an_unfinished_budget_and_never_a_result(trained: Trained) -> None:
     table = ("+experiment=deeplabv3/table1", "scale=smoke", "rows=[os256]", "store=cut_store")
     assert trained.run("train", "-m", *table, "recipe.max_steps=1").code == 0

@@ -35,7 +35,7 @@ def _voc_scores(truths: list[np.ndarray], labels: list[np.ndarray]) -> tuple[np.
     return np.array(ious), float(np.nanmean(ious))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_real_voc_val_scores_are_those_of_an_independent_protocol_on_every_labelled_pixel(real_data: Path) -> None:
     dataset, model = VOC2012(root=real_data, split="val"), _model()
     model.set_output_stride(32)

@@ -99,6 +99,7 @@ def _rank(rank: int, world: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.exhaustive
 def test_batch_norm_across_ranks_is_exchanged_in_both_passes_and_counted_once(tmp_path: Path) -> None:
     spawn(_rank, args=(2, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
     for rank in range(2):

@@ -54,10 +54,8 @@ def _assert_same(network: Segmenter, run: Any) -> None:
         assert (measured - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
-@pytest.mark.parametrize(
-    "make",
-    [None, pytest.param(_mobile, marks=pytest.mark.exhaustive), pytest.param(_unaligned, marks=pytest.mark.exhaustive)],
-)
+@pytest.mark.exhaustive  # what the command writes is checked in tests/commands/test_export.py
+@pytest.mark.parametrize("make", [None, _mobile, _unaligned])
 def test_a_reloaded_pt2_computes_the_networks_logits(
     make: Any, network: Segmenter, description: Description, tmp_path: Path
 ) -> None:
@@ -69,8 +67,8 @@ def test_a_reloaded_pt2_computes_the_networks_logits(
     assert json.loads(extra["atrous.json"])["classes"] == list(description.spec.classes)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("make", [None, pytest.param(_mobile, marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("make", [None, _mobile])
 def test_onnxruntime_computes_the_networks_logits(
     make: Any, network: Segmenter, description: Description, tmp_path: Path
 ) -> None:

@@ -180,6 +180,7 @@ def _strike(study: Study, kind: str, chance: random.Random, *, after: float) -> 
     return True
 
 
+@pytest.mark.exhaustive
 def test_a_killed_launcher_takes_its_ranks_along_and_the_same_command_goes_on(study: Callable[..., Study]) -> None:
     killed, undisturbed = (study(name, steps=12, rows="[os256]") for name in ("killed", "undisturbed"))
     launcher, other = killed.start(), undisturbed.start()

@@ -95,6 +95,7 @@ def test_a_run_leaves_its_config_status_metrics_and_results(undisturbed: Path) -
     assert results["model"]["parameters"] > 0
 
 
+@pytest.mark.exhaustive
 def test_a_stopped_run_goes_on_to_the_same_bits(undisturbed: Path, tmp_path: Path) -> None:
     stopped = _train(tmp_path, "recipe.max_steps=8", "trainer.stop_at_step=3")
     assert "stopped at step 3" in stopped.stdout
@@ -144,6 +145,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(undisturbed: Path, tmp_path: Path
     assert _is_equal(_weights(run), _weights(undisturbed))
 
 
+@pytest.mark.exhaustive
 def test_ctrl_c_saves_where_it_is_and_the_same_command_goes_on(undisturbed: Path, tmp_path: Path) -> None:
     command = _command(tmp_path, "recipe.max_steps=8")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -255,6 +257,7 @@ def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.exhaustive
 def test_a_chained_run_starts_from_the_weights_of_the_one_before(tmp_path: Path) -> None:
     # A learning rate of next to nothing: what the child has learnt is what its parent had.
     done = _train(

@@ -28,6 +28,7 @@ def _sweep(folder: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=300, check=False)
 
 
+@pytest.mark.exhaustive
 def test_the_archive_holds_a_prediction_of_every_test_image_and_nothing_was_scored_on_val(store: Path) -> None:
     (archive,) = store.glob("runs/*/seed0/evaluation/ms_flip_os8/submission_plain.zip")
     found = read_submission(archive, server=SERVERS["plain"])
@@ -40,6 +41,7 @@ def test_the_archive_holds_a_prediction_of_every_test_image_and_nothing_was_scor
     assert json.loads((store.parent / parent / "status.json").read_text())["state"] == "done"
 
 
+@pytest.mark.exhaustive
 def test_a_second_sweep_finds_the_archive_and_writes_none(store: Path) -> None:
     (archive,) = store.glob("runs/*/seed0/evaluation/ms_flip_os8/submission_plain.zip")
     before = archive.stat().st_mtime_ns

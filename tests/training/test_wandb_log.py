@@ -106,7 +106,7 @@ def hanging_server() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
-@pytest.mark.parametrize("server", ["refusing", "hanging"])
+@pytest.mark.parametrize("server", ["refusing", pytest.param("hanging", marks=pytest.mark.exhaustive)])
 def test_a_run_whose_server_is_away_is_kept_on_disk(
     server: str,
     hanging_server: str,
@@ -161,7 +161,7 @@ def _service(run_process: int) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds W&B's service in /proc")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.exhaustive)])
 def test_a_service_that_dies_or_hangs_neither_raises_nor_blocks(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -252,6 +252,7 @@ def _steps(run: Path) -> list[int]:
         return [int(row["step"]) for row in csv.DictReader(stream) if row["train/loss"]]
 
 
+@pytest.mark.exhaustive
 def test_a_training_whose_server_refuses_is_whole_and_the_key_is_nowhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
