@@ -68,7 +68,7 @@ def _fit(
     try:
         trainer.fit(module, DataLoader(_batches(steps * accumulate), batch_size=None))  # type: ignore[arg-type]
     finally:
-        module.optimizer_state = trainer.optimizers[0].state_dict()["state"]  # type: ignore[assignment]
+        module.optimizer_state = trainer.optimizers[0].state_dict()["state"]
     return module, guard
 
 

@@ -53,7 +53,7 @@ def test_sparse_entries_are_waited_for() -> None:
 
 def test_the_recipe_of_shapes_is_not_told() -> None:
     """The losses of `atrous-train data=shapes backbone=tiny model=deeplabv3_tiny`, as its metrics.csv has them."""
-    losses = (1.71587, 0.765112, 0.748076, 0.581617, 0.632445, 0.54852, 0.485452, 0.607085, 0.560229, 0.410256)
-    losses += (0.519489, 0.420998, 0.478873, 0.423957, 0.476246, 0.546062, 0.451115, 0.493727, 0.55249, 0.458575)
+    losses = [1.71587, 0.765112, 0.748076, 0.581617, 0.632445, 0.54852, 0.485452, 0.607085, 0.560229, 0.410256]
+    losses += [0.519489, 0.420998, 0.478873, 0.423957, 0.476246, 0.546062, 0.451115, 0.493727, 0.55249, 0.458575]
     trend = Trend(classes=SHAPES_SPEC.num_classes, every=10)
     assert [trend.warning(10 * entry, loss, lr=0.1) for entry, loss in enumerate(losses, 1)] == [None] * 20
