@@ -18,8 +18,7 @@ SECRETS = {
 }
 
 
-@pytest.mark.parametrize("name", ["evaluate", "export"])
-@pytest.mark.parametrize("key", ["model", "backbone", "data.val"])
+@pytest.mark.parametrize(("name", "key"), [("evaluate", "model"), ("evaluate", "data.val"), ("export", "backbone")])
 def test_a_tampered_config_of_a_run_runs_nothing(tmp_path: Path, trained: Trained, name: str, key: str) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained.rows[0], run)
