@@ -45,7 +45,8 @@ def nearest(position: float, size: int) -> set[int]:
 
 def between(image: Pixels, y: float, x: float) -> tuple[float, float]:
     """The smallest and the largest value that a bilinear mean near (y, x) can have, a 64th of a pixel aside."""
-    rows, columns = [], []
+    rows: list[int] = []
+    columns: list[int] = []
     for values, position, size in ((rows, y, image.shape[0]), (columns, x, image.shape[1])):
         for moved in (position - 1 / 64, position + 1 / 64):
             low = min(max(int(np.floor(moved)), 0), size - 1)
@@ -112,8 +113,8 @@ def test_batches_in_shared_memory_never_run_into_each_other(
     for slot in range(number):
         batch = slots.fill(slot)
         for key in ("image", "label", "extent", "index"):
-            values = rng.integers(0, 256, batch[key].shape)  # type: ignore[literal-required]
-            batch[key].copy_(torch.from_numpy(values))  # type: ignore[literal-required]
+            values = rng.integers(0, 256, batch[key].shape)
+            batch[key].copy_(torch.from_numpy(values))
             written.append((slot, key, values))
     for slot, key, values in written:
         np.testing.assert_array_equal(slots.fill(slot)[key].numpy(), values)  # type: ignore[literal-required]

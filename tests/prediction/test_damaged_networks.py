@@ -23,7 +23,9 @@ from atrous.prediction.torch_files import read_torch
 from ..conftest import ReadDamaged
 from .conftest import CONFIG
 
-VALUES = st.sampled_from([None, True, -1, 0, 2, 1e300, float("nan"), "", "x", "os.system", [], [0], [[]], {}, {"a": 1}])
+VALUES: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, -1, 0, 2, 1e300, float("nan"), "", "x", "os.system", [], [0], [[]], {}, {"a": 1}]
+)
 
 
 def tampered(data: st.DataObject, content: Any) -> Any:
