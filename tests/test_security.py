@@ -93,8 +93,9 @@ def test_a_target_leads_to_public_classes_and_not_to_what_our_files_import(targe
 
 
 def test_a_password_and_a_token_in_a_url_are_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = "http://me:pa55word@127.0.0.1:9/net.bin?token=t0ken"  # pragma: allowlist secret
     with pytest.raises(CheckpointError) as caught:
-        fetch("http://me:pa55word@127.0.0.1:9/net.bin?token=t0ken", sha256=None, cache=tmp_path, progress=False)
+        fetch(url, sha256=None, cache=tmp_path, progress=False)
     shown = str(caught.value) + "".join(capsys.readouterr())
     assert "127.0.0.1:9/net.bin" in shown
     assert "pa55word" not in shown
