@@ -3,7 +3,8 @@
     python -m benchmarks.install_peers .venv-bench
 
 They get an environment of their own that sees the packages of this one, so that torch stays as it is installed and
-nothing of them is seen by atrous-train. pip takes the torchvision that belongs to this torch, or says that there is none.
+nothing of them is seen by atrous-train. pip takes the torchvision that belongs to this torch, or says that there is
+none.
 """
 
 import argparse
@@ -33,7 +34,7 @@ def install(folder: Path) -> int:
         pip's exit code.
     """
     venv.create(folder, with_pip=True)
-    python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    python = folder / "bin" / "python"
     (packages,) = folder.glob("lib/python*/site-packages")
     (packages / "atrous_environment.pth").write_text(sysconfig.get_path("purelib") + "\n")
     torch = folder / "torch.txt"

@@ -76,11 +76,12 @@ def _twin(key: str) -> str:
     return f"atrous_as_{key}"
 
 
-def paper_network(backbone: str, output_stride: int = 16) -> nn.Module:
+def paper_network(backbone: str, output_stride: int = 16, *, num_classes: int = peers.CLASSES) -> DeepLabV3Plus:
     """DeepLabv3+ as the paper trains it: separable with Xception (Table 5), dense with ResNets (Table 3)."""
     separable = backbone.startswith("xception")
     return DeepLabV3Plus(
         backbone=backbone,  # type: ignore[arg-type]
+        num_classes=num_classes,
         output_stride=output_stride,
         aspp_separable=separable,
         decoder_separable=separable,

@@ -5,12 +5,12 @@
 A way is a network in a manner. "plain PyTorch" is what most projects write: the default memory format, precision and
 allocator, float images that are ready before the clock starts, the network's logits at full size, `F.cross_entropy`,
 `torch.optim.SGD`. "tuned PyTorch" is the same with channels last and, where it is in hardware, bf16. "as shipped" is
-what a job of atrous-train does in a step: the settings of its threads and its allocator, channels last, the precision of
-`recipe.precision=auto`, normalisation of bytes, the task's loss, optimiser and schedule.
+what a job of atrous-train does in a step: the settings of its threads and its allocator, channels last, the precision
+of `recipe.precision=auto`, normalisation of bytes, the task's loss, optimiser and schedule.
 
-Every peer's network is built with atrous too, layer by layer: against that twin it shows what a library makes of the same
-work. Each measurement is a process of its own, and the ways take turns. Operations are three forward passes of two
-per Multiply-Add of the convolutions.
+Every peer's network is built with atrous too, layer by layer: against that twin it shows what a library makes of the
+same work. Each measurement is a process of its own, and the ways take turns. Operations are three forward passes of
+two per Multiply-Add of the convolutions.
 """
 
 import argparse
