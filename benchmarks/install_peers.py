@@ -39,7 +39,7 @@ def install(folder: Path) -> int:
     (packages / "atrous_environment.pth").write_text(sysconfig.get_path("purelib") + "\n")
     torch = folder / "torch.txt"
     torch.write_text(f"torch=={metadata.version('torch')}\n")
-    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     command += ["-c", ROOT / "constraints.txt", "-c", torch, *requirements(metadata.requires("atrous") or [])]
     return subprocess.run(command, check=False).returncode
 

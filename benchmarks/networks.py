@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from benchmarks import peers
 from torch import nn
 
 from atrous import DeepLabV3, DeepLabV3Plus
 from atrous.networks import resnet, xception
+from benchmarks import peers
 
 Build = Callable[[str], nn.Module]  # from the backbone's name
 
@@ -54,7 +54,7 @@ def networks_of(backbone: str) -> dict[str, Network]:
     found = {PAPER: Network("atrous, DeepLabv3+", "the paper's", _paper)}
     differs = "separable convolutions in ASPP and decoder, one in the decoder, rates 12, 24, 36; sides of 16k pixels"
     smp = Network("smp, DeepLabV3Plus", differs, peers.smp_deeplabv3plus, _twin(SMP), side_multiple=16)
-    pairs = {SMP: (smp, _as_smp)}
+    pairs: dict[str, tuple[Network, Build]] = {SMP: (smp, _as_smp)}
     no_decoder = "DeepLabv3: no decoder, a 3x3 convolution before the classifier"
     if backbone.startswith("resnet"):
         os8 = f"{no_decoder}; output stride 8, its default"
@@ -114,6 +114,5 @@ def _as_torchvision(output_stride: int) -> Build:
 def _peers_backbone(backbone: str) -> Mapping[str, Any]:
     """A backbone as other libraries build it: 7x7 stem, stride in a block's first unit, no multi-grid."""
     if backbone.startswith("resnet"):
-        factory = partial(getattr(resnet, backbone), stem="7x7", strides_in="first_unit")
-        return {"backbone": factory, "multi_grid": (1, 1, 1)}
+        return {"backbone": partial(getattr(resnet, backbone), stem="7x7", strides_in="first_unit")}
     return {"backbone": getattr(xception, backbone)}

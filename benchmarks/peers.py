@@ -1,8 +1,8 @@
 """Other libraries' DeepLab networks, built where they can be imported; where not, the reason.
 
 They are looked for among the installed packages, then where `benchmarks.install_peers` puts them. That is a folder of
-their own since a torchvision that belongs to another build of torch breaks whatever imports it when it is there, such as
-torchmetrics, and with it atrous-train.
+their own since a torchvision that belongs to another build of torch breaks whatever imports it when it is there, such
+as torchmetrics, and with it atrous-train.
 """
 
 import importlib

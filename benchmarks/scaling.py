@@ -4,7 +4,8 @@
 
 Batch, crop, output stride, ranks and activation checkpointing are varied one at a time, DeepLabv3+ as shipped
 otherwise. A straight line is fitted to seconds and memory over images, over pixels and over operations (what an output
-stride changes); its r^2 says how straight the growth is. Ranks share the batch and the cores; the loader reads `shapes`.
+stride changes); its r^2 says how straight the growth is. Ranks share the batch and the cores; the loader reads
+`shapes`.
 """
 
 import argparse

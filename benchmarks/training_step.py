@@ -57,7 +57,8 @@ def ways_of(networks: Mapping[str, Network], *, device: str) -> list[Way]:
 
 def operations(networks: Mapping[str, Network], setting: Setting) -> tuple[dict[str, float], list[str]]:
     """Operations of a step by network, and why the others cannot be built here."""
-    found, missing = {}, []
+    found: dict[str, float] = {}
+    missing = []
     for key, network in networks.items():
         try:
             side = network.side(setting.size)
