@@ -16,11 +16,14 @@ SET ?= voc
 # what make test-oracles installs, e.g. ORACLE_PACKAGES='torch==2.9.1 torchvision==0.24.1 timm tensorflow' for a known pair
 ORACLE_PACKAGES ?= -r tests/oracles/requirements.txt
 ORACLE_VENV ?= .venv-oracles
+# where make bench puts torchvision, segmentation_models.pytorch and timm, apart from what trains
+BENCH_VENV ?= .venv-bench
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ORACLE_STAMP := $(ORACLE_VENV)/.installed
 DOCS_STAMP := $(VENV)/.docs
+BENCH_STAMP := $(BENCH_VENV)/.installed
 # every table and figure, in the order of their names
 ALL_TABLES = $(patsubst experiments/%.yaml,%,$(sort $(wildcard experiments/*/*.yaml)))
 seeds := $(shell seq -s, 0 $$(( $(SEEDS) - 1 )) 2>/dev/null)
@@ -103,15 +106,18 @@ format: $(STAMP) ## let ruff format and mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## training step against plain PyTorch, loader against plain albumentations (DATA=folder with VOC)
-	$(BIN)/python benchmarks/training_step.py
-	$(BIN)/python -m benchmarks.loader --root $(DATA)
+bench: $(BENCH_STAMP) ## everything against its peers, into docs/benchmarks (DATA=folder with VOC, ARGS=--quick for minutes)
+	ATROUS_BENCH_PEERS=$(BENCH_VENV) $(BIN)/python -m benchmarks --data '$(DATA)' $(ARGS)
+
+$(BENCH_STAMP): $(STAMP)
+	@# Beside $(VENV) and not in it: a torchvision of another build of torch would break what imports it when it is there.
+	$(BIN)/python -m benchmarks.install_peers $(BENCH_VENV) && touch $@ || true
 
 bench-data: $(STAMP) ## the loader's part of it
 	$(BIN)/python -m benchmarks.loader --root $(DATA)
 
 bench-infer: $(STAMP) ## inference against plain PyTorch: speed, memory, share of the convolution peak
-	$(BIN)/python -m benchmarks.inference $(ARGS)
+	ATROUS_BENCH_PEERS=$(BENCH_VENV) $(BIN)/python -m benchmarks.inference $(ARGS)
 
 bench-memory: $(STAMP) ## memory of the loader's processes over 50 epochs
 	$(BIN)/python -m benchmarks.loader_memory --root $(DATA)
@@ -134,5 +140,5 @@ wheel: $(STAMP) ## a wheel in dist/, with conf/ and experiments/ inside
 	$(BIN)/python -m build --wheel
 
 clean: ## remove environments, caches and builds; outputs/ stays
-	rm -rf $(VENV) $(ORACLE_VENV) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) $(ORACLE_VENV) $(BENCH_VENV) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -type d -not -path './outputs/*' -prune -exec rm -rf {} +

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from benchmarks.peers import smp_deeplabv3plus, torchvision_deeplabv3
 from torch import Tensor
 
 from atrous import DeepLabV3Plus
@@ -74,24 +75,20 @@ def atrous_way(task: str, arguments: argparse.Namespace) -> Callable[[], Tensor]
     return lambda: predict(model, INCEPTION.normalise(images, _extents(images)), protocol)
 
 
-def peer_way(name: str, arguments: argparse.Namespace) -> Callable[[], Tensor] | None:
-    """Return another library's network on the same images, or None where it cannot be imported."""
+def peer_way(name: str, arguments: argparse.Namespace) -> Callable[[], Tensor]:
+    """Return another library's network, as it ships, on the same images.
+
+    Raises:
+        PeerMissingError: the library cannot be imported.
+    """
     images = images_of(SINGLE, arguments)
     x = INCEPTION.normalise(images, _extents(images)).contiguous()
     if name == "torchvision":
-        try:
-            from torchvision.models.segmentation import deeplabv3_resnet50  # type: ignore
-        except (ImportError, RuntimeError):  # a torchvision of another build of torch raises the latter
-            return None
-        theirs = deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=21).eval()
+        theirs = torchvision_deeplabv3(arguments.backbone).eval()
         return lambda: _labels(theirs(x)["out"])
-    try:
-        import segmentation_models_pytorch as smp  # type: ignore
-    except (ImportError, RuntimeError):
-        return None
-    # Its decoder wants sides that are multiples of 16.
+    # smp's decoder wants sides that are multiples of 16.
     cut = x[..., : arguments.size // 16 * 16, : arguments.size // 16 * 16].contiguous()
-    network = smp.DeepLabV3Plus("resnet50", encoder_weights=None, classes=21).eval()
+    network = smp_deeplabv3plus(arguments.backbone).eval()
     return lambda: _labels(network(cut))
 
 

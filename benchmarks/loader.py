@@ -10,7 +10,6 @@ and decoding. Repeats are interleaved, and ratios are taken within a repeat: a b
 """
 
 import argparse
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,6 +18,8 @@ from typing import Any
 
 import cv2
 import torch
+from benchmarks.command import finish
+from benchmarks.figures import Spread
 from benchmarks.loader_peers import (
     DecodeOnly,
     Files,
@@ -29,9 +30,8 @@ from benchmarks.loader_peers import (
     peer_loader,
     why_no_torchvision,
 )
+from benchmarks.section import Section
 from benchmarks.street_scenes import HEIGHT, WIDTH, make_street_scenes
-from rich.console import Console
-from rich.table import Table
 from torch.utils.data import DataLoader
 
 from atrous.data.augmentation import CropConfig
@@ -100,30 +100,39 @@ def measure(makers: Makers, *, repeats: int, batch: int, workers: int) -> dict[s
     return speeds
 
 
-def table_of(speeds: dict[str, list[float]], *, title: str) -> Table:
+def section_of(speeds: dict[str, list[float]], *, key: str, title: str) -> Section:
     """Lay the figures out: median, spread over the repeats, and how often faster ours is, without and with cache."""
-    table = Table(title=title)
-    for column in ("pipeline", "images/s", "min - max", "atrous is faster by", "with the cache by"):
-        table.add_column(column, justify="left" if column == "pipeline" else "right", no_wrap=True)
+    rows = []
     for name, values in speeds.items():
-        ratios = [_spread(speeds[row], values) for row in (OURS, CACHED)]
-        table.add_row(name, f"{statistics.median(values):.0f}", f"{min(values):.0f} - {max(values):.0f}", *ratios)
-    return table
+        gains = [_gain(speeds[row], values).text() for row in (OURS, CACHED)]
+        rows.append([name, Spread.of(values).text("", digits=0), *gains])
+    return Section(
+        key=key,
+        title=title,
+        text="Images per second; rows take turns within a repeat, and ratios are taken there.",
+        columns=("pipeline", "images/s (range)", "atrous is faster by (range)", "with the cache by (range)"),
+        rows=rows,
+        notes=[reason] if (reason := why_no_torchvision()) is not None else [],
+        figures={"images_per_second": speeds},
+    )
 
 
-def _spread(ours: list[float], theirs: list[float]) -> str:
-    ratios = sorted(mine / other for mine, other in zip(ours, theirs, strict=True))
-    return f"{statistics.median(ratios):.2f}x ({ratios[0]:.2f} - {ratios[-1]:.2f})"
+def _gain(ours: list[float], theirs: list[float]) -> Spread:
+    return Spread.of([mine / other for mine, other in zip(ours, theirs, strict=True)])
 
 
-def report(dataset: PairList, arguments: argparse.Namespace, *, folder: Path, title: str, **sizes: int) -> None:
-    """Measure a data set with each number of workers and print a table for each."""
+def sections(
+    dataset: PairList, arguments: argparse.Namespace, *, folder: Path, title: str, **sizes: int
+) -> list[Section]:
+    """Measure a data set with each number of workers; one section for each."""
     cached = Decoded(dataset, folder=folder / "decoded")
-    console = Console(width=130)
+    found = []
     for workers in arguments.workers:
         makers = loaders(dataset, cached, arguments, workers=workers, **sizes)
         speeds = measure(makers, repeats=arguments.repeats, batch=sizes["batch"], workers=workers)
-        console.print(table_of(speeds, title=f"{title}, crop {sizes['crop']}, {workers} worker{'s' * (workers > 1)}"))
+        whole = f"Loader: {title}, crop {sizes['crop']}, {workers} worker{'s' * (workers > 1)}"
+        found.append(section_of(speeds, key=f"loader_{dataset.spec.name}_{workers}", title=whole))
+    return found
 
 
 def main() -> None:
@@ -136,22 +145,21 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=240, help="images per repeat")
     parser.add_argument("--scenes", type=int, default=24, help="street scenes that are made")
     parser.add_argument("--repeats", type=int, default=5, help="passes of each pipeline")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write every figure here too, as JSON")
     arguments = parser.parse_args()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)  # of the main process, whose threads would wait where the workers work
-    if why_no_torchvision() is not None:
-        print(why_no_torchvision())
     voc = VOC2012(root=arguments.root, split=arguments.split)
     with tempfile.TemporaryDirectory(prefix="atrous-loader-") as name:
         folder = Path(name)
         if "voc" in arguments.data:
             title = f"{len(voc)} JPEGs of VOC 2012 {arguments.split}"
-            report(voc, arguments, folder=folder, title=title, crop=513, batch=8)
+            finish(sections(voc, arguments, folder=folder, title=title, crop=513, batch=8), arguments.out)
         if "street" in arguments.data:
             megabytes = make_street_scenes(folder, voc, count=arguments.scenes)
             streets = Cityscapes(root=folder, split="train")
             title = f"{len(streets)} PNGs of {HEIGHT}x{WIDTH}, {megabytes:.1f} MB each"
-            report(streets, arguments, folder=folder, title=title, crop=769, batch=4)
+            finish(sections(streets, arguments, folder=folder, title=title, crop=769, batch=4), arguments.out)
 
 
 if __name__ == "__main__":

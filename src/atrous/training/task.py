@@ -1,14 +1,15 @@
 """The LightningModule: one network, its loss, its optimiser and its score on val."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from atrous.data.loading import Sample
 from atrous.data.preprocessing import Preprocessing
 from atrous.data.spec import DatasetSpec
 from atrous.evaluation.inference import predict
@@ -18,6 +19,9 @@ from atrous.networks.segmenter import Segmenter
 from atrous.training import batch_norm
 from atrous.training.loss import segmentation_loss
 from atrous.training.optimization import parameter_groups, sgd_with_poly
+
+if TYPE_CHECKING:
+    from atrous.data.loading import Sample  # a step needs no decoder
 
 _SINGLE = Protocol()
 _DROPOUT = 2  # the branch of the seed tree that the network's own draws use
@@ -64,7 +68,7 @@ class SegmentationTask(LightningModule):
         if freeze_batch_norm:
             batch_norm.freeze(model)
 
-    def train(self, mode: bool = True) -> "SegmentationTask":
+    def train(self, mode: bool = True) -> SegmentationTask:
         """Change the mode; frozen batch norm stays frozen."""
         super().train(mode)
         if self._freeze_batch_norm:

@@ -1,0 +1,49 @@
+"""What a reader of figures has to know of the machine that gave them."""
+
+import datetime
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+from benchmarks.peers import versions
+from benchmarks.turns import ROOT
+
+_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16", "asimd", "sve")
+
+
+def machine_facts(command: str) -> dict[str, str]:
+    """Cores, CPU and GPU, versions, date, commit and command, by name."""
+    import torch
+
+    flags = set(_cpuinfo("flags").split() or _cpuinfo("Features").split())
+    facts = {
+        "cores": str(len(os.sched_getaffinity(0))),
+        "CPU": _cpuinfo("model name") or platform.processor() or platform.machine(),
+        "CPU features": ", ".join(name for name in _FEATURES if name in flags) or "none of those that matter",
+        "torch": f"{torch.__version__}, {torch.get_num_threads()} threads",
+        **versions(),
+        "Python": platform.python_version(),
+        "date": datetime.datetime.now(tz=datetime.timezone.utc).strftime("%Y-%m-%d"),
+        "commit": _commit(),
+        "command": f"`{command}`",
+    }
+    if torch.cuda.is_available():
+        facts["GPU"] = torch.cuda.get_device_name()
+    return facts
+
+
+def _cpuinfo(key: str) -> str:
+    """A value of the first processor; empty where there is none."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key), "")
+
+
+def _commit() -> str:
+    words = ["git", "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "unknown"
+    return done.stdout.strip() or "unknown"

@@ -1,0 +1,71 @@
+"""Sections and the page: what a reader sees, what the JSON keeps."""
+
+from pathlib import Path
+
+import pytest
+from benchmarks.__main__ import sections_in
+from benchmarks.figures import Spread
+from benchmarks.page import page
+from benchmarks.section import Goal, Section, markdown_table
+
+KEPT = Goal("a step in steps of the other", Spread(1.01, 0.99, 1.02), at_most=1.03)
+MISSED = Goal("times as fast", Spread(2.0, 1.9, 2.3), at_least=2.2)
+
+
+def _section(key: str = "evaluation", *goals: Goal) -> Section:
+    return Section(
+        key=key,
+        title="Evaluation",
+        text="Ours and theirs.",
+        columns=("way", "s"),
+        rows=[["ours", "1.00"], ["theirs", "2.00"]],
+        goals=goals,
+        notes=["nothing is missing"],
+        figures={"measured": {"ours": [{"seconds": [1.0]}]}},
+    )
+
+
+@pytest.mark.parametrize(
+    ("goal", "bound", "verdict"),
+    [
+        (KEPT, "at most 1.03x", "yes"),
+        (MISSED, "at least 2.2x", "**no**"),
+        (Goal("share", Spread(61, 60, 64), at_least=60, unit="%"), "at least 60%", "yes"),
+        (Goal("seconds", Spread(5.1, 5, 6), at_most=5, unit=" s"), "at most 5 s", "**no**"),
+        (Goal("x", Spread(1, 1, 1), at_least=2.2, moot="no bf16"), "at least 2.2x", "not asked here: no bf16"),
+    ],
+)
+def test_a_goal_says_whether_the_median_keeps_its_bound(goal: Goal, bound: str, verdict: str) -> None:
+    assert (goal.bound, goal.verdict) == (bound, verdict)
+
+
+def test_a_table_is_markdown_and_keeps_bars_inside_of_cells() -> None:
+    assert markdown_table(["way", "s"], [["a|b", "1"]]) == "| way | s |\n| --- | ---: |\n| a\\|b | 1 |"
+
+
+def test_a_section_comes_back_from_its_file(tmp_path: Path) -> None:
+    section = _section("evaluation", KEPT, MISSED)
+    section.write(tmp_path)
+    back = Section.read(tmp_path / "evaluation.json")
+    assert back.markdown() == section.markdown()
+    assert back.figures == section.figures
+
+
+def test_a_page_opens_with_the_machine_and_all_goals() -> None:
+    text = page([_section("evaluation", KEPT), _section("loader", MISSED)], {"cores": "2"}, notes=["a quick run"])
+    machine, goals, tables = text.index("| cores | 2 |"), text.index("## Goals"), text.index("## Evaluation")
+    assert machine < text.index("- a quick run") < goals < tables
+    assert text.index(KEPT.what) < text.index(MISSED.what) < tables
+    assert text.endswith("- nothing is missing\n")
+
+
+def test_a_page_without_figures_says_so() -> None:
+    assert "Nothing has been measured yet." in page([], {"cores": "2"})
+
+
+def test_sections_stand_in_the_order_of_the_benchmarks(tmp_path: Path) -> None:
+    for key in ("scaling", "loader_voc2012_1", "training_step_resnet50_cpu", "unknown"):
+        _section(key).write(tmp_path)
+    (tmp_path / "machine.json").write_text("{}")
+    found = [section.key for section in sections_in(tmp_path)]
+    assert found == ["training_step_resnet50_cpu", "loader_voc2012_1", "scaling"]
