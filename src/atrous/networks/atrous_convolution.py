@@ -1,8 +1,8 @@
 """Convolution of stride 1 whose weight gradient on a CPU is a matrix product per tap.
 
 At a high rate most taps fall outside of the map: at rate 18 on 33x33, 60% of the products are with padding, which
-oneDNN computes all the same for the weight gradient. At rate 1 oneDNN is slow where it has no AVX-512: a map that is
-channels last is read at 10 to 20 GFLOP/s, a quarter of what a matrix product reaches.
+oneDNN computes all the same for the weight gradient. At rate 1 it is slow in float32 on maps that are channels last:
+10 to 20 GFLOP/s on two cores with AVX2, a quarter of what matrix products reach.
 """
 
 from __future__ import annotations
@@ -40,11 +40,7 @@ def pays(conv: nn.Conv2d, x_NCHW: Tensor) -> bool:
 
 def _is_slow_in_onednn(conv: nn.Conv2d, x_NCHW: Tensor) -> bool:
     """Whether a dense weight gradient takes longer than nine matrix products: measured from 64 channels, 33x33 on."""
-    return (
-        min(conv.weight.shape[:2]) >= 64
-        and x_NCHW.shape[-2] * x_NCHW.shape[-1] >= 1024
-        and torch.backends.cpu.get_cpu_capability() != "AVX512"
-    )
+    return min(conv.weight.shape[:2]) >= 64 and x_NCHW.shape[-2] * x_NCHW.shape[-1] >= 1024
 
 
 def atrous_conv2d(x_NCHW: Tensor, weight_OIkk: Tensor, *, rate: int) -> Tensor:
