@@ -137,3 +137,7 @@ def test_a_label_of_sbd_that_has_no_checksum_is_refused(tmp_path: Path) -> None:
     savemat(tmp_path / "a.mat", {"GTcls": {"Segmentation": PIXELS[:, :, 0] % 21}}, do_compression=False)
     with pytest.raises(DataError, match=r"a\.mat.*compressed"):
         read_sbd_label(tmp_path / "a.mat")
+    content = (tmp_path / "a.mat").read_bytes()
+    (tmp_path / "a.mat").write_bytes(b"\0" + content[1:])  # SciPy takes that for the older level 4
+    with pytest.raises(DataError, match=r"a\.mat.*does not begin"):
+        read_sbd_label(tmp_path / "a.mat")

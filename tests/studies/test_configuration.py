@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from atrous.errors import ConfigError
 from atrous.studies.configuration import resolve
@@ -50,3 +50,17 @@ def test_the_recipe_follows_the_data_unless_it_is_given(composed: Compose) -> No
 def test_keys_are_those_of_the_schemas(composed: Compose, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve(composed(override))
+
+
+def test_an_interpolation_cannot_take_the_place_of_a_section(composed: Callable[..., DictConfig]) -> None:
+    config = composed()
+    OmegaConf.update(config, "trainer", "${seed}")
+    with pytest.raises(ConfigError, match=r"trainer=0 is not a section"):
+        resolve(config)
+
+
+def test_an_interpolation_that_leads_nowhere_is_told(composed: Callable[..., DictConfig]) -> None:
+    config = composed()
+    OmegaConf.update(config, "table", "${nowhere}")
+    with pytest.raises(ConfigError, match="'nowhere' not found"):
+        resolve(config)

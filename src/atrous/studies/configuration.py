@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import typing
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -28,9 +29,10 @@ def resolve(config: DictConfig, *, needs_root: bool = True) -> Config:
     if not needs_root and OmegaConf.is_missing(config.data, "root"):
         with open_dict(config):
             config.data.root = "."
-    content = {key: config[key] for key in config if key not in _CONTEXT}
     try:
+        content = {key: config[key] for key in config if key not in _CONTEXT}
         plain = OmegaConf.to_container(OmegaConf.create(content), resolve=True, throw_on_missing=True)
+        _check_sections(OmegaConf.get_type(config), plain)
     except MissingMandatoryValue as error:
         raise ConfigError(_explain_missing(error.full_key)) from None
     except OmegaConfBaseException as error:
@@ -58,6 +60,21 @@ def _compare_with_schema(node: DictConfig, prefix: str = "") -> None:
             raise ConfigError(f"unknown key {name!r}; {hint}")
         if isinstance(node[key], DictConfig):
             _compare_with_schema(node[key], f"{name}.")
+
+
+def _check_sections(schema: Any, plain: Any, prefix: str = "") -> None:
+    """Refuse an interpolation in the place of a section or a list, as in trainer=${seed}."""
+    if not dataclasses.is_dataclass(schema):
+        return
+    kinds = typing.get_type_hints(schema)
+    for key, value in plain.items():
+        kind, name = kinds.get(key), f"{prefix}{key}"
+        if dataclasses.is_dataclass(kind) and not isinstance(value, dict):
+            raise ConfigError(f"{name}={value!r} is not a section with keys of its own")
+        if typing.get_origin(kind) is list and not isinstance(value, list):
+            raise ConfigError(f"{name}={value!r} is not a list")
+        if dataclasses.is_dataclass(kind):
+            _check_sections(kind, value, f"{name}.")
 
 
 def _explain_missing(key: str | None) -> str:

@@ -104,10 +104,12 @@ def _check_sums(content: bytes) -> None:
     """Check the sums of a MATLAB 5 file's compressed variables: SciPy's reader crashes on some damaged ones.
 
     Raises:
-        ValueError: a variable is not compressed, as SBD's are.
+        ValueError: it is another kind of file, or a variable is not compressed, as SBD's are.
         zlib.error: a sum is wrong.
         struct.error: the file is cut off.
     """
+    if not content.startswith(b"MATLAB 5.0"):  # SciPy would take it for one of level 4, which has no sums at all
+        raise ValueError("it does not begin as a MATLAB 5 file does")
     order = {b"MI": ">", b"IM": "<"}.get(content[126:128], "<")
     position = _MAT_HEADER
     while position < len(content):
