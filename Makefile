@@ -114,7 +114,7 @@ $(BENCH_STAMP): $(STAMP)
 	$(BIN)/python -m benchmarks.install_peers $(BENCH_VENV) && touch $@ || true
 
 bench-data: $(STAMP) ## the loader's part of it
-	$(BIN)/python -m benchmarks.loader --root $(DATA)
+	ATROUS_BENCH_PEERS=$(BENCH_VENV) $(BIN)/python -m benchmarks.loader --root $(DATA)
 
 bench-infer: $(STAMP) ## inference against plain PyTorch: speed, memory, share of the convolution peak
 	ATROUS_BENCH_PEERS=$(BENCH_VENV) $(BIN)/python -m benchmarks.inference $(ARGS)

@@ -1,6 +1,5 @@
 """What most projects write to load segmentation crops: the pipelines that the loader is measured against."""
 
-import importlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 from albumentations.pytorch import ToTensorV2
+from benchmarks.peers import PeerMissingError, import_peer
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
@@ -110,9 +110,9 @@ def albumentations_compose(crop: int) -> Callable[..., dict[str, Any]]:
 def why_no_torchvision() -> str | None:
     """Say why torchvision's transforms cannot be measured here; None when they can."""
     try:
-        importlib.import_module("torchvision.transforms.v2")
-    except (ImportError, RuntimeError, OSError) as error:  # a build for another torch raises any of them
-        return f"torchvision cannot be imported ({error}): its row is left out"
+        import_peer("torchvision.transforms.v2")
+    except PeerMissingError as error:
+        return f"{error}: its row is left out"
     return None
 
 
@@ -125,8 +125,8 @@ class TorchvisionCompose:
     """
 
     def __init__(self, crop: int, size: tuple[int, int]) -> None:
-        tv_tensors = importlib.import_module("torchvision.tv_tensors")
-        v2 = importlib.import_module("torchvision.transforms.v2")
+        tv_tensors = import_peer("torchvision.tv_tensors")
+        v2 = import_peer("torchvision.transforms.v2")
         fill = {tv_tensors.Image: 127, tv_tensors.Mask: 255}
         self._image, self._mask = tv_tensors.Image, tv_tensors.Mask
         self._compose = v2.Compose(

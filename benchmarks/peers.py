@@ -27,7 +27,7 @@ class PeerMissingError(BenchmarkError):
 
 def smp_deeplabv3plus(backbone: str) -> nn.Module:
     """segmentation_models.pytorch's DeepLabV3Plus at output stride 16."""
-    smp = _import("segmentation_models_pytorch")
+    smp = import_peer("segmentation_models_pytorch")
     encoder = backbone if backbone.startswith("resnet") else f"tu-{backbone}"
     network: nn.Module = smp.DeepLabV3Plus(encoder, encoder_weights=None, classes=CLASSES, encoder_output_stride=16)
     return network
@@ -35,7 +35,7 @@ def smp_deeplabv3plus(backbone: str) -> nn.Module:
 
 def torchvision_deeplabv3(backbone: str) -> nn.Module:
     """Torchvision's DeepLabv3 as it ships, at output stride 8."""
-    models = _import("torchvision.models.segmentation")
+    models = import_peer("torchvision.models.segmentation")
     make = getattr(models, f"deeplabv3_{backbone}", None)
     if make is None:
         raise PeerMissingError(f"torchvision has no deeplabv3_{backbone}")
@@ -45,12 +45,12 @@ def torchvision_deeplabv3(backbone: str) -> nn.Module:
 
 def torchvision_deeplabv3_os16(backbone: str) -> nn.Module:
     """Torchvision's parts of DeepLabv3 put together at output stride 16, with the rates that belong to it."""
-    models = _import("torchvision.models")
+    models = import_peer("torchvision.models")
     if backbone not in ("resnet50", "resnet101", "resnet152"):
         raise PeerMissingError(f"torchvision's {backbone} takes no atrous convolution")
     layers = getattr(models, backbone)(replace_stride_with_dilation=[False, False, True])
-    getter = _import("torchvision.models._utils").IntermediateLayerGetter
-    parts = _import("torchvision.models.segmentation.deeplabv3")
+    getter = import_peer("torchvision.models._utils").IntermediateLayerGetter
+    parts = import_peer("torchvision.models.segmentation.deeplabv3")
     head = parts.DeepLabHead(2048, CLASSES, (6, 12, 18))
     network: nn.Module = parts.DeepLabV3(getter(layers, {"layer4": "out"}), head)
     return network
@@ -70,9 +70,9 @@ class _LastMap(nn.Module):
 
 def timm_deeplabv3(backbone: str) -> nn.Module:
     """A timm backbone at output stride 16 under torchvision's DeepLabv3 head."""
-    timm = _import("timm")
+    timm = import_peer("timm")
     features = timm.create_model(backbone, features_only=True, output_stride=16, out_indices=(4,))
-    parts = _import("torchvision.models.segmentation.deeplabv3")
+    parts = import_peer("torchvision.models.segmentation.deeplabv3")
     head = parts.DeepLabHead(features.feature_info.channels()[-1], CLASSES, (6, 12, 18))
     network: nn.Module = parts.DeepLabV3(_LastMap(features), head)
     return network
@@ -87,7 +87,7 @@ def versions() -> dict[str, str]:
         ("timm", "timm"),
     ):
         try:
-            _import(name)
+            import_peer(name)
             found[name] = metadata.version(package)
         except PeerMissingError as error:
             found[name] = str(error)
@@ -99,7 +99,12 @@ def peers_folder() -> Path:
     return Path(os.environ.get(FOLDER_VARIABLE, ROOT / ".venv-bench")).absolute()
 
 
-def _import(name: str) -> Any:
+def import_peer(name: str) -> Any:
+    """A module of a peer.
+
+    Raises:
+        PeerMissingError: says why it cannot be imported.
+    """
     for packages in peers_folder().glob("lib/python*/site-packages"):
         if str(packages) not in sys.path:
             sys.path.append(str(packages))
