@@ -140,7 +140,7 @@ def test_what_it_cannot_do_is_refused(trained: Trained, arguments: tuple[str, ..
         assert word in ended.errors[0]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_data_set_with_other_classes_is_refused(trained: Trained, real_data: Path) -> None:
     ended = trained.run("evaluate", f"run={trained.rows[0]}", "data=voc", f"data.root={real_data}")
     assert ended.code == 2

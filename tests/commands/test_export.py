@@ -9,7 +9,7 @@ from PIL import Image
 from .conftest import Run, Trained
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_runs_network_becomes_files_that_are_checked(trained: Trained, tmp_path: Path) -> None:
     pytest.importorskip("safetensors")
     run, out = trained.rows[0], tmp_path / "out"

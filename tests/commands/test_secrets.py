@@ -18,7 +18,10 @@ SECRETS = {
 }
 
 
-@pytest.mark.parametrize(("name", "key"), [("evaluate", "model"), ("evaluate", "data.val"), ("export", "backbone")])
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("evaluate", "model"), pytest.param("evaluate", "data.val", marks=pytest.mark.exhaustive), ("export", "backbone")],
+)
 def test_a_tampered_config_of_a_run_runs_nothing(tmp_path: Path, trained: Trained, name: str, key: str) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained.rows[0], run)

@@ -55,8 +55,7 @@ CONTRACT = [
 ]
 EVERY_BACKBONE_AND_NETWORK = [pair for pair in CONTRACT if pair[0] == "v3plus_separable" or pair[1] == "basic"]
 every_pair = pytest.mark.parametrize(("network", "backbone"), CONTRACT)
-every_part = pytest.mark.parametrize(("network", "backbone"), EVERY_BACKBONE_AND_NETWORK)
-COMPILED_EACH_TIME = (("v3plus_separable", "xception"), ("v3plus_two_stages", "basic"), ("cascade", "basic"))
+COMPILED_EACH_TIME = (("v3plus_separable", "xception"), ("v3plus_two_stages", "basic"))
 some_parts = pytest.mark.parametrize(
     ("network", "backbone"),
     [
@@ -175,7 +174,7 @@ def test_torch_compile_takes_the_whole_network_as_one_graph(network: str, backbo
     torch.compiler.reset()
 
 
-@every_part
+@some_parts
 def test_torch_export_gives_the_same_logits(network: str, backbone: str) -> None:
     model = build(network, backbone).eval()
     image_NCHW = torch.randn(1, 3, 33, 49)

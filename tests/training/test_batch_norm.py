@@ -79,7 +79,8 @@ def _weights() -> torch.Tensor:
     return torch.randn(8, 6, 5, 7, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive  # each time: the gradients of whole networks, in test_ranks.py
+@pytest.mark.parametrize("world", [2, 4])
 def test_batch_norm_across_ranks_equals_one_process_with_the_whole_batch(world: int, tmp_path: Path) -> None:
     spawn(_normalise_on_rank, (world, str(tmp_path)), nprocs=world)  # type: ignore[no-untyped-call]
     norm, x = nn.BatchNorm2d(6), _batch().requires_grad_()

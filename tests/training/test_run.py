@@ -165,6 +165,7 @@ def test_ctrl_c_saves_where_it_is_and_the_same_command_goes_on(undisturbed: Path
     assert _is_equal(_weights(run), _weights(undisturbed))
 
 
+@pytest.mark.exhaustive
 def test_a_truncated_last_checkpoint_costs_its_steps_and_no_bit(undisturbed: Path, tmp_path: Path) -> None:
     overrides = ("recipe.max_steps=8", "trainer.checkpoint_every=2")
     assert _train(tmp_path, *overrides, "trainer.stop_at_step=5").returncode == 0
