@@ -85,7 +85,18 @@ def nearest_labels(labels_NHW: Tensor, size: torch.Size | tuple[int, int]) -> Te
     return labels_NHW[:, rows][:, :, columns]
 
 
-class ImageCrossEntropy(torch.autograd.Function):
+class _GradientLeft(torch.autograd.Function):
+    """A sum whose forward pass has left the gradient by the logits as the only thing that is saved."""
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        """Return the gradient by the logits, which the forward pass has left."""
+        (gradient_NChw,) = ctx.saved_tensors
+        return gradient_NChw * output_gradient, None, None, None
+
+
+class ImageCrossEntropy(_GradientLeft):
     """Bilinear upsampling and summed cross-entropy, an image at a time; the forward pass leaves the gradient.
 
     PyTorch's own operations, so that any device can run it; nothing in it waits for the device.
@@ -108,15 +119,8 @@ class ImageCrossEntropy(torch.autograd.Function):
         ctx.save_for_backward(gradient_NChw)
         return total
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        """Return the gradient by the logits, which the forward pass has left."""
-        (gradient_NChw,) = ctx.saved_tensors
-        return gradient_NChw * output_gradient, None, None, None
 
-
-class _BandedCrossEntropy(torch.autograd.Function):
+class _BandedCrossEntropy(_GradientLeft):
     """Bilinear upsampling and summed cross-entropy; the forward pass leaves the gradient for the backward pass.
 
     A bilinear resize is R @ x @ S^T with one small matrix for rows and one for columns, and R^T @ gradient @ S is its
@@ -148,12 +152,6 @@ class _BandedCrossEntropy(torch.autograd.Function):
                 torch.matmul(wide_gradient_ChW, columns_Ww, out=gradient_Chw)
         ctx.save_for_backward(gradient_NChw)
         return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        (gradient_NChw,) = ctx.saved_tensors
-        return gradient_NChw * output_gradient, None, None, None
 
 
 def _negative_log_likelihood_(log_p_CrW: Tensor, labels_rW: Tensor, ignore_label: int) -> tuple[Tensor, Tensor]:
