@@ -15,7 +15,8 @@ from pathlib import Path
 def main(folder: Path, protocols: list[str]) -> int:
     rank = os.environ["RANK"]
     (folder / f"rank{rank}").write_text(f"{os.environ['WORLD_SIZE']} {os.environ['MASTER_PORT']} {os.getpid()}")
-    behaviour = json.loads(os.environ.get("FAKE_RANKS", "{}")).get(rank, "done")
+    behaviours = json.loads(os.environ.get("FAKE_RANKS", "{}"))
+    behaviour = behaviours.get(rank, "done")
     if behaviour == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if behaviour == "hang":
@@ -25,6 +26,8 @@ def main(folder: Path, protocols: list[str]) -> int:
     if rank == "0" and behaviour in ("done", "fail"):
         os.environ["FAKE_JOB"] = json.dumps({"*": behaviour})
         return int(importlib.import_module("fake_job").main(folder, protocols))
+    while behaviour == behaviours.get("0") == "fail" and '"failed"' not in (folder / "status.json").read_text():
+        time.sleep(0.05)  # what fails on every rank is told by the first
     return int(behaviour == "fail")
 
 
