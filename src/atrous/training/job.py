@@ -88,24 +88,25 @@ def _start_ranks(arguments: Sequence[str], devices: int) -> int:
         return FAILED
     except ChildFailedError as error:
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
-        return _note_deaths(RunFolder(Path(arguments[0])), codes)
+        return note_deaths(RunFolder(Path(arguments[0])), codes)
     except Exception as error:
         _fail(RunFolder(Path(arguments[0])), f"a rank died: {str(error).splitlines()[0]}")
         return FAILED
     return DONE
 
 
-def _note_deaths(folder: RunFolder, codes: Mapping[int, int]) -> int:
+def note_deaths(folder: RunFolder, codes: Mapping[int, int]) -> int:
     """Say which ranks were killed: what the others say is what follows from it.
 
     Returns:
         The exit code of the whole.
     """
     killed = {rank: signal.Signals(-code) for rank, code in codes.items() if code < 0}
-    # torchrun has asked the others to end when it saw the first die.
-    first = {rank: number for rank, number in killed.items() if number != signal.SIGTERM} or killed
-    if first:
-        reason = ", ".join(f"rank {rank} was killed by {number.name}" for rank, number in first.items())
+    # torchrun has asked the others to end when it saw the first one fail or die.
+    first = {rank: number for rank, number in killed.items() if number != signal.SIGTERM}
+    has_said_why = folder.status()["state"] == "failed" or len(killed) < len(codes)
+    if first or not has_said_why:
+        reason = ", ".join(f"rank {rank} was killed by {number.name}" for rank, number in (first or killed).items())
         folder.set_status("failed", reason=reason, exit_code=TEMPORARY)
         return TEMPORARY
     _fail(folder, f"ranks ended without a reason: {', '.join(f'{rank} (exit code {codes[rank]})' for rank in codes)}")
