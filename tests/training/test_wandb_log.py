@@ -24,7 +24,7 @@ from atrous.boards.process import resolve_mode
 from atrous.errors import ConfigError, StoreError
 from atrous.training.wandb_log import WandbLog
 
-KEY = "0123456789abcdef0123456789abcdef01234567"
+KEY = "0123456789abcdef0123456789abcdef01234567"  # pragma: allowlist secret
 RUN = {"project": "lab", "entity": None, "id": "abcd1234", "group": "table", "name": "os8-seed0", "job_type": "train"}
 SMALL = (
     "backbone=tiny",
