@@ -39,6 +39,7 @@ def run_app(task: Task, *, config_name: str) -> None:
     """
     register()
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    os.environ.setdefault("OC_CAUSE", "0")  # OmegaConf names no key where a tracer runs, as coverage and debuggers do
     wants_trace = "HYDRA_FULL_ERROR" in os.environ
     # argparse takes overrides in one piece only: `a=1 -m b=2` would be refused.
     sys.argv[1:] = sorted(sys.argv[1:], key=_is_override)
