@@ -94,9 +94,8 @@ def step_sections(base: Setting, all_points: Sequence[Point], *, repeats: int, o
         speed = point.setting.batch / seconds.median
         rows.append([f"{point.varied}: {point.value}", seconds.text("", digits=3), f"{speed:.2f}", str(memory)])
     for varied, by_key in lines.items():
-        cells = (f"{line.r_squared:.4f}" for line in by_key.values())
-        rows.append([f"**r^2 of a line over {varied}**", *(f"{cell}" for cell in cells), ""])
-    rows = [[row[0], row[1], "", row[2]] if row[0].startswith("**") else row for row in rows]
+        seconds_fit, memory_fit = (f"{by_key[key].r_squared:.4f}" for key in ("seconds", "peak_mib"))
+        rows.append([f"**r^2 of a line over {varied}**", seconds_fit, "", memory_fit])
     picture = ""
     if out is not None:
         picture = _PICTURE

@@ -15,6 +15,23 @@ from hypothesis import strategies as st
 
 from atrous.errors import AtrousError
 
+SMALL_RUN = (  # a training of seconds on one core, the same bits on every machine
+    "backbone=tiny",
+    "backbone.units=[1,1,1,1]",
+    "backbone.width=4",
+    "model=deeplabv3",
+    "model.aspp_channels=8",
+    "recipe.batch_size=4",
+    "recipe.crop_size=65",
+    "recipe.precision=32-true",
+    "data.train.size=65",
+    "data.val.size=65",
+    "data.val_batch_size=2",
+    "data.num_workers=0",
+    "trainer.threads=1",
+    "trainer.log_every=1",
+)
+
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell starts background jobs with Ctrl-C ignored, and what the tests start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -8,28 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..conftest import SMALL_RUN
+
 TABLE = ("+experiment=deeplabv3/table1", "scale=smoke", "rows=[os8,os16]", "trainer.accelerator=cpu")
 # A network that trains in seconds, with two images for each of two ranks.
-SMALL = (
-    "model=deeplabv3",
-    "model.aspp_channels=8",
-    "model.dropout=0",
-    "backbone=tiny",
-    "backbone.units=[1,1,1,1]",
-    "backbone.width=4",
-    "recipe.batch_size=4",
-    "recipe.crop_size=65",
-    "recipe.precision=32-true",
-    "data.train.length=8",
-    "data.train.size=65",
-    "data.val.length=4",
-    "data.val.size=65",
-    "data.val_batch_size=2",
-    "data.num_workers=0",
-    "trainer.threads=1",
-    "trainer.log_every=1",
-    "trainer.accelerator=cpu",
-)
+SMALL = (*SMALL_RUN, "model.dropout=0", "data.train.length=8", "data.val.length=4", "trainer.accelerator=cpu")
 COMMAND = (sys.executable, "-m", "atrous.commands.train")
 
 

@@ -16,6 +16,8 @@ import pytest
 import torch
 import yaml
 
+from ..conftest import SMALL_RUN
+
 pytestmark = [
     pytest.mark.exhaustive,
     pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="finds processes in /proc"),
@@ -23,22 +25,9 @@ pytestmark = [
 
 FAULTY = Path(__file__).with_name("faulty.py")
 SMALL = (
-    "backbone=tiny",
-    "backbone.units=[1,1,1,1]",
-    "backbone.width=4",
-    "model=deeplabv3",
-    "model.aspp_channels=8",
-    "recipe.batch_size=4",
-    "recipe.crop_size=65",
-    "recipe.precision=32-true",
+    *SMALL_RUN,
     "data.train.length=30",
-    "data.train.size=65",
     "data.val.length=4",
-    "data.val.size=65",
-    "data.val_batch_size=2",
-    "data.num_workers=0",
-    "trainer.threads=1",
-    "trainer.log_every=1",
     "trainer.accelerator=cpu",
     "trainer.val_every=1000000",
 )

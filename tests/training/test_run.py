@@ -14,25 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-SMALL = (
-    "backbone=tiny",
-    "backbone.units=[1,1,1,1]",
-    "backbone.width=4",
-    "model=deeplabv3",
-    "model.aspp_channels=8",
-    "model.dropout=0",
-    "recipe.batch_size=4",
-    "recipe.crop_size=65",
-    "recipe.precision=32-true",  # the same bits on every machine
-    "data.train.length=30",
-    "data.train.size=65",
-    "data.val.length=5",
-    "data.val.size=65",
-    "data.val_batch_size=2",
-    "data.num_workers=0",
-    "trainer.threads=1",
-    "trainer.log_every=1",
-)
+from ..conftest import SMALL_RUN
+
+SMALL = (*SMALL_RUN, "model.dropout=0", "data.train.length=30", "data.val.length=5")
 
 
 def _command(store: Path, *overrides: str) -> list[str]:

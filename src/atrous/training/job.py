@@ -31,7 +31,12 @@ def main(arguments: Sequence[str]) -> int:
         The exit code; see `atrous.exit_codes`.
     """
     folder, protocols = RunFolder(Path(arguments[0])), list(arguments[1:])
-    config = folder.config()
+    try:
+        config = folder.config()
+    except AtrousError as error:
+        _fail(folder, str(error))
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return FAILED
     # SLURM sends submitit's signal to every process of a task; the one that waits for this one takes it, and asks.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     if "RANK" not in os.environ and config["trainer"]["nodes"] > 1:

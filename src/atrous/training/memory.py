@@ -51,7 +51,7 @@ def _for_evaluation(config: Config) -> Iterator[str]:
 def _for_training(config: Config) -> Iterator[str]:
     recipe, trainer = config["recipe"], config["trainer"]
     ranks, accumulate, size = trainer["nodes"] * trainer["devices"], trainer["accumulate"], recipe["batch_size"]
-    if trainer.get("activation_checkpointing") is False:
+    if not trainer["activation_checkpointing"]:
         yield "trainer.activation_checkpointing=true (the same numbers, more time)"
     if recipe["precision"] not in ("bf16-mixed", "16-mixed"):
         yield f"recipe.precision=bf16-mixed (now {recipe['precision']})"
