@@ -15,7 +15,17 @@ import torch
 import torch.distributed as dist
 from benchmarks.figures import Figures
 from benchmarks.networks import networks_of
-from benchmarks.steps import MANNERS_OF_ATROUS, TUNED, Setting, atrous_step, batch_of, build, plain_step, precision_of
+from benchmarks.steps import (
+    MANNERS_OF_ATROUS,
+    TUNED,
+    Setting,
+    atrous_step,
+    batch_of,
+    build,
+    checkpointing_of,
+    plain_step,
+    precision_of,
+)
 
 from atrous.training import machine
 
@@ -31,7 +41,7 @@ def measure(request: dict[str, Any]) -> Figures:
     if ranks > 1:
         dist.init_process_group("nccl" if setting.device == "cuda" else "gloo")
     if manner in MANNERS_OF_ATROUS:
-        machine.keep_freed_memory()
+        machine.hand_back_blocks(checkpointing_of(manner))
     torch.backends.cudnn.benchmark = True  # as the Trainer asks for it, and for the peers alike
     before = _peak_mib("cpu")
     model = build(network, setting).to(setting.device).train()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from atrous.data.preprocessing import INCEPTION
 from atrous.data.spec import VOC_SPEC
 from atrous.hardware import has_bf16
-from atrous.networks.activation_checkpointing import checkpoint_activations
+from atrous.networks.activation_checkpointing import Recomputed, checkpoint_activations
 from atrous.studies.job_process import process_environment
 from atrous.training import batch_norm, machine
 
@@ -54,6 +54,11 @@ class Setting:
 def precision_of(manner: str, device: str) -> str:
     """The precision of a manner, as `recipe.precision` names it."""
     return "32-true" if manner in (PLAIN, FLOAT32) else machine.resolve_precision("auto", device)
+
+
+def checkpointing_of(manner: str) -> Recomputed:
+    """What a manner of atrous computes twice, as `trainer.activation_checkpointing` names it."""
+    return "units" if manner == CHECKPOINTED else "maps"
 
 
 def environment_of(manner: str, *, threads: int = 0) -> dict[str, str]:
@@ -127,8 +132,7 @@ def atrous_step(model: nn.Module, batch: dict[str, Tensor], setting: Setting, *,
     """Return a step as `atrous.training.run` sets it up."""
     from atrous.training.task import SegmentationTask  # Lightning takes memory that a peer's process does not need
 
-    if manner == CHECKPOINTED:
-        checkpoint_activations(model)
+    checkpoint_activations(model, checkpointing_of(manner))  # type: ignore[arg-type]
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     task = SegmentationTask(
         model=model,  # type: ignore[arg-type]

@@ -37,7 +37,7 @@ def _batch(size: int, n: int = 2) -> dict[str, Tensor]:
 def _task(*, compiled: bool = False, frugal: bool = False) -> SegmentationTask:
     torch.manual_seed(0)
     model = DeepLabV3Plus(backbone="resnet50", dropout=0)
-    checkpoint_activations(model, enabled=frugal)
+    checkpoint_activations(model, "units" if frugal else "none")
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     task = SegmentationTask(
         model=model,
@@ -166,5 +166,5 @@ def test_a_run_trains_and_scores_on_the_gpu_and_goes_on_after_a_stop(tmp_path: P
 
 
 def test_a_run_computes_twice_and_in_float32_by_key(tmp_path: Path) -> None:
-    run = _train(tmp_path, "trainer.activation_checkpointing=true", "recipe.precision=32-true", "trainer.tf32=true")
+    run = _train(tmp_path, "trainer.activation_checkpointing=units", "recipe.precision=32-true", "trainer.tf32=true")
     assert json.loads((run / "results.json").read_text())["training"]["precision"] == "32-true"

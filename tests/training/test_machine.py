@@ -10,14 +10,14 @@ import torch
 from atrous.errors import ConfigError
 from atrous.training import machine
 
-# Freeing and taking 40 MB again, a hundred times; prints the page faults of it.
+# Freeing and taking 12 MB again, a hundred times; prints the page faults of it.
 _CHURN = """
 import resource, torch
 from atrous.training import machine
 torch.set_num_threads(1)
-machine.keep_freed_memory()
+machine.hand_back_blocks("{keeps}")
 def take():
-    x = torch.ones(10_000_000)
+    x = torch.ones(3_000_000)
 take()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(100):
@@ -27,10 +27,14 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is glibc's")
-def test_memory_that_tensors_free_is_not_handed_back_to_the_kernel() -> None:
-    output = subprocess.run([sys.executable, "-c", _CHURN], check=True, stdout=subprocess.PIPE, text=True).stdout
-    pages_of_all_tensors = 100 * 40_000_000 // 4096
-    assert int(output) < pages_of_all_tensors / 10
+@pytest.mark.parametrize(("keeps", "hands_back"), [("maps", False), ("units", True)])
+def test_blocks_that_tensors_free_are_kept_up_to_16_mib_or_to_4_where_memory_is_short(
+    keeps: str, hands_back: bool
+) -> None:
+    program = _CHURN.replace("{keeps}", keeps)
+    output = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, text=True).stdout
+    pages_of_all_tensors = 100 * 12_000_000 // 4096
+    assert (int(output) > pages_of_all_tensors / 2) is hands_back
 
 
 def test_auto_is_bf16_only_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch) -> None:

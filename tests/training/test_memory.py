@@ -12,7 +12,7 @@ from atrous.training.memory import advice, is_out_of_memory
 
 CONFIG: dict[str, Any] = {
     "recipe": {"batch_size": 16, "crop_size": 513, "precision": "32-true"},
-    "trainer": {"nodes": 1, "devices": 2, "accumulate": 1, "activation_checkpointing": False},
+    "trainer": {"nodes": 1, "devices": 2, "accumulate": 1, "activation_checkpointing": "maps"},
     "data": {"val_batch_size": 4},
     "output_stride": 16,
 }
@@ -27,7 +27,7 @@ def test_full_memory_says_what_to_lower(error: Exception) -> None:
     said = advice(error, CONFIG)
     assert said.startswith("out of memory in training (")
     expected = (
-        "trainer.activation_checkpointing=true",
+        "trainer.activation_checkpointing=units",
         "recipe.precision=bf16-mixed (now 32-true)",
         "trainer.accumulate=2 (now 1; batch norm then sees 8 images at once)",
         "recipe.crop_size=385 (now 513)",
@@ -37,7 +37,7 @@ def test_full_memory_says_what_to_lower(error: Exception) -> None:
 
 def test_what_is_in_use_or_impossible_is_not_advised() -> None:
     config = copy.deepcopy(CONFIG)
-    config["trainer"].update(activation_checkpointing=True, accumulate=4)
+    config["trainer"].update(activation_checkpointing="units", accumulate=4)
     config["recipe"]["precision"] = "bf16-mixed"
     said = advice(CPU, config)
     assert "activation_checkpointing" not in said

@@ -96,7 +96,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(undisturbed: Path, tmp_path: Pat
 
 @pytest.mark.exhaustive
 def test_parts_that_are_computed_twice_change_no_bit(undisturbed: Path, tmp_path: Path) -> None:
-    assert _train(tmp_path, "recipe.max_steps=8", "trainer.activation_checkpointing=true").returncode == 0
+    assert _train(tmp_path, "recipe.max_steps=8", "trainer.activation_checkpointing=units").returncode == 0
     assert _is_equal(_weights(_only_run(tmp_path)), _weights(undisturbed))
 
 

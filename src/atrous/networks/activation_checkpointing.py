@@ -1,8 +1,10 @@
-"""Activation checkpointing: parts of a network whose maps are dropped after the forward pass and computed again.
+"""Activation checkpointing: maps that are dropped after the forward pass and computed again.
 
 In training most of the memory holds maps that only the backward pass reads. A residual unit or a stage of the decoder
-that keeps its input alone needs a fraction of it, for one more forward pass of that part (Chen et al.,
-arXiv:1604.06174). ASPP keeps its maps: at the output stride they are small, and dear to compute.
+that keeps its input alone ("units") needs a fraction of it, for one more forward pass of that part (Chen et al.,
+arXiv:1604.06174). ASPP keeps its convolutions: at the output stride their maps are small, and dear to compute. To keep
+the convolutions' outputs everywhere and make the other maps again ("maps", `atrous.networks.recomputation`) saves half
+of the memory for almost no time.
 """
 
 from __future__ import annotations
@@ -10,11 +12,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from atrous.errors import ConfigError
+from atrous.networks.recomputation import maps_recomputed
+
+if TYPE_CHECKING:
+    from atrous.networks.segmenter import Segmenter
+
+Recomputed = Literal["none", "maps", "units"]
 
 
 class Checkpointed(nn.Module):
@@ -37,24 +47,28 @@ class Checkpointed(nn.Module):
             return compute(*inputs)
         owner: Any = getattr(compute, "__self__", compute)
         norms = [module for module in owner.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-        result: Tensor = checkpoint(compute, *inputs, use_reentrant=False, context_fn=partial(_passes, norms))
+        with maps_recomputed(False):
+            result: Tensor = checkpoint(compute, *inputs, use_reentrant=False, context_fn=partial(_passes, norms))
         return result
 
 
-def checkpoint_activations(model: nn.Module, *, enabled: bool = True) -> int:
-    """Let every backbone and decoder of `model` compute its parts twice, or no longer.
+def checkpoint_activations(model: Segmenter, what: Recomputed) -> None:
+    """Say what training computes twice from now on; the bits stay the same.
 
     Args:
         model: A network of this package.
-        enabled: Whether from now on.
+        what: "none"; "maps", all but the outputs of convolutions; or "units", also what is inside of residual units
+            and stages of the decoder.
 
-    Returns:
-        The number of modules that do; 0 for a network without such parts.
+    Raises:
+        ConfigError: `what` is another word.
     """
-    modules = [module for module in model.modules() if isinstance(module, Checkpointed)]
-    for module in modules:
-        module.recomputes = enabled
-    return len(modules)
+    if what not in get_args(Recomputed):
+        raise ConfigError(f"activation_checkpointing={what!r}: one of {', '.join(get_args(Recomputed))}")
+    model.recomputes_maps = what != "none"
+    for module in model.modules():
+        if isinstance(module, Checkpointed):
+            module.recomputes = what == "units"
 
 
 def _passes(norms: Sequence[nn.Module]) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:

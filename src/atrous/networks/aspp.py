@@ -6,11 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from atrous.errors import ConfigError
-from atrous.networks.layers import ConvBatchNorm, plain_or_separable
+from atrous.networks.layers import ConvBatchNorm, concatenated, plain_or_separable
 from atrous.networks.output_stride import aspp_rates_at
 from atrous.networks.resize import resize_bilinear
 
@@ -124,7 +123,7 @@ class ASPP(Context):
         branches = [] if self.image_pooling is None else [self.image_pooling(x_NCHW)]
         branches.append(self.conv_1x1(x_NCHW))
         branches.extend(conv(x_NCHW) for conv in self.atrous_convs)
-        y_NCHW: Tensor = self.dropout(self.project(torch.cat(branches, dim=1)))
+        y_NCHW: Tensor = self.dropout(self.project(concatenated(branches)))
         return y_NCHW
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from atrous.errors import ConfigError
 from atrous.networks.activation_checkpointing import Checkpointed
-from atrous.networks.layers import ConvBatchNorm, convolutions_of
+from atrous.networks.layers import ConvBatchNorm, concatenated, convolutions_of
 from atrous.networks.resize import resize_bilinear
 
 
@@ -52,7 +51,7 @@ class DecoderStage(nn.Module):
         """Return [N, out_channels, H, W], of the low-level map's size."""
         low_level_NCHW = self.project_low_level(low_level_NCHW)
         x_NCHW = resize_bilinear(x_NCHW, low_level_NCHW.shape[-2:], align_corners=self.align_corners)
-        y_NCHW: Tensor = self.refine(torch.cat([x_NCHW, low_level_NCHW], dim=1))
+        y_NCHW: Tensor = self.refine(concatenated([x_NCHW, low_level_NCHW]))
         return y_NCHW
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from atrous.errors import ConfigError
 from atrous.networks.aspp import Context
-from atrous.networks.layers import ConvBatchNorm, SeparableConv
+from atrous.networks.layers import ConvBatchNorm, SeparableConv, concatenated
 from atrous.networks.output_stride import aspp_rates_at
 
 
@@ -86,7 +85,7 @@ class DensePredictionCell(Context):
         results: list[Tensor] = []
         for conv, branch in zip(self.branches, self.cell, strict=True):
             results.append(conv(x_NCHW if branch.reads < 0 else results[branch.reads]))
-        y_NCHW: Tensor = self.project(self.dropout(torch.cat(results, dim=1)))
+        y_NCHW: Tensor = self.project(self.dropout(concatenated(results)))
         return y_NCHW
 
 

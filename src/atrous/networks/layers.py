@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.errors import ConfigError
 from atrous.networks.atrous_convolution import atrous_conv2d, pays
+from atrous.networks.recomputation import normalised, recomputed
 
 BATCH_NORM_EPSILON = 1e-5  # ResNet, ASPP, image pooling and decoder; Xception and MobileNetV2 use 1e-3
 
@@ -87,10 +89,9 @@ class ConvBatchNorm(nn.Module):
         """Return [N, out_channels, ceil(H / stride), ceil(W / stride)]."""
         if self._pads_as_tensorflow:  # a 3x3 window at 0, 2, ... of an even size, at -1, 1, ... of an odd one
             x_NCHW = F.pad(x_NCHW, (x_NCHW.shape[-1] % 2, 1, x_NCHW.shape[-2] % 2, 1))
-        y_NCHW: Tensor = self.norm(self.conv(x_NCHW))
-        if self.activation == "relu":
-            return F.relu(y_NCHW, inplace=True)
-        return F.relu6(y_NCHW, inplace=True) if self.activation == "relu6" else y_NCHW
+        y_NCHW = normalised(self.norm, self.conv(x_NCHW), relu=self.activation == "relu")
+        # Not in place: ReLU6 would keep a copy of its input, which is made again otherwise.
+        return recomputed(F.relu6, y_NCHW) if self.activation == "relu6" else y_NCHW
 
     @property
     def _pads_as_tensorflow(self) -> bool:
@@ -198,7 +199,14 @@ class Subsample(nn.Module):
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return [N, C, ceil(H / stride), ceil(W / stride)]."""
-        return x_NCHW if self.stride == 1 else x_NCHW[..., :: self.stride, :: self.stride]
+        if self.stride == 1:
+            return x_NCHW
+        return recomputed(lambda x_NCHW: x_NCHW[..., :: self.stride, :: self.stride], x_NCHW)
+
+
+def concatenated(maps_NCHW: Sequence[Tensor]) -> Tensor:
+    """Return maps of one size behind each other as channels: [N, sum of C, H, W]."""
+    return recomputed(lambda *maps_NCHW: torch.cat(maps_NCHW, dim=1), *maps_NCHW)
 
 
 class Classifier(nn.Conv2d):

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from atrous.errors import ConfigError
@@ -17,6 +18,7 @@ from atrous.networks import unit_strides
 from atrous.networks.backbone import Backbone, FeatureInfo, tapped_at
 from atrous.networks.layers import ConvBatchNorm, Padding
 from atrous.networks.output_stride import UnitPlan, plan_units
+from atrous.networks.recomputation import recomputed
 
 # Expansion, channels, repeats, stride of the first (MobileNetV2, Table 2).
 SETTINGS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -59,7 +61,7 @@ class InvertedResidual(nn.Module):
     def finish(self, x_NCHW: Tensor, inside_NCHW: Tensor) -> Tensor:
         """Return project(inside), plus x where it is added."""
         y_NCHW: Tensor = self.project(inside_NCHW)
-        return x_NCHW + y_NCHW if self.adds_input else y_NCHW
+        return recomputed(torch.add, x_NCHW, y_NCHW) if self.adds_input else y_NCHW
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return [N, out_channels, ceil(H / stride), ceil(W / stride)]."""

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from atrous.networks.recomputation import recomputed
+
 
 def resize_bilinear(x_NCHW: Tensor, size: Sequence[int], *, align_corners: bool = True) -> Tensor:
     """Resize maps to `size` by bilinear interpolation.
@@ -26,5 +28,9 @@ def resize_bilinear(x_NCHW: Tensor, size: Sequence[int], *, align_corners: bool 
         if x_NCHW.shape[-2:] == (height, width):
             return x_NCHW
         if x_NCHW.shape[-2:] == (1, 1):  # interpolating one value repeats it: a view, without a copy
-            return x_NCHW.expand(-1, -1, height, width)
-    return F.interpolate(x_NCHW, size=(height, width), mode="bilinear", align_corners=align_corners)
+            return recomputed(lambda x_NCHW: x_NCHW.expand(-1, -1, height, width), x_NCHW)
+
+    def resize(x_NCHW: Tensor) -> Tensor:
+        return F.interpolate(x_NCHW, size=(height, width), mode="bilinear", align_corners=align_corners)
+
+    return recomputed(resize, x_NCHW)

@@ -11,13 +11,13 @@ from itertools import chain
 from typing import Any, Literal
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from atrous.errors import ConfigError
 from atrous.networks import unit_strides
 from atrous.networks.backbone import LOW_LEVELS, Backbone, FeatureInfo
 from atrous.networks.output_stride import StridesIn, plan_units
-from atrous.networks.resnet_layers import BasicUnit, Bottleneck, MaxPool, Stem, StemKind, Unit
+from atrous.networks.recomputation import recomputed
+from atrous.networks.resnet_layers import BasicUnit, Bottleneck, MaxPool, Stem, StemKind, Unit, add_relu
 
 UnitKind = Literal["bottleneck", "basic"]
 
@@ -124,7 +124,7 @@ class ResNet(Backbone):
                 features[self._inputs[index]] = x
             if index in self._taps:
                 residual = features[self._taps[index]] = self.part(unit.residual, x)
-                x = F.relu(residual + unit.shortcut(x), inplace=True)
+                x = recomputed(add_relu, residual, unit.shortcut(x))
             else:
                 x = self.part(unit, x)
         return {**features, "high": x}

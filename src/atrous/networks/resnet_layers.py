@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from atrous.errors import ConfigError
 from atrous.networks.layers import ConvBatchNorm, Subsample
 from atrous.networks.output_stride import UnitPlan
+from atrous.networks.recomputation import recomputed
 
 StemKind = Literal["beta", "7x7"]
 
@@ -104,8 +105,17 @@ class Unit(nn.Module, ABC):
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return [N, out_channels, ceil(H / stride), ceil(W / stride)]."""
-        summed = self.residual(x_NCHW).add_(self.shortcut(x_NCHW))  # in place: one map less in memory
-        return F.relu(summed, inplace=True)
+        # In place: one map less in memory.
+        return recomputed(_add_relu_, self.residual(x_NCHW), self.shortcut(x_NCHW), again=add_relu)
+
+
+def add_relu(residual_NCHW: Tensor, shortcut_NCHW: Tensor) -> Tensor:
+    """Return what a residual unit ends in."""
+    return F.relu(residual_NCHW + shortcut_NCHW, inplace=True)
+
+
+def _add_relu_(residual_NCHW: Tensor, shortcut_NCHW: Tensor) -> Tensor:
+    return F.relu(residual_NCHW.add_(shortcut_NCHW), inplace=True)
 
 
 class Bottleneck(Unit):

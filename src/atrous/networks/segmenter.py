@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from atrous.errors import ConfigError
 from atrous.networks.aspp import Context
 from atrous.networks.backbone import Backbone, BackboneFactory
 from atrous.networks.layers import Classifier
+from atrous.networks.recomputation import maps_recomputed
 from atrous.networks.resize import resize_bilinear
 
 BackboneName = Literal[
@@ -43,7 +45,13 @@ class Segmenter(nn.Module):
         head_channels: Channels of the map that the classifier reads.
         num_classes: Classes, background included; at least 2.
         align_corners: As for `resize_bilinear`, for every resize of the network.
+
+    Attributes:
+        recomputes_maps: Whether training keeps the outputs of convolutions alone and computes other maps again
+            (`atrous.networks.recomputation`); the same bits.
     """
+
+    recomputes_maps: bool = False
 
     def __init__(
         self, *, backbone: Backbone, context: Context | None, head_channels: int, num_classes: int, align_corners: bool
@@ -88,6 +96,12 @@ class Segmenter(nn.Module):
 
     def low_resolution_logits(self, x_NCHW: Tensor) -> Tensor:
         """Return the classifier's output [N, num_classes, h, w] for images [N, 3, H, W]."""
+        if torch.compiler.is_compiling() or not (self.recomputes_maps and self.training and torch.is_grad_enabled()):
+            return self._logits(x_NCHW)
+        with maps_recomputed():
+            return self._logits(x_NCHW)
+
+    def _logits(self, x_NCHW: Tensor) -> Tensor:
         logits_NKhw: Tensor = self.classifier(self.head(self.backbone(x_NCHW)))
         return logits_NKhw
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,6 +17,7 @@ from atrous.networks import unit_strides
 from atrous.networks.backbone import Backbone, FeatureInfo, tapped_at
 from atrous.networks.layers import ConvBatchNorm, SeparableConv
 from atrous.networks.output_stride import UnitPlan, plan_units
+from atrous.networks.recomputation import recomputed
 
 EPSILON = 1e-3
 Shortcut = Literal["conv", "sum", "none"]
@@ -68,14 +70,14 @@ class XceptionUnit(nn.Module):
         y_NCHW: Tensor = (
             self.conv2(self.conv1(x_NCHW))
             if self.relu_inside
-            else self.conv2(F.relu(self.conv1(F.relu(x_NCHW)), inplace=True))
+            else self.conv2(recomputed(F.relu_, self.conv1(recomputed(F.relu, x_NCHW)), again=F.relu))
         )
         return y_NCHW
 
     def finish(self, x_NCHW: Tensor, second_NCHW: Tensor) -> Tensor:
         """Return shortcut(x) + conv3(second)."""
-        y_NCHW: Tensor = self.conv3(second_NCHW if self.relu_inside else F.relu(second_NCHW))
-        return y_NCHW if self.shortcut is None else y_NCHW + self.shortcut(x_NCHW)
+        y_NCHW: Tensor = self.conv3(second_NCHW if self.relu_inside else recomputed(F.relu, second_NCHW))
+        return y_NCHW if self.shortcut is None else recomputed(torch.add, y_NCHW, self.shortcut(x_NCHW))
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return [N, channels[-1], ceil(H / stride), ceil(W / stride)]."""

@@ -25,8 +25,9 @@ from atrous.studies.schema_recipe import DataConfig, RecipeConfig
 class TrainerConfig:
     """The machines: nothing here changes what a run is, only where and how fast it happens.
 
-    A run takes `devices` processes on each of `nodes` machines. `activation_checkpointing` computes parts of the
-    network twice to hold less in memory, `compile` has torch.compile make the training's passes; `tf32` and
+    A run takes `devices` processes on each of `nodes` machines. `activation_checkpointing` says what of the
+    network is computed twice to hold less in memory: `none`, `maps` (all but the outputs of convolutions) or `units`
+    (also what is inside of residual units). `compile` has torch.compile make the training's passes; `tf32` and
     `cudnn_benchmark` matter on CUDA alone: float32 products in TensorFloat-32, and cuDNN's choice by trial.
     `on_nonfinite` says what becomes of a step whose loss or gradient is not finite: `stop` the run, or `skip` the step
     (counted in results.json; ten in a row stop it too). `timeout_seconds` without a step end a rank, with its stack
@@ -40,7 +41,7 @@ class TrainerConfig:
     batch_per_device: int | None = None
     threads: int = 0
     channels_last: bool = True
-    activation_checkpointing: bool = False
+    activation_checkpointing: str = "maps"
     compile: bool = False
     tf32: bool = False
     cudnn_benchmark: bool = True

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 NONFINITE = ("stop", "skip")
+RECOMPUTED = ("none", "maps", "units")  # as atrous.networks.activation_checkpointing, which loads torch
 
 
 def trainer_problems(config: Mapping[str, Any]) -> Iterator[str]:
@@ -15,12 +16,14 @@ def trainer_problems(config: Mapping[str, Any]) -> Iterator[str]:
         yield f"trainer.timeout_seconds={trainer['timeout_seconds']:g}: seconds, e.g. 600, or 0 to wait for ever"
     if trainer["restarts"] < 0:
         yield f"trainer.restarts={trainer['restarts']}: at least 0, which never starts a run again"
-    if not trainer["activation_checkpointing"]:
+    if trainer["activation_checkpointing"] not in RECOMPUTED:
+        yield f"trainer.activation_checkpointing={trainer['activation_checkpointing']}: one of {', '.join(RECOMPUTED)}"
+    if trainer["activation_checkpointing"] != "units":
         return
     if trainer["compile"]:
         yield (
-            "trainer.activation_checkpointing=true with trainer.compile=true: torch.compile decides by itself what to "
+            "trainer.activation_checkpointing=units with trainer.compile=true: torch.compile decides by itself what to "
             "compute twice; use one of the two"
         )
     if str(config["backbone"]["_target_"]).endswith(".TimmBackbone"):
-        yield "trainer.activation_checkpointing=true: timm's networks are built by timm; use another backbone, or false"
+        yield "trainer.activation_checkpointing=units: timm's networks are built by timm; use another backbone, or maps"

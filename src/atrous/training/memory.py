@@ -51,8 +51,8 @@ def _for_evaluation(config: Config) -> Iterator[str]:
 def _for_training(config: Config) -> Iterator[str]:
     recipe, trainer = config["recipe"], config["trainer"]
     ranks, accumulate, size = trainer["nodes"] * trainer["devices"], trainer["accumulate"], recipe["batch_size"]
-    if not trainer["activation_checkpointing"]:
-        yield "trainer.activation_checkpointing=true (the same numbers, more time)"
+    if trainer["activation_checkpointing"] != "units":
+        yield "trainer.activation_checkpointing=units (the same numbers, more time)"
     if recipe["precision"] not in ("bf16-mixed", "16-mixed"):
         yield f"recipe.precision=bf16-mixed (now {recipe['precision']})"
     fits = [parts for parts in range(accumulate + 1, size + 1) if size % (parts * ranks) == 0 and size > parts * ranks]

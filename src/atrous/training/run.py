@@ -49,7 +49,7 @@ def train_and_evaluate(folder: RunFolder, config: Config, protocols: Sequence[st
         config: the resolved config.
         protocols: names of the protocols to measure.
     """
-    machine.keep_freed_memory()
+    machine.hand_back_blocks(config["trainer"]["activation_checkpointing"])
     machine.use_tf32(config["trainer"]["tf32"])
     if config["trainer"]["compile"]:
         machine.check_compiler(device_type(config["trainer"]["accelerator"]))
@@ -115,8 +115,7 @@ def _fit(
     )
     if settings["channels_last"]:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if settings["activation_checkpointing"]:
-        checkpoint_activations(model)
+    checkpoint_activations(model, settings["activation_checkpointing"])
     if settings["nodes"] * settings["devices"] > 1:
         batch_norm.synchronise(model, on_cuda=device_type(settings["accelerator"]) == "cuda")
     trainer = build_trainer(folder, config, data=data, loggers=loggers)

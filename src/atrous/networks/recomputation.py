@@ -1,0 +1,174 @@
+"""Maps that batch norm, ReLU, sums and resizing make are not kept for the backward pass but computed again.
+
+The output of a convolution has to be kept: the gradient of its batch norm reads it. What batch norm and ReLU make of
+it is a second map of the same size that the next convolution reads, and quickly made once more: half of the memory of
+the maps for a few percent of the time (checkpointing of Rota Bulò et al., arXiv:1712.02616, section 3.2, carried over
+residual sums). Since the same kernels read the same numbers again, every bit stays as it is.
+
+`saved_tensors_hooks` see what autograd saves. A map that came from `recomputed` is saved as its recipe, which ends in
+convolutions' outputs. A recipe keeps its map from its first reader in the backward pass to its last, so that each map
+is made again once, also along the sums of a stage.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Compute = Callable[..., Tensor]
+_Key = tuple[int, int, torch.Size, tuple[int, ...], torch.dtype]
+
+
+class _Recipe:
+    """How a map is computed again.
+
+    Attributes:
+        readers: How many readers of the map are left in the backward pass: what autograd saved, and other recipes.
+    """
+
+    __slots__ = ("_compute", "_sources", "_value", "readers")
+
+    def __init__(self, compute: Compute, sources: Sequence[_Recipe | Tensor]) -> None:
+        self._compute, self._sources = compute, sources
+        self._value: Tensor | None = None
+        self.readers = 0
+        for source in sources:
+            if isinstance(source, _Recipe):
+                source.readers += 1
+
+    def read(self) -> Tensor:
+        value = self._value
+        if value is None:
+            value = self._compute(
+                *(source.read() if isinstance(source, _Recipe) else source for source in self._sources)
+            )
+        self.readers -= 1
+        self._value = value if self.readers > 0 else None
+        return value
+
+
+class _Saved:
+    """What autograd holds in place of a tensor."""
+
+    __slots__ = ("content",)
+
+    def __init__(self, content: Tensor | _Recipe) -> None:
+        self.content = content
+
+
+class _Tape:
+    """The maps of one forward pass that can be computed again."""
+
+    def __init__(self) -> None:
+        self._known: dict[_Key, tuple[weakref.ref[Tensor], _Recipe]] = {}
+        self._just_saved: list[_Saved] | None = None  # in `run`
+
+    def save(self, tensor: Tensor) -> _Saved:
+        recipe = self.recipe_of(tensor)
+        if recipe is not None:
+            recipe.readers += 1
+        saved = _Saved(tensor if recipe is None else recipe)
+        if self._just_saved is not None:
+            self._just_saved.append(saved)
+        return saved
+
+    def recipe_of(self, tensor: Tensor) -> _Recipe | None:
+        known, recipe = self._known.get(_key(tensor), (None, None))
+        # Only while the map itself is alive: its place may hold another later.
+        return recipe if known is not None and known() is not None else None
+
+    def run(self, compute: Compute, again: Compute, inputs: tuple[Tensor, ...]) -> Tensor:
+        sources = [self.recipe_of(tensor) or tensor.detach() for tensor in inputs]
+        versions = [tensor._version for tensor in inputs]
+        self._just_saved = []
+        try:
+            result, own = compute(*inputs), self._just_saved
+        finally:
+            self._just_saved = None
+        for tensor, version, source in zip(inputs, versions, sources, strict=True):
+            if tensor._version != version and isinstance(source, Tensor):
+                return result  # its input is gone
+        recipe, key = _Recipe(again, sources), _key(result)
+        self._known[key] = (weakref.ref(result), recipe)
+        for saved in own:  # ReLU saves its own result
+            if isinstance(saved.content, Tensor) and _key(saved.content) == key:
+                saved.content = recipe
+                recipe.readers += 1
+        return result
+
+
+class _Local(threading.local):
+    tape: _Tape | None = None
+
+
+_local = _Local()
+
+
+def recomputed(compute: Compute, *inputs: Tensor, again: Compute | None = None) -> Tensor:
+    """Return `compute(*inputs)`; within `maps_recomputed` autograd keeps how it was made instead of the map.
+
+    Args:
+        compute: What makes the map. It may change its inputs in place where they come from here as well; where they do
+            not, the map is kept.
+        *inputs: What it reads.
+        again: What makes the same bits in the backward pass from the same inputs, without a side effect and without
+            changing them; `compute` itself if None.
+    """
+    if torch.compiler.is_compiling() or _local.tape is None:
+        return compute(*inputs)
+    return _local.tape.run(compute, again or compute, inputs)
+
+
+def normalised(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool) -> Tensor:
+    """Return `norm(x)`, with ReLU behind it if wanted; the map is kept where `norm` speaks with other ranks.
+
+    Args:
+        norm: A batch norm. In the backward pass it normalises again with the statistics of the batch, or its own where
+            it is frozen.
+        x_NCHW: A map.
+        relu: Whether ReLU follows.
+    """
+
+    def forward(x_NCHW: Tensor) -> Tensor:
+        y_NCHW: Tensor = norm(x_NCHW)
+        return F.relu(y_NCHW, inplace=True) if relu else y_NCHW
+
+    def again(x_NCHW: Tensor) -> Tensor:
+        mean, variance = (norm.running_mean, norm.running_var) if frozen else (None, None)
+        y_NCHW = F.batch_norm(x_NCHW, mean, variance, norm.weight, norm.bias, not frozen, 0.0, norm.eps)
+        return F.relu(y_NCHW, inplace=True) if relu else y_NCHW
+
+    if torch.compiler.is_compiling() or type(norm) is not nn.BatchNorm2d:
+        return forward(x_NCHW)
+    frozen = not norm.training
+    return recomputed(forward, x_NCHW, again=again)
+
+
+@contextmanager
+def maps_recomputed(enabled: bool = True) -> Iterator[None]:
+    """Have what runs here keep recipes for the maps of `recomputed` and `normalised`; or, not enabled, no longer."""
+    before, tape = _local.tape, _Tape() if enabled else None
+    hooks = torch.autograd.graph.saved_tensors_hooks(tape.save, _unpack) if tape else nullcontext()
+    _local.tape = tape
+    try:
+        with hooks:
+            yield
+    finally:
+        _local.tape = before
+
+
+def _unpack(saved: _Saved) -> Tensor:
+    if isinstance(saved.content, Tensor):
+        return saved.content
+    with torch.no_grad():
+        return saved.content.read()
+
+
+def _key(tensor: Tensor) -> _Key:
+    return tensor.data_ptr(), tensor._version, tensor.shape, tensor.stride(), tensor.dtype

@@ -1,0 +1,128 @@
+"""Maps that are computed again: gradients stay those of plain autograd, and each map is made once more at most."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from atrous.networks.recomputation import maps_recomputed, normalised, recomputed
+from atrous.training.batch_norm import freeze
+
+
+def _gradients(network: Callable[[Tensor], Tensor], weights: list[Tensor], *, again: bool) -> list[Tensor]:
+    x = torch.randn(2, 4, 9, 9, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    with maps_recomputed(again):
+        y = network(x)
+    return list(torch.autograd.grad(y.square().sum(), [x, *weights]))
+
+
+def _counted(times: list[int]) -> Callable[[Tensor], Tensor]:
+    def double(x: Tensor) -> Tensor:
+        times[0] += 1
+        return 2 * x
+
+    return double
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_batch_norm_with_relu_has_the_gradients_of_autograd_and_counts_a_batch_once(frozen: bool) -> None:
+    torch.manual_seed(0)
+    norm, conv = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3)
+    norm.running_mean = torch.randn(4)
+    if frozen:
+        freeze(norm)
+    weights = [conv.weight] if frozen else [conv.weight, norm.weight, norm.bias]
+
+    def network(x: Tensor) -> Tensor:
+        y: Tensor = conv(normalised(norm, conv(F.pad(x, (1, 1, 1, 1))), relu=True))
+        return y
+
+    kept = _gradients(network, weights, again=False)
+    counted, mean = int(norm.num_batches_tracked or 0), norm.running_mean.clone()
+    made_again = _gradients(network, weights, again=True)
+    assert all(map(torch.equal, kept, made_again))
+    assert int(norm.num_batches_tracked or 0) == (0 if frozen else counted + 1)
+    assert torch.equal(mean, norm.running_mean) is frozen
+
+
+def test_a_map_with_several_readers_is_made_again_once() -> None:
+    times = [0]
+    double = _counted(times)
+    x = torch.randn(3, requires_grad=True)
+    with maps_recomputed():
+        doubled = recomputed(double, x)
+        y = doubled.square() + doubled.sin() + recomputed(torch.add, doubled, x).cos()
+    times[0] = 0
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert times == [1]
+    expected = 2 * (4 * x + (2 * x).cos()) - 3 * (3 * x).sin()
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_the_backward_pass_can_be_taken_twice() -> None:
+    x = torch.randn(3, requires_grad=True)
+    with maps_recomputed():
+        y = recomputed(lambda x: 2 * x, x).square().sum()
+    (first,) = torch.autograd.grad(y, x, retain_graph=True)
+    (second,) = torch.autograd.grad(y, x)
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, 8 * x)
+
+
+def test_an_input_that_is_changed_in_place_is_made_again_only_where_its_own_source_is_known() -> None:
+    x = torch.randn(3, requires_grad=True)
+
+    def add_(a: Tensor, b: Tensor) -> Tensor:
+        return a.add_(b)
+
+    with maps_recomputed():
+        known = recomputed(add_, recomputed(lambda x: 2 * x, x), x, again=torch.add).square()
+        unknown = recomputed(add_, 2 * x, x, again=torch.add).square()
+    for y in (known, unknown):
+        torch.testing.assert_close(torch.autograd.grad(y.sum(), x)[0], 18 * x)
+
+
+def test_a_map_that_is_changed_later_is_kept_as_it_then_is() -> None:
+    x = torch.randn(3, requires_grad=True)
+    with maps_recomputed():
+        doubled = recomputed(lambda x: 2 * x, x)
+        y = doubled.mul_(3).square()
+    torch.testing.assert_close(torch.autograd.grad(y.sum(), x)[0], 72 * x)
+
+
+def test_a_map_at_the_place_of_one_that_is_gone_is_not_taken_for_it() -> None:
+    with maps_recomputed():
+        for value in range(20):
+            x = torch.full((1 << 16,), float(value), requires_grad=True)
+            gone = recomputed(lambda x: x + 1000, x)
+            place = gone.data_ptr()
+            del gone
+            fresh = x * 1
+            y = fresh.square().sum()
+            assert torch.equal(torch.autograd.grad(y, x)[0], 2 * x)
+            if fresh.data_ptr() == place:
+                return
+    pytest.skip("the allocator never used a place again")
+
+
+def test_threads_keep_their_maps_apart() -> None:
+    def gradient(seed: int) -> bool:
+        x = torch.randn(1000, generator=torch.Generator().manual_seed(seed), requires_grad=True)
+        with maps_recomputed(seed % 2 == 0):
+            y = recomputed(lambda x: 2 * x, x).square().sum()
+        return torch.equal(torch.autograd.grad(y, x)[0], 8 * x)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(gradient, range(64)))
+
+
+def test_without_it_every_map_is_kept() -> None:
+    times = [0]
+    x = torch.randn(3, requires_grad=True)
+    with maps_recomputed(), maps_recomputed(False):
+        y = recomputed(_counted(times), x).square().sum()
+    torch.autograd.grad(y, x)
+    assert times == [1]
