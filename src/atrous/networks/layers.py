@@ -186,24 +186,6 @@ def convolutions_of(
     return layers, in_channels
 
 
-class Subsample(nn.Module):
-    """Keeps every stride-th row and column: the shortcut of a strided unit whose channels do not change."""
-
-    def __init__(self, *, stride: int = 1) -> None:
-        super().__init__()
-        self.stride = stride
-
-    def set_atrous(self, *, stride: int | None = None, rate: int | None = None) -> None:
-        """Set the stride; a shortcut has no rate."""
-        self.stride = self.stride if stride is None else stride
-
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Return [N, C, ceil(H / stride), ceil(W / stride)]."""
-        if self.stride == 1:
-            return x_NCHW
-        return recomputed(lambda x_NCHW: x_NCHW[..., :: self.stride, :: self.stride], x_NCHW)
-
-
 def concatenated(maps_NCHW: Sequence[Tensor]) -> Tensor:
     """Return maps of one size behind each other as channels: [N, sum of C, H, W]."""
     return recomputed(lambda *maps_NCHW: torch.cat(maps_NCHW, dim=1), *maps_NCHW)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.errors import ConfigError
-from atrous.networks.layers import ConvBatchNorm, Subsample
+from atrous.networks.layers import ConvBatchNorm
 from atrous.networks.output_stride import UnitPlan
 from atrous.networks.recomputation import recomputed
 
@@ -69,6 +69,24 @@ class MaxPool(nn.Module):
             padded_NCHW = F.pad(x_NCHW, (width % 2, 1, height % 2, 1), value=-math.inf)
             return F.max_pool2d(padded_NCHW, kernel_size=3, stride=2)
         return F.max_pool2d(x_NCHW, kernel_size=3, stride=2, padding=(height % 2, width % 2), ceil_mode=True)
+
+
+class Subsample(nn.Module):
+    """Keeps every stride-th row and column: the shortcut of a strided unit whose channels do not change."""
+
+    def __init__(self, *, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def set_atrous(self, *, stride: int | None = None, rate: int | None = None) -> None:
+        """Set the stride; a shortcut has no rate."""
+        self.stride = self.stride if stride is None else stride
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Return [N, C, ceil(H / stride), ceil(W / stride)]."""
+        if self.stride == 1:
+            return x_NCHW
+        return recomputed(lambda x_NCHW: x_NCHW[..., :: self.stride, :: self.stride], x_NCHW)
 
 
 class Unit(nn.Module, ABC):
