@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from atrous.networks.layers import Classifier, ConvBatchNorm, Subsample
+from atrous.networks.layers import Classifier, ConvBatchNorm
+from atrous.networks.resnet_layers import Subsample
 
 
 @pytest.mark.parametrize("kernel_size", [1, 3, 7])
