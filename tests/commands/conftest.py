@@ -1,14 +1,21 @@
-"""The console scripts as people run them, and one small table that was really trained."""
+"""The console scripts as people run them (see forking.py), and one small table that was really trained."""
 
 import os
-import subprocess
-import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+
+from .forking import Forkserver
+
+# What every console script has imported soon, and what those have that compute something themselves.
+_HYDRA = ("hydra.main", "hydra._internal.hydra", "hydra.core.override_parser.overrides_parser")
+_LIGHT = (*_HYDRA, "numpy", "PIL.Image", "rich.live", "atrous.commands.train")
+_HEAVY = (*_LIGHT, "torch", "atrous.networks.deeplab", "atrous.prediction", "atrous.commands.evaluate")
 
 # Calls main() and says on stderr which heavy libraries were imported by then.
 _PROBE = """
@@ -42,28 +49,53 @@ class Ended:
 Run = Callable[..., Ended]
 
 
-def run_command(name: str, *arguments: str, cwd: Path, **environment: str) -> Ended:
-    """Run a console script in a folder, as its own process."""
+_servers: dict[tuple[str, ...], Forkserver] = {}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forkservers_end() -> Iterator[None]:
+    with ExitStack() as servers:
+        yield
+        for server in _servers.values():
+            servers.enter_context(server)
+        _servers.clear()
+
+
+def run_command(
+    name: str, *arguments: str, cwd: Path, environment: Mapping[str, str] | None = None, computes: bool = False
+) -> Ended:
+    """Run a console script in a folder, as its own process.
+
+    Args:
+        name: what follows "atrous-".
+        *arguments: of it.
+        cwd: the folder.
+        environment: variables beside those of the tests.
+        computes: it will import torch anyway: start with it.
+    """
+    modules = _HEAVY if computes else _LIGHT
+    server = _servers.get(modules)
+    if server is None:
+        server = _servers[modules] = Forkserver(modules)
+    variables = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "160", **(environment or {})}
     start = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", _PROBE.format(name=name), *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "160", **environment},
-        timeout=120,
-        check=False,
-    )
-    (heavy,) = [line.split()[1:] for line in done.stderr.splitlines() if line.startswith("heavy:")]
-    return Ended(done.returncode, done.stdout, done.stderr, heavy, time.monotonic() - start)
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        program = _PROBE.format(name=name)
+        code = server.run(program, *arguments, cwd=cwd, environment=variables, out=out, err=err, seconds=120)
+        seconds = time.monotonic() - start
+        out.seek(0)
+        err.seek(0)
+        printed, complaints = out.read(), err.read()
+    (heavy,) = [line.split()[1:] for line in complaints.splitlines() if line.startswith("heavy:")]
+    return Ended(code, printed, complaints, heavy, seconds)
 
 
 @pytest.fixture
 def atrous(tmp_path: Path) -> Run:
     """`atrous("train", "seed=1")` in an empty folder."""
 
-    def run(name: str, *arguments: str, **environment: str) -> Ended:
-        return run_command(name, *arguments, cwd=tmp_path, **environment)
+    def run(name: str, *arguments: str, computes: bool = False, **environment: str) -> Ended:
+        return run_command(name, *arguments, cwd=tmp_path, environment=environment, computes=computes)
 
     return run
 
@@ -76,9 +108,9 @@ class Trained:
     ended: Ended
     rows: tuple[Path, ...] = ()
 
-    def run(self, name: str, *arguments: str) -> Ended:
+    def run(self, name: str, *arguments: str, computes: bool = False) -> Ended:
         """A command in the folder."""
-        return run_command(name, *arguments, cwd=self.folder)
+        return run_command(name, *arguments, cwd=self.folder, computes=computes)
 
     def runs(self) -> list[Path]:
         """The folders of the runs, that of the highest output stride first."""

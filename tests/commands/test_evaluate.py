@@ -45,7 +45,7 @@ def test_other_protocols_are_added_with_their_pages_and_what_is_there_is_not_don
     run = trained.rows[0]
     before = _entries(run)
     command = ("evaluate", f"run={run}", "protocol=single,single_os8", "threads=1")
-    ended = trained.run(*command)
+    ended = trained.run(*command, computes=True)
     assert ended.code == 0, ended.err
     after = _entries(run)
     assert after["single"] == before["single"]
@@ -71,7 +71,9 @@ def test_other_protocols_are_added_with_their_pages_and_what_is_there_is_not_don
 def test_outlines_are_added_to_an_entry_without_changing_it(trained: Trained) -> None:
     run = trained.rows[0]
     before = _entries(run)["single"]
-    ended = trained.run("evaluate", f"run={run}", "protocol=single", "boundary=true", "page=false", "threads=1")
+    ended = trained.run(
+        "evaluate", f"run={run}", "protocol=single", "boundary=true", "page=false", "threads=1", computes=True
+    )
     assert ended.code == 0, ended.err
     after = _entries(run)["single"]
     assert after.pop("boundary")["f_score"] is not None
@@ -99,7 +101,7 @@ def test_an_entry_that_would_change_is_kept_unless_overwriting_is_asked_for(trai
 @pytest.mark.slow
 def test_two_runs_are_compared_on_one_page(trained: Trained) -> None:
     first, second = trained.rows
-    ended = trained.run("evaluate", f"run={first}", f"compare={second}", "protocol=single", "threads=1")
+    ended = trained.run("evaluate", f"run={first}", f"compare={second}", "protocol=single", "threads=1", computes=True)
     assert ended.code == 0, ended.err
     (page,) = (first / "evaluation" / "single").glob("against-*.html")
     assert f"comparison: {page}" in ended.out
@@ -134,7 +136,7 @@ def test_another_split_has_an_entry_of_its_own(trained: Trained) -> None:
     ],
 )
 def test_what_it_cannot_do_is_refused(trained: Trained, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
-    ended = trained.run("evaluate", f"run={trained.rows[0]}", *arguments)
+    ended = trained.run("evaluate", f"run={trained.rows[0]}", *arguments, computes=True)
     assert ended.code == 2
     for word in words:
         assert word in ended.errors[0]

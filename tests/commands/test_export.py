@@ -55,7 +55,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     atrous: Run, tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
     (tmp_path / "file").touch()
-    ended = atrous("export", *arguments)
+    ended = atrous("export", *arguments, computes=True)
     assert ended.code == 2
     (line,) = ended.errors
     for word in words:

@@ -31,7 +31,7 @@ def test_the_others_are_finished_the_broken_one_is_listed_and_the_exit_code_is_1
 ) -> None:
     run, out = trained.rows[0], tmp_path / "out"
     arguments = (f"model={run}", f"input={images}", f"output={out}", "save=labels,json", "threads=1")
-    ended = trained.run("predict", *arguments)
+    ended = trained.run("predict", *arguments, computes=True)
     assert ended.code == 1
     assert "2 of 3 inputs" in ended.out
     assert ended.errors[0] == "error: 1 of 3 inputs could not be used:"
@@ -40,10 +40,10 @@ def test_the_others_are_finished_the_broken_one_is_listed_and_the_exit_code_is_1
     assert sorted(path.name for path in out.iterdir()) == ["a.json", "a_labels.png", "b.json", "b_labels.png"]
     assert read_mask(out / "a_labels.png").shape == (40, 70)
     assert sum(json.loads((out / "a.json").read_text())["shares"].values()) == pytest.approx(1)
-    again = trained.run("predict", *arguments)
+    again = trained.run("predict", *arguments, computes=True)
     assert again.code == 2
     assert "overwrite=true" in again.errors[0]
-    assert trained.run("predict", *arguments, "overwrite=true", "protocol=ms_flip_os8").code == 1
+    assert trained.run("predict", *arguments, "overwrite=true", "protocol=ms_flip_os8", computes=True).code == 1
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_the_others_are_finished_the_broken_one_is_listed_and_the_exit_code_is_1
 def test_a_mistake_is_one_line_and_leaves_nothing(
     atrous: Run, images: Path, tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    ended = atrous("predict", *arguments)
+    ended = atrous("predict", *arguments, computes=True)
     assert ended.code == 2
     (line,) = ended.errors
     for word in words:

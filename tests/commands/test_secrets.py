@@ -18,6 +18,7 @@ SECRETS = {
 }
 
 
+@pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @pytest.mark.parametrize(
     ("name", "key"),
     [("evaluate", "model"), pytest.param("evaluate", "data.val", marks=pytest.mark.exhaustive), ("export", "backbone")],
@@ -38,6 +39,7 @@ def test_a_tampered_config_of_a_run_runs_nothing(tmp_path: Path, trained: Traine
     assert not (tmp_path / "harm").exists()
 
 
+@pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 def test_no_secret_of_the_environment_is_written_down(tmp_path: Path) -> None:
     overrides = [
         "backbone=tiny",
@@ -48,7 +50,7 @@ def test_no_secret_of_the_environment_is_written_down(tmp_path: Path) -> None:
     ]
     overrides += ["model.aspp_channels=8", "recipe.batch_size=2", "recipe.crop_size=33", "data.num_workers=0"]
     overrides += ["data.train.length=2", "data.train.size=33", "data.val.length=1", "data.val.size=33", "logger=wandb"]
-    ended = run_command("train", *overrides, "logger.wandb.mode=offline", cwd=tmp_path, **SECRETS)
+    ended = run_command("train", *overrides, "logger.wandb.mode=offline", cwd=tmp_path, environment=SECRETS)
     assert ended.code == 0, ended.err
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.suffix == ".wandb" for path in files)

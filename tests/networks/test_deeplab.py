@@ -74,6 +74,7 @@ def strides_of(network: str) -> tuple[int, ...]:
     return OUTPUT_STRIDES.get(network, (4, 8, 16, 32))
 
 
+@pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @every_pair
 @pytest.mark.parametrize("size", [(33, 65), (64, 38)])
 def test_logits_have_the_size_of_the_image_at_every_output_stride(
@@ -131,6 +132,7 @@ def test_a_refused_output_stride_changes_nothing(network: str) -> None:
     assert str(model) == str(build(network, "bottleneck"))
 
 
+@pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @every_pair
 def test_saved_tensors_load_without_pickle(network: str, backbone: str) -> None:
     model = build(network, backbone).eval()
@@ -164,6 +166,7 @@ def test_channels_last_and_bfloat16_work(network: str, backbone: str) -> None:
             assert model(image_NCHW).isfinite().all()
 
 
+@pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @some_parts
 def test_torch_compile_takes_the_whole_network_as_one_graph(network: str, backbone: str) -> None:
     model = build(network, backbone).eval()

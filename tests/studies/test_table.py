@@ -129,6 +129,7 @@ def _config(composed: Compose, overrides: list[str]) -> Config:
     return resolve(composed(*overrides))
 
 
+@pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @pytest.mark.parametrize(
     "scale", [scale if scale == "shapes" else pytest.param(scale, marks=pytest.mark.exhaustive) for scale in SCALES]
 )
@@ -153,6 +154,7 @@ def test_every_row_of_every_table_can_be_run_at_every_scale(
         assert row.unreachable or not is_looked_at or (row.overrides, row.protocol) in measured, row.name
 
 
+@pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @pytest.mark.parametrize("table", PAPERS)
 def test_tables_say_what_the_papers_say(swept: Swept, table: str) -> None:
     _, sweep = swept(f"+experiment={table}")
@@ -261,6 +263,7 @@ def test_deeplabv3plus_table1_is_resnet101_with_one_decoder_convolution(swept: S
         assert config["output_stride"] == 16
 
 
+@pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @pytest.mark.parametrize("scale", [name for name in SCALES if name != "paper"])
 def test_a_scale_substitutes_network_and_data_and_is_no_reproduction(
     swept: Swept, composed: Compose, tmp_path: Path, scale: str
@@ -387,6 +390,7 @@ def test_a_cut_budget_can_be_told_from_what_was_asked() -> None:
     assert without_budget(["+experiment=a/b", "recipe.max_steps=1", "seed=1,2"]) == ["+experiment=a/b", "seed=1,2"]
 
 
+@pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @pytest.mark.parametrize("table", [table for table in TABLES if table != "deeplabv3/figure4"])
 def test_a_row_as_a_plain_command_is_the_same_run(swept: Swept, composed: Compose, table: str) -> None:
     _, sweep = swept(f"+experiment={table}", "scale=shapes", "seed=2")

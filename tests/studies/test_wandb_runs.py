@@ -27,6 +27,7 @@ def _logged(file: Path) -> tuple[Any, dict[str, Any]]:
     return run, summary
 
 
+@pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @pytest.mark.parametrize(
     "names",
     [
