@@ -50,11 +50,14 @@ Run = Callable[..., Ended]
 
 
 _servers: dict[tuple[str, ...], Forkserver] = {}
+_environment: dict[str, str] = {}
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _forkservers_end() -> Iterator[None]:
+def _forkservers() -> Iterator[None]:
+    """Their environment is that of the session: it has coverage count them."""
     with ExitStack() as servers:
+        _environment.update(os.environ)
         yield
         for server in _servers.values():
             servers.enter_context(server)
@@ -76,7 +79,7 @@ def run_command(
     modules = _HEAVY if computes else _LIGHT
     server = _servers.get(modules)
     if server is None:
-        server = _servers[modules] = Forkserver(modules)
+        server = _servers[modules] = Forkserver(modules, _environment)
     variables = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "160", **(environment or {})}
     start = time.monotonic()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:

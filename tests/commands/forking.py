@@ -25,13 +25,14 @@ class Forkserver:
 
     Args:
         modules: their names.
+        environment: in which they are imported.
     """
 
-    def __init__(self, modules: Sequence[str]) -> None:
+    def __init__(self, modules: Sequence[str], environment: Mapping[str, str]) -> None:
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with other:
             command = [sys.executable, str(Path(__file__).resolve()), str(other.fileno()), *modules]
-            self._process = subprocess.Popen(command, pass_fds=(other.fileno(),))
+            self._process = subprocess.Popen(command, env=dict(environment), pass_fds=(other.fileno(),))
 
     def run(
         self,

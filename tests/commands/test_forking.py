@@ -1,5 +1,6 @@
 """A fork of the server behaves as a process that was started: its output, folder, variables and exit code."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def _run(server: Forkserver, program: str, *arguments: str, folder: Path) -> tup
 
 
 def test_a_fork_ends_with_its_own_code_and_leaves_nothing_to_the_next(tmp_path: Path) -> None:
-    with Forkserver(["json"]) as server:
+    with Forkserver(["json"], os.environ) as server:
         for number in ("3", "0"):
             code, out, err = _run(server, _PROGRAM, number, "two words", folder=tmp_path)
             assert code == int(number)
@@ -32,7 +33,7 @@ def test_a_fork_ends_with_its_own_code_and_leaves_nothing_to_the_next(tmp_path: 
 
 
 def test_an_exception_and_a_signal_end_the_fork_alone(tmp_path: Path) -> None:
-    with Forkserver(["json"]) as server:
+    with Forkserver(["json"], os.environ) as server:
         code, _, err = _run(server, "raise ValueError('broken')", folder=tmp_path)
         assert (code, err.splitlines()[-1]) == (1, "ValueError: broken")
         assert _run(server, "import os; os.kill(os.getpid(), 9)", folder=tmp_path)[0] == -9
