@@ -3,7 +3,8 @@
     python forking.py DESCRIPTOR MODULE...
 
 A fork has its own memory, folder, environment, output and exit code, as a process that was started has; of Python's
-start and of the imports it has the result.
+start and of the imports it has the result. (The forkserver of multiprocessing knows one set of modules and ends its
+processes without what `atexit` holds, coverage's figures among it.)
 """
 
 import importlib

@@ -1,14 +1,17 @@
 """What cannot be run is refused with the key, its value and what would be right."""
 
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 from omegaconf import DictConfig
 
 from atrous.errors import ConfigError
+from atrous.networks.activation_checkpointing import Recomputed
 from atrous.studies.checks import check
 from atrous.studies.configuration import resolve
 from atrous.studies.recipe_checks import recipe_warnings
+from atrous.studies.trainer_checks import RECOMPUTED
 
 Compose = Callable[..., DictConfig]
 
@@ -154,3 +157,7 @@ def test_only_statistics_that_are_learnt_from_nothing_and_too_slowly_are_told(
     composed: Compose, overrides: str, count: int
 ) -> None:
     assert len(list(recipe_warnings(resolve(composed(*overrides.split()))))) == count
+
+
+def test_the_words_of_activation_checkpointing_are_those_of_the_networks() -> None:
+    assert get_args(Recomputed) == RECOMPUTED

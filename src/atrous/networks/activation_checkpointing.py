@@ -4,7 +4,7 @@ In training most of the memory holds maps that only the backward pass reads. A r
 that keeps its input alone ("units") needs a fraction of it, for one more forward pass of that part (Chen et al.,
 arXiv:1604.06174). ASPP keeps its convolutions: at the output stride their maps are small, and dear to compute. To keep
 the convolutions' outputs everywhere and make the other maps again ("maps", `atrous.networks.recomputation`) saves half
-of the memory for almost no time.
+of the maps' memory for about a tenth more time on a CPU.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Maps that batch norm, ReLU, sums and resizing make are not kept for the backward pass but computed again.
 
 The output of a convolution has to be kept: the gradient of its batch norm reads it. What batch norm and ReLU make of
-it is a second map of the same size that the next convolution reads, and quickly made once more: half of the memory of
-the maps for a few percent of the time (checkpointing of Rota Bulò et al., arXiv:1712.02616, section 3.2, carried over
+it is a second map of the same size that the next convolution reads, and soon made once more: about half of the memory
+of the maps for about a tenth more time on a CPU (checkpointing as in Rota Bulò et al., arXiv:1712.02616, carried over
 residual sums). Since the same kernels read the same numbers again, every bit stays as it is.
 
 `saved_tensors_hooks` see what autograd saves. A map that came from `recomputed` is saved as its recipe, which ends in
