@@ -61,7 +61,7 @@ def hand_back_blocks(activation_checkpointing: str) -> None:
     """Have glibc hand large blocks back as soon as PyTorch frees them, and keep the others for the next step.
 
     To hand a block back costs a page fault per page when memory is taken again. To keep blocks of many sizes leaves
-    holes between them: in a step of DeepLabv3+ with ResNet-50 (513x513, batch 2, float32, "maps") 2600 MiB resident with
+    holes between them: in a step of DeepLabv3+ with ResNet-50 (513x513, batch 2, float32, "maps") 2600 MiB with
     every block kept, 2220 with those below 16 MiB, 1900 with those below 4 MiB, for 14% and 18% more CPU time (one
     process each, on a machine whose steps differ by 10%).
 
