@@ -1,6 +1,8 @@
-"""The atrous convolution of training on a CPU against PyTorch's own, in float64 and by finite differences."""
+"""The dense convolution of training on a CPU against PyTorch's own, in float64 and by finite differences."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
@@ -10,43 +12,76 @@ from atrous.networks.atrous_convolution import atrous_conv2d, pays
 from atrous.networks.layers import ConvBatchNorm
 
 
-@pytest.mark.parametrize("rate", [1, 2, 6, 9, 40])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_output_and_gradients_are_those_of_pytorch(rate: int, memory_format: torch.memory_format) -> None:
+@pytest.mark.parametrize(
+    ("shape", "geometry"),  # of the kernel [O, I, k, k]; rate, stride and padding
+    [
+        *(((8, 16, 3, 3), (rate, 1, rate)) for rate in (1, 2, 6, 9, 40)),  # at 40 only the middle tap sees the map
+        ((8, 4, 3, 3), (1, 1, 1)),  # more channels leave than come in
+        ((8, 16, 5, 5), (1, 1, 2)),
+        ((8, 16, 3, 3), (2, 2, 2)),
+        ((8, 16, 3, 3), (1, 2, 1)),
+        ((8, 16, 3, 3), (1, 2, 0)),  # as TensorFlow pads, outside of the convolution
+        ((8, 16, 3, 3), (1, 3, 1)),
+        ((8, 16, 1, 1), (1, 1, 0)),
+        ((8, 4, 1, 1), (1, 1, 0)),
+        ((8, 16, 1, 1), (1, 2, 0)),
+        ((8, 16, 7, 7), (1, 2, 3)),
+    ],
+)
+def test_output_and_gradients_are_those_of_pytorch(
+    shape: tuple[int, ...], geometry: tuple[int, int, int], memory_format: torch.memory_format
+) -> None:
     torch.manual_seed(0)
-    x_NCHW = torch.randn(2, 16, 11, 9).to(memory_format=memory_format).requires_grad_()
-    weight = torch.randn(8, 16, 3, 3, requires_grad=True)
-    gradient = torch.randn(2, 8, 11, 9)
-    exact = F.conv2d(x_NCHW.double(), weight.double(), padding=rate, dilation=rate)
-    expected = torch.autograd.grad(exact, (x_NCHW, weight), gradient.double())
-    y_NCHW = atrous_conv2d(x_NCHW, weight, rate=rate)
-    torch.testing.assert_close(y_NCHW.double(), exact, rtol=1e-5, atol=1e-5)
-    for found, wanted in zip(torch.autograd.grad(y_NCHW, (x_NCHW, weight), gradient), expected, strict=True):
+    rate, stride, padding = geometry
+    x_NCHW = torch.randn(2, shape[1], 11, 10).to(memory_format=memory_format).requires_grad_()
+    weight = torch.randn(shape, requires_grad=True)
+    exact = F.conv2d(x_NCHW.double(), weight.double(), padding=padding, dilation=rate, stride=stride)
+    gradient = torch.randn_like(exact)
+    expected = torch.autograd.grad(exact, (x_NCHW, weight), gradient)
+    y_NCHW = atrous_conv2d(x_NCHW, weight, padding=padding, rate=rate, stride=stride)
+    by_input, by_weight = torch.autograd.grad(y_NCHW, (x_NCHW, weight), gradient.float())
+    for found, wanted in zip((y_NCHW, by_input, by_weight), (exact, *expected), strict=True):
         assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
 
 
-def test_gradients_are_those_of_finite_differences() -> None:
+@pytest.mark.parametrize("geometry", [{"padding": 2, "rate": 2}, {"padding": 1, "stride": 2}])
+def test_gradients_are_those_of_finite_differences(geometry: dict[str, int]) -> None:
     torch.manual_seed(0)
     x_NCHW = torch.randn(1, 2, 5, 6, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(3, 2, 3, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x, w: atrous_conv2d(x, w, rate=2), (x_NCHW, weight))
+    assert torch.autograd.gradcheck(lambda x, w: atrous_conv2d(x, w, **geometry), (x_NCHW, weight))
 
 
-def test_it_is_used_in_training_only_and_without_a_rate_only_on_large_maps() -> None:
+def _pays(x_NCHW: torch.Tensor, *, channels: int = 64, out: int = 64, training: bool = True, **geometry: Any) -> bool:
+    layer = ConvBatchNorm(in_channels=channels, out_channels=out, **geometry)
+    return pays(layer.train(training).conv, x_NCHW)
+
+
+def test_it_is_used_in_training_only_and_where_onednn_is_slow() -> None:
     x_NCHW = torch.randn(1, 64, 33, 33)
-    atrous = ConvBatchNorm(in_channels=64, out_channels=64, kernel_size=3, rate=2)
-    dense = ConvBatchNorm(in_channels=64, out_channels=64, kernel_size=3)
-    assert pays(atrous.conv, x_NCHW)
-    assert pays(dense.conv, x_NCHW)
-    assert not pays(dense.conv, x_NCHW[..., :17, :17])
-    assert not pays(ConvBatchNorm(in_channels=64, out_channels=32, kernel_size=3).conv, x_NCHW)
-    assert not pays(ConvBatchNorm(in_channels=64, out_channels=64, kernel_size=1).conv, x_NCHW)
-    assert not pays(ConvBatchNorm(in_channels=64, out_channels=64, kernel_size=3, stride=2).conv, x_NCHW)
+    small_NCHW, wide_NCHW = x_NCHW[..., :17, :17], torch.randn(1, 128, 33, 33).to(memory_format=torch.channels_last)
+    assert _pays(x_NCHW, kernel_size=3, rate=2)
+    assert _pays(small_NCHW, kernel_size=3, rate=2)
+    assert _pays(x_NCHW, kernel_size=3)
+    assert _pays(x_NCHW, kernel_size=3, stride=2)
+    assert _pays(x_NCHW, kernel_size=1, stride=2)
+    assert _pays(wide_NCHW, channels=128, out=128, kernel_size=1)
+    assert not _pays(wide_NCHW.contiguous(), channels=128, out=128, kernel_size=1)
+    assert not _pays(x_NCHW, kernel_size=1)
+    assert not _pays(small_NCHW, kernel_size=3)
+    assert not _pays(small_NCHW, kernel_size=3, rate=2, stride=2)
+    assert not _pays(x_NCHW, kernel_size=3, out=32)
+    assert not _pays(x_NCHW, kernel_size=3, rate=2, groups=64)
+    assert not _pays(x_NCHW, kernel_size=3, rate=(2, 3))
+    assert not _pays(x_NCHW, kernel_size=3, rate=2, training=False)
     with torch.no_grad():
-        assert not pays(atrous.conv, x_NCHW)
+        assert not _pays(x_NCHW, kernel_size=3, rate=2)
     with torch.autocast("cpu", torch.bfloat16):
-        assert not pays(atrous.conv, x_NCHW)
-    assert not pays(atrous.eval().conv, x_NCHW)
-    maps = (atrous.train(), x_NCHW), (dense, x_NCHW), (dense, x_NCHW[..., :17, :17])
-    names = [getattr(layer.conv(x).grad_fn, "name", str)() for layer, x in maps]
-    assert names == ["_AtrousConv2dBackward", "_AtrousConv2dBackward", "ConvolutionBackward0"]
+        assert not _pays(x_NCHW, kernel_size=3, rate=2)
+
+
+@pytest.mark.parametrize(("side", "node"), [(33, "_AtrousConv2dBackward"), (17, "ConvolutionBackward0")])
+def test_a_layer_takes_it_where_it_pays(side: int, node: str) -> None:
+    layer = ConvBatchNorm(in_channels=64, out_channels=64, kernel_size=3)
+    assert getattr(layer.conv(torch.randn(1, 64, side, side)).grad_fn, "name", str)() == node

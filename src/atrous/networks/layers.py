@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.errors import ConfigError
-from atrous.networks.atrous_convolution import atrous_conv2d, pays
+from atrous.networks import atrous_convolution, depthwise_convolution
 from atrous.networks.recomputation import normalised, recomputed
 
 BATCH_NORM_EPSILON = 1e-5  # ResNet, ASPP, image pooling and decoder; Xception and MobileNetV2 use 1e-3
@@ -30,9 +30,12 @@ class HeConv2d(nn.Conv2d):
             nn.init.zeros_(self.bias)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Convolve as nn.Conv2d does; where it pays, with a faster gradient of the weights."""
-        if pays(self, x_NCHW):
-            return atrous_conv2d(x_NCHW, self.weight, rate=self.dilation[0])
+        """Convolve as nn.Conv2d does, on a CPU by other kernels where they are faster."""
+        if depthwise_convolution.pays(self, x_NCHW):
+            return depthwise_convolution.depthwise_conv2d(x_NCHW, self.weight, rates=self.dilation)
+        if atrous_convolution.pays(self, x_NCHW):
+            padding, rate, stride = int(self.padding[0]), self.dilation[0], self.stride[0]
+            return atrous_convolution.atrous_conv2d(x_NCHW, self.weight, padding=padding, rate=rate, stride=stride)
         return super().forward(x_NCHW)
 
 
