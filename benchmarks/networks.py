@@ -28,7 +28,8 @@ class Network:
         differs: what sets it apart from DeepLabv3+ at output stride 16, in words.
         build: makes it for a backbone.
         twin: key of the same network built with atrous; empty for atrous' own.
-        side_multiple: images are cut to sides that are multiples of this.
+        side_multiple: images are cut to sides that are multiples of this: of a peer that takes no others, and of its
+            twin, which is to do the same work.
     """
 
     label: str
@@ -69,7 +70,8 @@ def networks_of(backbone: str) -> dict[str, Network]:
         pairs[TIMM] = network, _as_torchvision(16)
     for key, (peer, twin) in pairs.items():
         found[key] = peer
-        found[peer.twin] = Network(f"atrous, as {peer.label}", peer.differs.partition("; sides")[0], twin)
+        label = f"atrous, as {peer.label}"
+        found[peer.twin] = Network(label, peer.differs, twin, side_multiple=peer.side_multiple)
     return found
 
 
