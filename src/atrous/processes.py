@@ -16,16 +16,57 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Protocol
 
 _VARIABLE = "ATROUS_RUN_FOLDER"
 _PR_SET_PDEATHSIG = 1
+_LONGEST_PATH = 4096
 _POLL_SECONDS = 0.05
 _ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Leader(Protocol):
+    """The process that leads a job: a `subprocess.Popen`, or a fork of a `Forkserver`."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+
+    def poll(self) -> int | None:
+        """The exit code, None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, waited for."""
+
+    def terminate(self) -> None:
+        """Ask it to end."""
 
 
 def mark(folder: Path) -> Mapping[str, str]:
     """The environment variable by which every process of a run is known, whoever started it."""
     return {_VARIABLE: str(folder.resolve())}
+
+
+def room_for_mark() -> Mapping[str, str]:
+    """The same variable with room for any folder, for a process whose forks `take_mark`."""
+    return {_VARIABLE: "/" * _LONGEST_PATH}
+
+
+def take_mark(environment: Mapping[str, str]) -> None:
+    """Have /proc show a fork with the mark in `environment`, if it holds one: it shows what a process started with.
+
+    Raises:
+        ValueError: This process was not started with `room_for_mark`, or the folder does not fit.
+    """
+    if _VARIABLE not in environment:
+        return
+    folder, room = os.fsencode(environment[_VARIABLE]), len(os.environ.get(_VARIABLE, ""))
+    getenv = ctypes.CDLL(None).getenv
+    getenv.restype = ctypes.c_void_p
+    place = getenv(_VARIABLE.encode())
+    if place is None or len(folder) > room:
+        raise ValueError(f"no room for {_VARIABLE}={environment[_VARIABLE]}")
+    ctypes.memmove(place, folder.ljust(room, b"\0"), room)
 
 
 def bound_command(*program: str) -> list[str]:
@@ -58,7 +99,7 @@ def end_members(folder: Path, *, patience: float, hurried: Callable[[], bool] = 
     """
     asked = members(folder)
     for process in asked.keys() - {process for process, parent in asked.items() if parent in asked}:
-        _send(process, signal.SIGTERM)
+        ask_to_end(process)
     end = time.monotonic() + patience
     while members(folder) and time.monotonic() < end and not hurried():
         time.sleep(_POLL_SECONDS)
@@ -69,7 +110,7 @@ def end_members(folder: Path, *, patience: float, hurried: Callable[[], bool] = 
         time.sleep(_POLL_SECONDS)
 
 
-def end_tree(leader: "subprocess.Popen[bytes]", folder: Path, *, patience: float, hurried: Callable[[], bool]) -> None:
+def end_tree(leader: Leader, folder: Path, *, patience: float, hurried: Callable[[], bool]) -> None:
     """End the job that `leader` leads with everything it started, and wait for it; see `end_members`."""
     if members(folder):
         end_members(folder, patience=patience, hurried=hurried)
@@ -80,6 +121,11 @@ def end_tree(leader: "subprocess.Popen[bytes]", folder: Path, *, patience: float
     with suppress(ProcessLookupError):
         os.killpg(leader.pid, signal.SIGKILL)
     leader.wait()
+
+
+def ask_to_end(process: int) -> None:
+    """Send SIGTERM, if it is still there."""
+    _send(process, signal.SIGTERM)
 
 
 def _send(process: int, number: signal.Signals) -> None:
@@ -133,7 +179,7 @@ class Interrupts:
             raise Interrupted(number)
 
 
-def _bind(parent: int) -> None:
+def end_with(parent: int) -> None:
     """Have this process, and what it becomes by exec, end with its parent, also if that has ended already."""
     if platform.system() == "Linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -142,5 +188,5 @@ def _bind(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    _bind(int(sys.argv[1]))
+    end_with(int(sys.argv[1]))
     os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606

@@ -1,4 +1,4 @@
-"""The console scripts as people run them (see forking.py), and one small table that was really trained."""
+"""The console scripts as people run them, as forks of a process with the imports done, and one small trained table."""
 
 import os
 import tempfile
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .forking import Forkserver
+from atrous.forkserver import Forkserver
 
 # What every console script has imported soon, and what those have that compute something themselves.
 _HYDRA = ("hydra.main", "hydra._internal.hydra", "hydra.core.override_parser.overrides_parser")
@@ -83,8 +83,8 @@ def run_command(
     variables = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "160", **(environment or {})}
     start = time.monotonic()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        program = _PROBE.format(name=name)
-        code = server.run(program, *arguments, cwd=cwd, environment=variables, out=out, err=err, seconds=120)
+        command = ["-c", _PROBE.format(name=name), *arguments]
+        code = server.start(command, variables, out=out.fileno(), err=err.fileno(), folder=cwd).wait(120)
         seconds = time.monotonic() - start
         out.seek(0)
         err.seek(0)

@@ -65,6 +65,7 @@ class FakeJobs:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.log_file, self._monkeypatch = folder, folder / "events.log", monkeypatch
         monkeypatch.setattr(jobs, "PROGRAM", (str(FAKE_JOB),))
+        monkeypatch.setattr(jobs, "IMPORTS", ())
         monkeypatch.setenv("FAKE_LOG", str(self.log_file))
 
     def behave(self, **behaviours: str) -> None:

@@ -97,7 +97,7 @@ class Study:
         for path in Path("/proc").glob("[0-9]*"):
             try:
                 is_here = (path / "cwd").readlink() == self.folder.resolve()
-                if is_here and b"outputs/runs/" in (path / "cmdline").read_bytes():
+                if is_here and b"outputs/runs/" in (path / "environ").read_bytes():
                     found.append(int(path.name))
             except OSError:
                 continue  # it has just ended

@@ -76,7 +76,7 @@ def _processes(store: Path) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            if str(store).encode() in (path / "cmdline").read_bytes():
+            if str(store).encode() in (path / "cmdline").read_bytes() + (path / "environ").read_bytes():
                 found.append(int(path.name))
         except OSError:
             continue  # it has just ended

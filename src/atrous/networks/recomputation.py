@@ -134,6 +134,7 @@ def normalised(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool) -> Tensor:
         x_NCHW: A map.
         relu: Whether ReLU follows.
     """
+    frozen = not norm.training
     statistics: list[Tensor] = []
 
     def forward(x_NCHW: Tensor) -> Tensor:
@@ -154,7 +155,6 @@ def normalised(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool) -> Tensor:
 
     if torch.compiler.is_compiling() or type(norm) is not nn.BatchNorm2d:
         return forward(x_NCHW)
-    frozen = not norm.training
     return recomputed(forward, x_NCHW, again=again)
 
 

@@ -1,15 +1,71 @@
 """The process tree of one run: how it starts, is waited for, and ends with all that it started."""
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 from atrous import processes
+from atrous.forkserver import Forkserver
+from atrous.processes import Leader
 from atrous.run_store import RunFolder
 
 _POLL_SECONDS = 0.2
+
+
+class JobServer:
+    """Starts jobs, one after the other, as forks of a process that has imported what they import.
+
+    The process is there from the first job on. It is made anew for a job with other variables, since libraries read
+    theirs while they are loaded, and when something has killed it.
+
+    Args:
+        modules: what is imported.
+    """
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        self._modules = modules
+        self._server: Forkserver | None = None
+        self._environment: Mapping[str, str] = {}
+
+    def start(
+        self, command: Sequence[str], environment: Mapping[str, str], mark: Mapping[str, str], *, log: int, lock: int
+    ) -> Leader:
+        """Start `python *command`; it ends with the thread that started the first job.
+
+        Args:
+            command: what Python is to run, with its arguments.
+            environment: the variables of the process.
+            mark: of the run, beside them.
+            log: the descriptor of its stdout and stderr.
+            lock: the descriptor of the run's lock.
+        """
+        options: dict[str, Any] = {"out": log, "err": log, "keep": (lock,)}
+        if self._server is not None and environment == self._environment:
+            try:
+                return self._server.start(command, {**environment, **mark}, **options)
+            except ConnectionError:
+                self._server.close(kill=True)
+        self.close()
+        self._server, self._environment = Forkserver(self._modules, environment), dict(environment)
+        return self._server.start(command, {**environment, **mark}, **options)
+
+    def close(self) -> None:
+        """End the process."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def __enter__(self) -> "JobServer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 @dataclass(frozen=True)
@@ -20,11 +76,13 @@ class JobProcess:
         folder: of the run.
         patience: seconds that a process has to save when it is asked to end.
         hurried: asked while it ends; True does not wait until it has saved.
+        server: what starts it where its output is captured; a process of its own from the start if None.
     """
 
     folder: RunFolder
     patience: float
     hurried: Callable[[], bool]
+    server: JobServer | None = None
 
     def run(
         self,
@@ -38,7 +96,7 @@ class JobProcess:
         """Run a command to its end, alone in the folder; on Ctrl-C, and when cancelled, nothing of it is left.
 
         Args:
-            command: a program and its arguments; it ends when the calling thread does.
+            command: what Python is to run, with its arguments; it ends when the calling thread does.
             environment: of the process.
             lock: the descriptor of the run's lock, which the process holds on to.
             capture: print into the run's log.txt instead of the terminal.
@@ -48,7 +106,7 @@ class JobProcess:
             The exit code.
         """
         self._end_orphans()
-        leader = self._start(command, {**environment, **processes.mark(self.folder.path)}, lock, capture=capture)
+        leader = self._start(command, environment, lock, capture=capture)
         try:
             while (code := leader.poll()) is None:
                 if cancelled():
@@ -61,17 +119,22 @@ class JobProcess:
             self._end_orphans()
         return code
 
-    def _start(
-        self, command: Sequence[str], environment: dict[str, str], lock: int, *, capture: bool
-    ) -> "subprocess.Popen[bytes]":
-        command = processes.bound_command(*command)
-        settings: dict[str, Any] = {"env": environment, "pass_fds": (lock,), "start_new_session": True}
+    def _start(self, command: Sequence[str], environment: Mapping[str, str], lock: int, *, capture: bool) -> Leader:
+        mark = processes.mark(self.folder.path)
+        bound = processes.bound_command(sys.executable, *command)
+        settings: dict[str, Any] = {
+            "env": {**environment, **mark},
+            "pass_fds": (lock,),
+            "start_new_session": True,
+        }
         if not capture:
-            return subprocess.Popen(command, **settings)
+            return subprocess.Popen(bound, **settings)
         with self.folder.log_file.open("ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **settings)
+            if self.server is not None:
+                return self.server.start(command, environment, mark, log=log.fileno(), lock=lock)
+            return subprocess.Popen(bound, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **settings)
 
-    def _end(self, leader: "subprocess.Popen[bytes]") -> None:
+    def _end(self, leader: Leader) -> None:
         processes.end_tree(leader, self.folder.path, patience=self.patience, hurried=self.hurried)
 
     def _end_orphans(self) -> None:

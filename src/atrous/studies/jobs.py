@@ -22,11 +22,12 @@ from atrous.studies.checks import check
 from atrous.studies.configuration import Config, resolve
 from atrous.studies.endings import note_death, note_restart, note_stop
 from atrous.studies.identity import Identity, identify
-from atrous.studies.job_process import JobProcess, process_environment
+from atrous.studies.job_process import JobProcess, JobServer, process_environment
 from atrous.studies.parents import parent_overrides
 from atrous.studies.recipe_checks import recipe_warnings
 
 PROGRAM = ("-m", "atrous.training.job")
+IMPORTS = ("atrous.training.run",)  # of PROGRAM, what takes seconds
 GRACE_SECONDS = 20.0
 
 
@@ -128,6 +129,7 @@ def run(
     on_busy: Callable[[], bool] | None = None,
     on_start: Callable[[], None] = lambda: None,
     restarts: int | None = None,
+    server: JobServer | None = None,
 ) -> str:
     """Train and measure what is missing; wait for the end.
 
@@ -140,6 +142,7 @@ def run(
         on_busy: asked while another process holds the run; False gives up. By default it says who, and waits.
         on_start: told before a process starts.
         restarts: how often a process that the machine ended is started again; None for trainer.restarts.
+        server: what starts its process; see `JobProcess`.
 
     Returns:
         `done`, `skipped` (nothing was missing), `stopped` (on request, goes on next time) or `elsewhere` (given up).
@@ -149,7 +152,8 @@ def run(
     """
     if job.parent is not None and job.todo and not job.parent.folder.is_done:
         options: Any = {"environment": environment, "capture": capture, "cancelled": cancelled, "hurried": hurried}
-        outcome = run(job.parent, **options, on_busy=on_busy, on_start=on_start, restarts=restarts)
+        options |= {"on_busy": on_busy, "on_start": on_start, "restarts": restarts, "server": server}
+        outcome = run(job.parent, **options)
         if outcome in ("stopped", "elsewhere"):
             return outcome
     with processes.Interrupts() as interrupts, job.folder.lock(wait=on_busy) as lock:
@@ -160,7 +164,7 @@ def run(
         if not job.todo:
             return "skipped"
         on_start()
-        process = JobProcess(job.folder, GRACE_SECONDS, lambda: hurried() or interrupts.hurried())
+        process = JobProcess(job.folder, GRACE_SECONDS, lambda: hurried() or interrupts.hurried(), server)
         variables = process_environment({**os.environ, **(environment or {})}, threads=job.config["trainer"]["threads"])
         again = job.config["trainer"]["restarts"] if restarts is None else restarts
         try:
@@ -176,7 +180,7 @@ def run(
 def _run_process(job: Job, process: JobProcess, variables: Mapping[str, str], restarts: int, **options: Any) -> int:
     """Run the job's process to its end, and again where the machine ended it; the exit code of the last."""
     for number in itertools.count(1):
-        code = process.run([sys.executable, *PROGRAM, str(job.folder.path), *job.todo], variables, **options)
+        code = process.run([*PROGRAM, str(job.folder.path), *job.todo], variables, **options)
         if number > restarts or not is_of_the_machine(code) or options["cancelled"]() or not job.todo:
             break
         said = note_restart(job.folder, code, number=number, of=restarts)

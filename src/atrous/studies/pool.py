@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
+from atrous import forkserver
 from atrous.errors import AtrousError, ConfigError, StoreError
 from atrous.processes import Interrupts
 from atrous.studies import jobs
+from atrous.studies.job_process import JobServer
 from atrous.studies.jobs import Job
 
 _LOOK_AGAIN_SECONDS = 0.5
@@ -116,12 +118,20 @@ class _Work:
 
     def run_in(self, slot: Mapping[str, str]) -> None:
         """Run jobs in a slot until none is left."""
+        with JobServer(jobs.IMPORTS) as server:
+            self._run_all(slot, server if self._may_fork(slot) else None)
+
+    def _may_fork(self, slot: Mapping[str, str]) -> bool:
+        """Whether jobs share their imports; a GPU belongs to the process that first speaks with its driver."""
+        return len(self._todo) > 1 and "CUDA_VISIBLE_DEVICES" not in slot and forkserver.is_supported()
+
+    def _run_all(self, slot: Mapping[str, str], server: JobServer | None) -> None:
         while True:
             try:
                 index = self._waiting.popleft()
             except IndexError:
                 return
-            outcome = self._run(index, slot)
+            outcome = self._run(index, slot, server)
             if outcome.state == "elsewhere":
                 self._put_off(index)
                 continue
@@ -130,7 +140,7 @@ class _Work:
                 self.stop.set()
             self._on_change(index, outcome.state)
 
-    def _run(self, index: int, slot: Mapping[str, str]) -> Outcome:
+    def _run(self, index: int, slot: Mapping[str, str], server: JobServer | None) -> Outcome:
         if self.stop.is_set():
             return Outcome("cancelled")
         try:
@@ -142,6 +152,7 @@ class _Work:
                 hurried=self.hurried,
                 on_busy=lambda: False,
                 on_start=lambda: self._on_change(index, "running"),
+                server=server,
             )
             return Outcome(state)
         except (AtrousError, OSError) as error:

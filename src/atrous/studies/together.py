@@ -6,7 +6,6 @@ them fails or goes silent, the first rank ends its own, says so, and the others 
 """
 
 import os
-import sys
 import time
 
 from atrous import processes
@@ -91,7 +90,7 @@ def _take_part(part: Job, ranks: Ranks, meeting: Meeting, *, capture: bool) -> i
         if lock is None:
             return 1
         process = JobProcess(place, jobs.GRACE_SECONDS, interrupts.hurried)
-        command = [sys.executable, *jobs.PROGRAM, str(part.folder.path), *part.todo]
+        command = [*jobs.PROGRAM, str(part.folder.path), *part.todo]
         variables = {**os.environ, **ranks.environment()}
         variables = process_environment(variables, threads=part.config["trainer"]["threads"])
         return process.run(command, variables, lock=lock, capture=capture, cancelled=is_over)
