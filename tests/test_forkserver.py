@@ -25,6 +25,17 @@ sys.exit(int(sys.argv[1]))
 _SLEEP = "import time; print(flush=True); time.sleep(60)"
 
 
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _file(program: str) -> str:
+    path = Path.cwd() / f"program{len(list(Path.cwd().iterdir()))}.py"
+    path.write_text(program)
+    return str(path)
+
+
 def _run(server: Forkserver, *command: str, folder: Path) -> tuple[int, str, str]:
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         fork = server.start(command, {"WORD": "own"}, out=out.fileno(), err=err.fileno(), folder=folder)
@@ -38,7 +49,7 @@ def _start(server: Forkserver, program: str, environment: dict[str, str]) -> For
     """Start a program and wait until it has printed a line."""
     reading, writing = os.pipe()
     try:
-        fork = server.start(["-c", program], environment, out=writing, err=2)
+        fork = server.start([_file(program)], environment, out=writing, err=2)
     finally:
         os.close(writing)
     with os.fdopen(reading) as printed:
@@ -56,7 +67,7 @@ def _wait_for(condition: Callable[[], object]) -> None:
 def test_a_fork_ends_with_its_own_code_and_leaves_nothing_to_the_next(tmp_path: Path) -> None:
     with Forkserver(["json"], os.environ) as server:
         for number in ("3", "0"):
-            code, out, err = _run(server, "-c", _PROGRAM, number, "two words", folder=tmp_path)
+            code, out, err = _run(server, _file(_PROGRAM), number, "two words", folder=tmp_path)
             assert code == int(number)
             assert out == f"{tmp_path} ['{number}', 'two words'] own True __main__\n"
             assert err == "complaint\n"
@@ -72,10 +83,10 @@ def test_modules_and_files_run_as_python_runs_them(tmp_path: Path) -> None:
 
 def test_an_exception_and_a_signal_end_the_fork_alone(tmp_path: Path) -> None:
     with Forkserver(["json"], os.environ) as server:
-        code, _, err = _run(server, "-c", "raise ValueError('broken')", folder=tmp_path)
+        code, _, err = _run(server, _file("raise ValueError('broken')"), folder=tmp_path)
         assert (code, err.splitlines()[-1]) == (1, "ValueError: broken")
-        assert _run(server, "-c", "import os; os.kill(os.getpid(), 9)", folder=tmp_path)[0] == -9
-        assert _run(server, "-c", "print('still here')", folder=tmp_path) == (0, "still here\n", "")
+        assert _run(server, _file("import os; os.kill(os.getpid(), 9)"), folder=tmp_path)[0] == -9
+        assert _run(server, _file("print('still here')"), folder=tmp_path) == (0, "still here\n", "")
 
 
 def test_a_fork_is_known_by_the_mark_of_its_run_as_what_it_starts_is(tmp_path: Path) -> None:
@@ -111,14 +122,14 @@ def test_a_fork_ends_with_its_server_and_reads_as_killed() -> None:
     os.kill(parent, signal.SIGKILL)
     assert fork.wait(10) == -signal.SIGKILL
     with pytest.raises(ConnectionError):
-        other.start(["-c", ""], {}, out=1, err=2)
+        other.start([_file("")], {}, out=1, err=2)
     other.close()
 
 
 def test_a_server_that_still_imports_ends_in_place_of_the_fork(tmp_path: Path) -> None:
     (tmp_path / "slow_module.py").write_text("import time; time.sleep(60)")
     with Forkserver(["slow_module"], {**os.environ, "PYTHONPATH": str(tmp_path)}) as server:
-        fork = server.start(["-c", ""], dict(os.environ), out=1, err=2)
+        fork = server.start([_file("")], dict(os.environ), out=1, err=2)
         assert fork.poll() is None
         fork.terminate()
         assert fork.wait(10) == -signal.SIGKILL

@@ -6,6 +6,7 @@ as a process that was started has; of Python's start and of the imports it has t
 multiprocessing runs functions instead of programs and ends them without what `atexit` holds.)
 """
 
+import gc
 import importlib
 import json
 import os
@@ -64,7 +65,7 @@ class Forkserver:
         """Start what `python *command` would run; one at a time.
 
         Args:
-            command: `-m MODULE`, `-c PROGRAM` or a file, and arguments.
+            command: `-m MODULE` or a file, and arguments.
             environment: all of its variables.
             out: the descriptor that is to be its stdout.
             err: the descriptor that is to be its stderr.
@@ -182,15 +183,12 @@ def _become(descriptors: Sequence[int], folder: str, environment: dict[str, str]
 
 def _run(command: list[str]) -> None:
     """Run the program as Python would have from the start."""
-    kind = command[0]
-    sys.argv = command if kind not in ("-m", "-c") else command[1:]
-    if kind == "-m":
+    if command[0] == "-m":
+        sys.argv = command[1:]
         runpy.run_module(command[1], run_name="__main__", alter_sys=True)
-    elif kind == "-c":
-        sys.argv = ["-c", *command[2:]]
-        exec(compile(command[1], "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102
     else:
-        runpy.run_path(kind, run_name="__main__")
+        sys.argv = command
+        runpy.run_path(command[0], run_name="__main__")
 
 
 if __name__ == "__main__":
@@ -198,4 +196,5 @@ if __name__ == "__main__":
     _connection = socket.socket(fileno=int(sys.argv[1]))
     for _name in sys.argv[3:]:
         importlib.import_module(_name)
+    gc.freeze()  # or the first collection in a fork would copy all of it
     _run(_serve(_connection))

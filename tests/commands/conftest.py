@@ -17,16 +17,7 @@ _HYDRA = ("hydra.main", "hydra._internal.hydra", "hydra.core.override_parser.ove
 _LIGHT = (*_HYDRA, "numpy", "PIL.Image", "rich.live", "atrous.commands.train")
 _HEAVY = (*_LIGHT, "torch", "atrous.networks.deeplab", "atrous.prediction", "atrous.commands.evaluate")
 
-# Calls main() and says on stderr which heavy libraries were imported by then.
-_PROBE = """
-import sys
-try:
-    from atrous.commands.{name} import main
-    main()
-finally:
-    print("heavy:", *sorted({{"torch", "lightning", "wandb", "albumentations"}} & set(sys.modules)), file=sys.stderr)
-"""
-
+_PROBE = Path(__file__).with_name("probe.py")
 SMOKE_TABLE = ("+experiment=deeplabv3/table1", "scale=smoke", "rows=[os8,os256]")
 
 
@@ -83,7 +74,7 @@ def run_command(
     variables = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "160", **(environment or {})}
     start = time.monotonic()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        command = ["-c", _PROBE.format(name=name), *arguments]
+        command = [str(_PROBE), name, *arguments]
         code = server.start(command, variables, out=out.fileno(), err=err.fileno(), folder=cwd).wait(120)
         seconds = time.monotonic() - start
         out.seek(0)

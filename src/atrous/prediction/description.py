@@ -114,7 +114,7 @@ def _refuse_foreign(node: Any, *, where: str) -> None:
     """Let a file name nothing but networks: it may come from anywhere."""
     if isinstance(node, Mapping):
         target = node.get("_target_")
-        if target is not None and target not in _ALLOWED:
+        if target is not None and not (isinstance(target, str) and target in _ALLOWED):
             raise ConfigError(f"{where}._target_={target!r} is not a network of atrous, and nothing else is built")
         for key, value in node.items():
             _refuse_foreign(value, where=f"{where}.{key}".lstrip("."))

@@ -100,9 +100,7 @@ def prepare(config: DictConfig, overrides: list[str]) -> Job:
     plain = resolve(config)
     check(plain)
     of_parent = parent_overrides(plain, overrides)
-    parent = None
-    if of_parent is not None:
-        parent = prepare(compose(config_name="train", overrides=of_parent), of_parent)
+    parent = None if of_parent is None else prepare(compose(config_name="train", overrides=of_parent), of_parent)
     identity = identify(plain, parent=None if parent is None else parent.identity)
     job = Job(plain, identity, identity.folder(plain["store"]), tuple(overrides), parent)
     job.folder.damaged()  # a newer version's folder is refused here, before anything is written
