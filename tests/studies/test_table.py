@@ -140,7 +140,7 @@ def test_every_row_of_every_table_can_be_run_at_every_scale(
     _, sweep = swept(f"+experiment={table}", f"scale={scale}", f"data.root={tmp_path}")
     assert sweep.table.name == table
     names, measured, jobs = set(), set(), sweep.jobs()
-    looked_at = jobs if scale == "shapes" else jobs[::6]  # all of them take a quarter of a second each
+    looked_at = jobs[::3] if scale == "shapes" else jobs  # a third of a second each
     for row, overrides in looked_at:
         config = _config(composed, overrides)
         check(config)
@@ -394,7 +394,7 @@ def test_a_cut_budget_can_be_told_from_what_was_asked() -> None:
 @pytest.mark.parametrize("table", [table for table in TABLES if table != "deeplabv3/figure4"])
 def test_a_row_as_a_plain_command_is_the_same_run(swept: Swept, composed: Compose, table: str) -> None:
     _, sweep = swept(f"+experiment={table}", "scale=shapes", "seed=2")
-    for row, overrides in sweep.jobs()[:2]:
+    for row, overrides in sweep.jobs()[-1:]:
         plain = shlex.split(shlex.join([*row.overrides, "seed=2"]))
         assert identify(_config(composed, plain)) == identify(_config(composed, overrides))
 
