@@ -15,7 +15,14 @@ from atrous.forkserver import Forkserver
 # What every console script has imported soon, and what those have that compute something themselves.
 _HYDRA = ("hydra.main", "hydra._internal.hydra", "hydra.core.override_parser.overrides_parser")
 _LIGHT = (*_HYDRA, "numpy", "PIL.Image", "rich.live", "atrous.commands.train")
-_HEAVY = (*_LIGHT, "torch", "atrous.networks.deeplab", "atrous.prediction", "atrous.commands.evaluate")
+_HEAVY = (
+    *_LIGHT,
+    "torch",
+    "atrous.networks.deeplab",
+    "atrous.prediction",
+    "atrous.commands.evaluate",
+    "atrous.data.datamodule",
+)
 
 _PROBE = Path(__file__).with_name("probe.py")
 SMOKE_TABLE = ("+experiment=deeplabv3/table1", "scale=smoke", "rows=[os8,os256]")
@@ -65,9 +72,9 @@ def run_command(
         *arguments: of it.
         cwd: the folder.
         environment: variables beside those of the tests.
-        computes: it will import torch anyway: start with it.
+        computes: it will import torch anyway, as atrous-data does: start with it.
     """
-    modules = _HEAVY if computes else _LIGHT
+    modules = _HEAVY if computes or name == "data" else _LIGHT
     server = _servers.get(modules)
     if server is None:
         server = _servers[modules] = Forkserver(modules, _environment)

@@ -125,6 +125,9 @@ PAPERS: dict[str, list[float | None]] = {
 }
 
 
+TRAINED = enumerate(table for table in TABLES if table != "deeplabv3/figure4")
+
+
 def _config(composed: Compose, overrides: list[str]) -> Config:
     return resolve(composed(*overrides))
 
@@ -391,7 +394,9 @@ def test_a_cut_budget_can_be_told_from_what_was_asked() -> None:
 
 
 @pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
-@pytest.mark.parametrize("table", [table for table in TABLES if table != "deeplabv3/figure4"])
+@pytest.mark.parametrize(
+    "table", [pytest.param(name, marks=() if number % 3 == 0 else pytest.mark.exhaustive) for number, name in TRAINED]
+)
 def test_a_row_as_a_plain_command_is_the_same_run(swept: Swept, composed: Compose, table: str) -> None:
     _, sweep = swept(f"+experiment={table}", "scale=shapes", "seed=2")
     for row, overrides in sweep.jobs()[-1:]:

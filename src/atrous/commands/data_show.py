@@ -7,10 +7,6 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from atrous.building import build
-from atrous.data.datamodule import SegmentationDataModule
-from atrous.data.inspection.crops import training_crops
-from atrous.data.inspection.document import document, legend, samples
-from atrous.data.inspection.sheet import draw_sheet
 from atrous.errors import ConfigError
 from atrous.files import write_atomically, write_text
 from atrous.studies.configuration import resolve
@@ -32,6 +28,11 @@ def show(config: DictConfig) -> None:
         raise ConfigError(
             f"samples={plain['samples']}, columns={plain['columns']} and epoch={epoch}: at least 1, 1 and 0"
         )
+    from atrous.data.datamodule import SegmentationDataModule  # seconds, which no mistake above waits for
+    from atrous.data.inspection.crops import training_crops
+    from atrous.data.inspection.document import document, legend, samples
+    from atrous.data.inspection.sheet import draw_sheet
+
     recipe = plain["recipe"]
     dataset = build(plain["data"]["train"], where="data.train")
     # The data module's own samples: what is shown is what a training with this config would get.
