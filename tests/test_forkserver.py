@@ -133,3 +133,9 @@ def test_a_server_that_still_imports_ends_in_place_of_the_fork(tmp_path: Path) -
         assert fork.poll() is None
         fork.terminate()
         assert fork.wait(10) == -signal.SIGKILL
+
+
+def test_a_module_that_cannot_be_imported_is_the_forks_own_error(tmp_path: Path) -> None:
+    with Forkserver(["no_such_module"], os.environ) as server:
+        code, _, err = _run(server, _file("import no_such_module"), folder=tmp_path)
+    assert (code, err.splitlines()[-1]) == (1, "ModuleNotFoundError: No module named 'no_such_module'")

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -41,15 +42,21 @@ class Forkserver:
     Args:
         modules: their names.
         environment: in which they are imported.
+        output: the descriptor of what the imports have to say; this process's own stdout and stderr if None.
     """
 
-    def __init__(self, modules: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, modules: Sequence[str], environment: Mapping[str, str], *, output: int | None = None) -> None:
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with other:
             command = [sys.executable, "-m", "atrous.forkserver", str(other.fileno()), str(os.getpid()), *modules]
-            variables = {**environment, **processes.room_for_mark()}
             self._process = subprocess.Popen(
-                command, env=variables, pass_fds=(other.fileno(),), stdin=subprocess.DEVNULL, start_new_session=True
+                command,
+                env={**environment, **processes.room_for_mark()},
+                pass_fds=(other.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
 
     def start(
@@ -195,6 +202,7 @@ if __name__ == "__main__":
     processes.end_with(int(sys.argv[2]))
     _connection = socket.socket(fileno=int(sys.argv[1]))
     for _name in sys.argv[3:]:
-        importlib.import_module(_name)
+        with suppress(Exception):  # a fork that needs it meets the same error, and tells it as its own
+            importlib.import_module(_name)
     gc.freeze()  # or the first collection in a fork would copy all of it
     _run(_serve(_connection))

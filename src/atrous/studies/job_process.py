@@ -50,7 +50,7 @@ class JobServer:
             except ConnectionError:
                 self._server.close(kill=True)
         self.close()
-        self._server, self._environment = Forkserver(self._modules, environment), dict(environment)
+        self._server, self._environment = Forkserver(self._modules, environment, output=log), dict(environment)
         return self._server.start(command, {**environment, **mark}, **options)
 
     def close(self) -> None:
