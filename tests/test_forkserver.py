@@ -100,6 +100,12 @@ def test_a_fork_is_known_by_the_mark_of_its_run_as_what_it_starts_is(tmp_path: P
         assert fork.poll() == -signal.SIGTERM
 
 
+def test_an_environment_may_be_large(tmp_path: Path) -> None:
+    large = {f"LARGE{number}": "x" * 100_000 for number in range(10)}
+    with Forkserver([], os.environ) as server:
+        assert _start(server, "import os; assert len(os.environ['LARGE9']) == 100_000; print()", large).wait(30) == 0
+
+
 def test_a_fork_leads_a_session_of_its_own_and_can_be_asked_to_end() -> None:
     with Forkserver([], os.environ) as server:
         fork = _start(server, _SLEEP, dict(os.environ))

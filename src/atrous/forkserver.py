@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -24,7 +25,6 @@ from types import TracebackType
 
 from atrous import processes
 
-_LONGEST = 1 << 17  # of a request, bytes
 _POLL_SECONDS = 0.02
 _STARTED, _ENDED = "started", "ended"  # with its process id, with its exit code
 
@@ -82,9 +82,10 @@ class Forkserver:
         Raises:
             ConnectionError: The server has ended.
         """
-        request = json.dumps([list(command), str(folder or Path.cwd()), dict(environment)]).encode()
-        assert len(request) < _LONGEST, "a request is one packet"
-        socket.send_fds(self._socket, [request], [out, err, *keep])
+        with tempfile.TemporaryFile() as request:  # an environment may be larger than a packet
+            request.write(json.dumps([list(command), str(folder or Path.cwd()), dict(environment)]).encode())
+            request.flush()
+            socket.send_fds(self._socket, [b"run"], [request.fileno(), out, err, *keep])
         return Fork(self._socket, self._process.pid)
 
     def __enter__(self) -> "Forkserver":
@@ -159,13 +160,15 @@ class Fork:
 def _serve(connection: socket.socket) -> list[str]:
     """Fork for every request; in the fork, return the command."""
     while True:
-        request, descriptors, *_ = socket.recv_fds(connection, _LONGEST, 8)
-        if not request:
+        message, descriptors, *_ = socket.recv_fds(connection, 64, 8)
+        if not message:
             sys.exit()
         server, child = os.getpid(), os.fork()
         if child == 0:
-            command, folder, environment = json.loads(request)
-            _become(descriptors, folder, environment, server=server)
+            with os.fdopen(descriptors[0], "rb") as request:
+                request.seek(0)
+                command, folder, environment = json.load(request)
+            _become(descriptors[1:], folder, environment, server=server)
             connection.send(f"{_STARTED} {os.getpid()}".encode())
             connection.close()
             return list(command)

@@ -1,6 +1,13 @@
 """What a job's processes are started with."""
 
-from atrous.studies.job_process import process_environment
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from atrous import forkserver
+from atrous.studies.job_process import JobServer, process_environment
 
 
 def test_waiting_threads_sleep_and_memory_comes_in_huge_pages_unless_something_else_is_set() -> None:
@@ -13,3 +20,27 @@ def test_waiting_threads_sleep_and_memory_comes_in_huge_pages_unless_something_e
     other = {"GLIBC_TUNABLES": "glibc.malloc.arena_max=1"}
     tunables = process_environment(other, threads=0)["GLIBC_TUNABLES"]
     assert tunables == "glibc.malloc.arena_max=1:glibc.malloc.hugetlb=1"
+
+
+@pytest.mark.skipif(not forkserver.is_supported(), reason="jobs are forked on Linux")
+def test_jobs_come_from_one_process_until_it_is_killed_or_the_variables_change(tmp_path: Path) -> None:
+    program, log = tmp_path / "program.py", tmp_path / "log.txt"
+    program.write_text("import os; print(os.getppid())")
+
+    def parent(**variables: str) -> int:
+        log.write_text("")
+        with log.open("a") as stream:
+            leader = server.start(
+                [str(program)], {**os.environ, **variables}, {}, log=stream.fileno(), lock=stream.fileno()
+            )
+            assert leader.wait(30) == 0
+        return int(log.read_text())
+
+    with JobServer(["json"]) as server:
+        first = parent()
+        assert first == parent() != os.getpid()
+        os.kill(first, signal.SIGKILL)
+        os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
+        second = parent()
+        assert second == parent() != first
+        assert parent(OMP_NUM_THREADS="3") != second

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -45,10 +46,8 @@ class JobServer:
         """
         options: dict[str, Any] = {"out": log, "err": log, "keep": (lock,)}
         if self._server is not None and environment == self._environment:
-            try:
+            with suppress(ConnectionError):
                 return self._server.start(command, {**environment, **mark}, **options)
-            except ConnectionError:
-                self._server.close(kill=True)
         self.close()
         self._server, self._environment = Forkserver(self._modules, environment, output=log), dict(environment)
         return self._server.start(command, {**environment, **mark}, **options)
