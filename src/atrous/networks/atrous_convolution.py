@@ -31,9 +31,16 @@ def pays(conv: nn.Conv2d, x_NCHW: Tensor) -> bool:
         and conv.bias is None
         and conv.weight.requires_grad
         and _is_slow_in_onednn(conv, x_NCHW)
-        and x_NCHW.device.type == "cpu"
-        and x_NCHW.dtype == torch.float32
         and torch.is_grad_enabled()
+        and computes_in_float32_on_cpu(x_NCHW)
+    )
+
+
+def computes_in_float32_on_cpu(x_NCHW: Tensor) -> bool:
+    """Whether PyTorch's own convolution would, and is not being compiled or exported."""
+    return (
+        x_NCHW.device.type == "cpu"
+        and x_NCHW.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
     )
@@ -110,9 +117,9 @@ def _far(
     """Crop both maps to where a tap sees the other: few pixels are left, or one in stride * stride, and are copied."""
     size, _, out_channels, channels = by_weight_kkOI.shape
     for row in range(size):
-        rows, seen_rows = _inside(gradient_NHWO.shape[1], x_NHWC.shape[1], row * rate - padding, stride)
+        rows, seen_rows = inside(gradient_NHWO.shape[1], x_NHWC.shape[1], row * rate - padding, stride)
         for column in range(size):
-            columns, seen_columns = _inside(gradient_NHWO.shape[2], x_NHWC.shape[2], column * rate - padding, stride)
+            columns, seen_columns = inside(gradient_NHWO.shape[2], x_NHWC.shape[2], column * rate - padding, stride)
             at_output = gradient_NHWO[:, rows, columns].reshape(-1, out_channels)
             seen = x_NHWC[:, seen_rows, seen_columns].reshape(-1, channels)
             _outer_products(at_output, seen, by_weight_kkOI[row, column])
@@ -146,8 +153,18 @@ def _outer_products(gradient_PO: Tensor, x_PC: Tensor, sum_OC: Tensor) -> None:
         sum_OC.copy_(torch.mm(x_PC.T, gradient_PO).T)
 
 
-def _inside(out_length: int, length: int, offset: int, stride: int) -> tuple[slice, slice]:
-    """Outputs whose tap at `offset` lies inside of the map, and what they see; both empty where there are none."""
+def inside(out_length: int, length: int, offset: int, stride: int = 1) -> tuple[slice, slice]:
+    """Where a tap lies inside of the map along one axis; both slices are empty where it does nowhere.
+
+    Args:
+        out_length: Outputs along the axis.
+        length: Inputs along the axis.
+        offset: Of the tap from `output * stride`.
+        stride: The stride.
+
+    Returns:
+        The outputs, and the inputs that they see.
+    """
     first = max(0, -(offset // stride))  # the smallest with first * stride + offset >= 0
     last = max(first, min(out_length, (length - 1 - offset) // stride + 1))
     start = max(0, first * stride + offset)

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from atrous.networks.atrous_convolution import computes_in_float32_on_cpu, inside
+
 Rates = tuple[int, ...]  # of rows and of columns
 
 _FAST_FORWARD = 4  # the highest rate of oneDNN's fast forward kernel
@@ -33,11 +35,8 @@ def pays(conv: nn.Conv2d, x_NCHW: Tensor) -> bool:
         and conv.padding == (rows * (size // 2), columns * (size // 2))
         and conv.stride == (1, 1)
         and conv.bias is None
-        and x_NCHW.device.type == "cpu"
-        and x_NCHW.dtype == conv.weight.dtype == torch.float32
         and x_NCHW.is_contiguous(memory_format=torch.channels_last)
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
+        and computes_in_float32_on_cpu(x_NCHW)
     )
 
 
@@ -107,13 +106,8 @@ _Region = tuple[slice, slice]
 def _taps(shape: torch.Size, size: int, rates: Rates) -> Iterator[tuple[int, int, _Region, _Region]]:
     """The taps that lie inside of the map for some pixel: row, column, those pixels, and what they see."""
     for row in range(size):
-        rows, seen_rows = _inside(shape[0], (row - size // 2) * rates[0])
+        rows, seen_rows = inside(shape[0], shape[0], (row - size // 2) * rates[0])
         for column in range(size):
-            columns, seen_columns = _inside(shape[1], (column - size // 2) * rates[1])
+            columns, seen_columns = inside(shape[1], shape[1], (column - size // 2) * rates[1])
             if rows.start < rows.stop and columns.start < columns.stop:
                 yield row, column, (rows, columns), (seen_rows, seen_columns)
-
-
-def _inside(length: int, offset: int) -> _Region:
-    """Positions whose neighbour at `offset` is inside, and those neighbours."""
-    return slice(max(0, -offset), length - max(0, offset)), slice(max(0, offset), length + min(0, offset))
