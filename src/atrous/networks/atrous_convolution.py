@@ -1,9 +1,9 @@
-"""Dense convolution whose weight gradient on a CPU is a matrix product per tap.
+"""Dense convolution of training on a CPU, faster than oneDNN's: by Winograd's values, or a matrix product per tap.
 
-oneDNN is slow with the weight gradient in float32 on maps that are channels last. At a high rate most taps fall outside
-of the map: at rate 18 on 33x33, 60% of the products are with padding, which it computes all the same. With a 3x3 kernel
-at rate 1 it reaches 10 to 20 GFLOP/s on two cores with AVX2, with a stride 20 to 40, with 1x1 about 100, and matrix
-products 120 to 150.
+`atrous.networks.winograd` serves 3x3 kernels with many channels. Elsewhere oneDNN is slow with the weight gradient in
+float32 on maps that are channels last. At a high rate most taps fall outside of the map: at rate 18 on 33x33, 60% of
+the products are with padding, which it computes all the same. With a 3x3 kernel at rate 1 it reaches 10 to 20 GFLOP/s
+on two cores with AVX2, with a stride 20 to 40, with 1x1 about 100, and matrix products 120 to 150.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.nn.grad import conv2d_input
+
+from atrous.networks import winograd
 
 
 def pays(conv: nn.Conv2d, x_NCHW: Tensor) -> bool:
@@ -82,7 +83,11 @@ class _AtrousConv2d(torch.autograd.Function):
     def forward(ctx: Any, x_NCHW: Tensor, weight_OIkk: Tensor, geometry: dict[str, int]) -> Tensor:
         ctx.save_for_backward(x_NCHW, weight_OIkk)
         ctx.geometry = geometry
-        return F.conv2d(x_NCHW, weight_OIkk, **ctx.geometry)
+        if _suits_winograd(x_NCHW, weight_OIkk, **geometry):
+            y_NHWO = winograd.convolve(x_NCHW.permute(0, 2, 3, 1), weight_OIkk, rate=geometry["dilation"])
+            return y_NHWO.permute(0, 3, 1, 2)
+        y_NOHW: Tensor = F.conv2d(x_NCHW, weight_OIkk, **ctx.geometry)
+        return y_NOHW
 
     @staticmethod
     @once_differentiable
@@ -90,19 +95,48 @@ class _AtrousConv2d(torch.autograd.Function):
         x_NCHW, weight_OIkk = ctx.saved_tensors
         by_input = by_weight = None
         if ctx.needs_input_grad[0]:
-            by_input = conv2d_input(  # type: ignore[no-untyped-call]
-                x_NCHW.shape, weight_OIkk, gradient_NOHW, **ctx.geometry
-            )
+            by_input = _input_gradient(x_NCHW, weight_OIkk, gradient_NOHW, ctx.geometry)
         if ctx.needs_input_grad[1]:
-            by_weight = _weight_gradient(x_NCHW, gradient_NOHW, size=weight_OIkk.shape[-1], **ctx.geometry)
+            by_weight = _weight_gradient(x_NCHW, weight_OIkk, gradient_NOHW, **ctx.geometry)
         return by_input, by_weight, None
 
 
+def _suits_winograd(
+    x_NCHW: Tensor, weight_OIkk: Tensor, *, padding: int, dilation: int, stride: int, channels: int = 128
+) -> bool:
+    """Whether it is faster than oneDNN, with at least `channels` in and out: measured on two cores with AVX2."""
+    return (
+        weight_OIkk.shape[-1] == 3
+        and stride == 1
+        and padding == dilation
+        and min(weight_OIkk.shape[:2]) >= channels
+        and winograd.suits(*x_NCHW.shape[-2:], rate=dilation)
+    )
+
+
+def _input_gradient(x_NCHW: Tensor, weight_OIkk: Tensor, gradient_NOHW: Tensor, geometry: dict[str, int]) -> Tensor:
+    if _suits_winograd(x_NCHW, weight_OIkk, **geometry):
+        gradient_NHWO = gradient_NOHW.permute(0, 2, 3, 1)
+        by_input_NHWC = winograd.convolve(gradient_NHWO, weight_OIkk, rate=geometry["dilation"], transposed=True)
+        return by_input_NHWC.permute(0, 3, 1, 2)
+    padding, rate, stride = (2 * [geometry[key]] for key in ("padding", "dilation", "stride"))
+    # Not torch.nn.grad.conv2d_input: it makes a map in place of x, which oneDNN then copies to channels last.
+    by_input_NCHW: Tensor = torch.ops.aten.convolution_backward(
+        *(gradient_NOHW, x_NCHW, weight_OIkk, None),
+        *(stride, padding, rate, False, [0, 0], 1),
+        [True, False, False],
+    )[0]
+    return by_input_NCHW
+
+
 def _weight_gradient(
-    x_NCHW: Tensor, gradient_NOHW: Tensor, *, size: int, padding: int, dilation: int, stride: int
+    x_NCHW: Tensor, weight_OIkk: Tensor, gradient_NOHW: Tensor, *, padding: int, dilation: int, stride: int
 ) -> Tensor:
-    """The gradient [O, I, k, k]: for every tap, outer products over the pixels whose tap lies inside of the map."""
+    """The gradient [O, I, k, k]: by Winograd's values, or as outer products over the pixels that a tap sees."""
+    size = weight_OIkk.shape[-1]
     x_NHWC, gradient_NHWO = x_NCHW.permute(0, 2, 3, 1), gradient_NOHW.permute(0, 2, 3, 1)
+    if _suits_winograd(x_NCHW, weight_OIkk, padding=padding, dilation=dilation, stride=stride, channels=64):
+        return winograd.weight_gradient(x_NHWC, gradient_NHWO, rate=dilation).permute(2, 3, 0, 1)
     by_weight_kkOI = x_NCHW.new_zeros(size, size, gradient_NHWO.shape[-1], x_NHWC.shape[-1])
     if stride == dilation == 1 and size > 1 and padding == size // 2:
         _near(x_NHWC, gradient_NHWO, by_weight_kkOI)
