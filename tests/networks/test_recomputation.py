@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
@@ -46,6 +47,22 @@ def test_batch_norm_with_relu_has_the_gradients_of_autograd_and_counts_a_batch_o
     assert all(map(torch.equal, kept, made_again))
     assert int(norm.num_batches_tracked or 0) == (0 if frozen else counted + 1)
     assert torch.equal(mean, norm.running_mean) is frozen
+
+
+def test_no_batch_norm_is_made_again_with_an_epsilon_of_0_which_torch_2_11_refuses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    true, epsilons = F.batch_norm, []
+
+    def noted(*arguments: Any, **options: Any) -> Tensor:
+        epsilons.append(options.get("eps", arguments[-1]))
+        return true(*arguments, **options)
+
+    monkeypatch.setattr(F, "batch_norm", noted)
+    norm, conv = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3)
+    _gradients(lambda x: conv(normalised(norm, conv(x), relu=True)), [conv.weight], again=True)
+    assert len(epsilons) == 2
+    assert min(epsilons) > 0
 
 
 def test_a_map_with_several_readers_is_made_again_once() -> None:

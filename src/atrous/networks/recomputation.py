@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+_NO_EPSILON = 1e-30  # 1 + it is 1, also in float64; torch 2.11 refuses 0
+
 Compute = Callable[..., Tensor]
 _Key = tuple[int, int, torch.Size, tuple[int, ...], torch.dtype]
 
@@ -147,7 +149,7 @@ def normalised(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool) -> Tensor:
         if statistics:
             mean, inverse_deviation = statistics
             scale = inverse_deviation if norm.weight is None else inverse_deviation * norm.weight
-            y_NCHW = F.batch_norm(x_NCHW, mean, torch.ones_like(mean), scale, norm.bias, False, 0.0, 0.0)
+            y_NCHW = F.batch_norm(x_NCHW, mean, torch.ones_like(mean), scale, norm.bias, False, 0.0, _NO_EPSILON)
         else:
             running = (norm.running_mean, norm.running_var) if frozen else (None, None)
             y_NCHW = F.batch_norm(x_NCHW, *running, norm.weight, norm.bias, not frozen, 0.0, norm.eps)
