@@ -8,11 +8,12 @@ import torch
 
 from atrous.evaluation.inference import predict
 from atrous.evaluation.protocol import Protocol
+from atrous.training import machine
 from atrous.training.memory import advice, is_out_of_memory
 
 CONFIG: dict[str, Any] = {
     "recipe": {"batch_size": 16, "crop_size": 513, "precision": "32-true"},
-    "trainer": {"nodes": 1, "devices": 2, "accumulate": 1, "activation_checkpointing": "maps"},
+    "trainer": {"accelerator": "cpu", "nodes": 1, "devices": 2, "accumulate": 1, "activation_checkpointing": "maps"},
     "data": {"val_batch_size": 4},
     "output_stride": 16,
 }
@@ -44,6 +45,24 @@ def test_what_is_in_use_or_impossible_is_not_advised() -> None:
     assert "precision" not in said
     assert "accumulate" not in said, "two images per device are left already"
     assert "recipe.batch_size=8 (now 16)" in said
+
+
+def test_bf16_is_not_advised_where_auto_is_bf16_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = copy.deepcopy(CONFIG)
+    config["recipe"]["precision"] = "auto"
+    for has, advised in ((True, False), (False, True)):
+        monkeypatch.setattr(machine, "has_bf16", lambda device, has=has: has)
+        assert ("recipe.precision=bf16-mixed (now 32-true)" in advice(CPU, config)) is advised
+
+
+def test_what_cuda_says_of_other_processes_does_not_hide_the_advice() -> None:
+    error = torch.cuda.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 132.00 MiB. GPU 0 has a total capacity of 79.18 GiB of which 64.61 GiB "
+        "is free. Process 549 has 1.73 GiB memory in use."
+    )
+    assert advice(error, CONFIG).startswith(
+        "out of memory in training (CUDA out of memory. Tried to allocate 132.00 MiB). Lower"
+    )
 
 
 def test_an_evaluation_is_told_by_its_own_key() -> None:

@@ -7,8 +7,12 @@ from typing import Any
 
 import torch
 
+from atrous.hardware import device_type
+from atrous.training import machine
+
 Config = Mapping[str, Any]
 # torch.OutOfMemoryError has this name since torch 2.5 only; the CPU's allocator raises a plain RuntimeError.
+_SENTENCES = 2  # of an error's text
 _OF_THE_CPU = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
 
 
@@ -26,7 +30,9 @@ def advice(error: BaseException, config: Config) -> str:
         error: of which `is_out_of_memory` is true.
         config: of the run.
     """
-    what = (str(error).strip() or type(error).__name__).splitlines()[0]
+    # CUDA goes on about every other process on the device: what was asked for stands in the second sentence.
+    sentences = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")
+    what = ". ".join(sentences[:_SENTENCES]).rstrip(".")
     if _was_evaluating(error.__traceback__):
         lower = list(_for_evaluation(config))
         where = "an evaluation"
@@ -53,8 +59,9 @@ def _for_training(config: Config) -> Iterator[str]:
     ranks, accumulate, size = trainer["nodes"] * trainer["devices"], trainer["accumulate"], recipe["batch_size"]
     if trainer["activation_checkpointing"] != "units":
         yield "trainer.activation_checkpointing=units (the same numbers, more time)"
-    if recipe["precision"] not in ("bf16-mixed", "16-mixed"):
-        yield f"recipe.precision=bf16-mixed (now {recipe['precision']})"
+    precision = machine.resolve_precision(recipe["precision"], device_type(trainer["accelerator"]))
+    if precision not in ("bf16-mixed", "16-mixed"):
+        yield f"recipe.precision=bf16-mixed (now {precision})"
     fits = [parts for parts in range(accumulate + 1, size + 1) if size % (parts * ranks) == 0 and size > parts * ranks]
     if fits:
         yield f"trainer.accumulate={fits[0]} (now {accumulate}; batch norm then sees {size // fits[0]} images at once)"
