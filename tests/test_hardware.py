@@ -21,3 +21,15 @@ def test_a_cpu_has_bf16_where_its_flags_say_so(flags: str, has: bool, monkeypatc
     monkeypatch.setattr(Path, "is_file", lambda _path: True)
     monkeypatch.setattr(Path, "read_text", lambda _path: f"flags : {flags}\n")
     assert hardware.has_bf16("cpu") is has
+
+
+def test_repeatable_kernels_are_chosen_without_a_trial_and_what_was_set_is_put_back() -> None:
+    def flags() -> tuple[bool, ...]:
+        cudnn = torch.backends.cudnn
+        return cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+
+    before = flags()
+    for tf32 in (False, True):
+        with hardware.repeatable_kernels(tf32=tf32):
+            assert flags() == (False, True, tf32, tf32)
+        assert flags() == before

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
@@ -27,3 +29,25 @@ def has_bf16(device: str) -> bool:
         return False
     cpuinfo = Path("/proc/cpuinfo")
     return cpuinfo.is_file() and bool(_BF16_FLAGS & set(cpuinfo.read_text().split()))
+
+
+@contextmanager
+def repeatable_kernels(*, tf32: bool = False) -> Iterator[None]:
+    """Have CUDA compute by the same kernels in every process; PyTorch's flags are put back afterwards.
+
+    cuDNN's choice by trial, which trainings make, may be another one next time, and PyTorch's own default for float32
+    convolutions is TensorFloat-32: either moves pixels from one class to another. PyTorch goes on with what a trial has
+    chosen, also when trials are over, unless it is asked for deterministic kernels, which it chooses by themselves.
+
+    Args:
+        tf32: whether float32 is computed in TensorFloat-32, not exactly.
+    """
+    import torch
+
+    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32, products.allow_tf32
+    cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32, products.allow_tf32 = False, True, tf32, tf32
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32, products.allow_tf32 = before

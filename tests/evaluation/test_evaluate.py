@@ -205,3 +205,19 @@ def test_an_image_larger_than_the_padding_is_named() -> None:
     for protocol in (Protocol(padded_size=(65, 65)), Protocol()):
         with pytest.raises(DataError, match=r"val_000000.* 129x129 .* 65x65"):
             evaluate(_model(11), dataset, protocol, padded_size=(65, 65), preprocessing_name="inception")
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_cuda_would_compute_by_the_same_kernels_whoever_evaluates(monkeypatch: pytest.MonkeyPatch, tf32: bool) -> None:
+    model, seen = _model(11), []
+    plain = model.low_resolution_logits
+
+    def noted(x: torch.Tensor) -> torch.Tensor:
+        seen.append((torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32))
+        return plain(x)
+
+    monkeypatch.setattr(model, "low_resolution_logits", noted)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)  # as a training leaves it
+    evaluate_protocols(model, Shapes(split="val", length=2, size=65), {"": Protocol()}, replace(INCEPTION, tf32=tf32))
+    assert seen == [(False, tf32)]
+    assert torch.backends.cudnn.benchmark is True

@@ -122,3 +122,17 @@ def test_what_is_no_image_is_refused(predictor: Predictor, network: Segmenter, d
         predictor.predict("nothere.png")
     with pytest.raises(ConfigError, match=r"precision='int8'.*float32"):
         Predictor(network=network, description=description, precision="int8")
+
+
+def test_float32_is_exact_on_cuda_too(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, plain = [], predictor.network.low_resolution_logits
+
+    def noted(x: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return plain(x)
+
+    monkeypatch.setattr(predictor.network, "low_resolution_logits", noted)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # PyTorch's own default
+    predictor.predict(scene(40, 50))
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32 is True

@@ -17,6 +17,7 @@ from atrous.errors import ConfigError
 from atrous.evaluation.inference import mean_probabilities, predict
 from atrous.evaluation.protocol import Protocol
 from atrous.evaluation.tiles import tiled_labels
+from atrous.hardware import repeatable_kernels
 from atrous.networks.segmenter import Segmenter
 
 Size = tuple[int, int]
@@ -29,7 +30,7 @@ def silent(done: int, total: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Feeding:
-    """How a network is fed; nothing here but the preprocessing and the padding changes a result.
+    """How a network is fed; preprocessing and padding change a result, autocast and tf32 its rounding, no more.
 
     Attributes:
         preprocessing_name: how pixels are normalised.
@@ -38,6 +39,7 @@ class Feeding:
         num_workers: loader processes.
         device: where the network runs.
         autocast: dtype of automatic mixed precision, or None for float32.
+        tf32: whether CUDA computes float32 in TensorFloat-32.
     """
 
     preprocessing_name: str
@@ -46,6 +48,7 @@ class Feeding:
     num_workers: int = 0
     device: torch.device | str = "cpu"
     autocast: torch.dtype | None = None
+    tf32: bool = False
 
 
 class Predicted(NamedTuple):
@@ -106,22 +109,27 @@ def predictions(
         Every batch under every protocol.
     """
     trained_stride, done = model.output_stride, 0
+    on_cuda = torch.device(feeding.device).type == "cuda"
     samples = _Samples(dataset, protocols, trained_stride, feeding.padded_size)
     loader = evaluation_loader(
         samples,
         indices,  # type: ignore[arg-type]  # a list of indices is a sampler
         batch_size=feeding.batch_size if samples.may_batch else 1,
         num_workers=feeding.num_workers,
-        pin_memory=torch.device(feeding.device).type == "cuda",
+        pin_memory=on_cuda,
     )
     model.to(feeding.device).eval()
+    if on_cuda:  # as a training leaves it: kernels, and with them the rounding, may differ by the memory format
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:
         for batch in loader:
             for name, protocol in protocols.items():
                 model.set_output_stride(protocol.output_stride or trained_stride)
                 start, size = time.monotonic(), samples.size_under(name, batch["extent"])
-                with torch.inference_mode():
+                with torch.inference_mode(), repeatable_kernels(tf32=feeding.tf32):
                     labels = _labels(model, batch, size, protocol, feeding)
+                if on_cuda:
+                    torch.cuda.synchronize(labels.device)  # for the clock; what follows needs the labels anyway
                 yield Predicted(name, batch, labels, time.monotonic() - start)
             done += len(batch["index"])
             on_progress(done, len(indices))

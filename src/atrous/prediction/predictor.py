@@ -18,7 +18,7 @@ from atrous.evaluation.inference import mean_probabilities, run_passes
 from atrous.evaluation.preparation import prepared
 from atrous.evaluation.protocol import Protocol, load_protocol
 from atrous.evaluation.tiles import tiled_labels
-from atrous.hardware import device_type, has_bf16
+from atrous.hardware import device_type, has_bf16, repeatable_kernels
 from atrous.networks.segmenter import Segmenter
 from atrous.prediction.description import Description
 from atrous.prediction.result import Prediction
@@ -74,7 +74,7 @@ class Predictor:
         trained_stride = self.network.output_stride
         self.network.set_output_stride(protocol.output_stride or trained_stride)
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), repeatable_kernels():
                 x_N3HW = self._batch(images, protocol)
                 if protocol.tile is not None:
                     return self._in_tiles(images, x_N3HW, protocol)

@@ -28,6 +28,7 @@ def feeding_of(config: Config) -> Feeding:
         num_workers=config["data"]["num_workers"],
         device=device,
         autocast=machine.autocast_dtype(machine.resolve_precision(config["recipe"]["precision"], device)),
+        tf32=config["trainer"].get("tf32", False),  # released weights have no trainer
     )
 
 
