@@ -3,12 +3,17 @@
 import platform
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from atrous.errors import ConfigError
+from atrous.run_store import RunFolder
 from atrous.training import machine
+from atrous.training import trainer as trainer_module
 
 # Freeing and taking 12 MB again, a hundred times; prints the page faults of it.
 _CHURN = """
@@ -64,3 +69,23 @@ def test_tf32_holds_for_products_and_convolutions_alike(allowed: bool) -> None:
 def test_autocast_follows_the_precision() -> None:
     found = [machine.autocast_dtype(precision) for precision in ("bf16-mixed", "16-mixed", "32-true")]
     assert found == [torch.bfloat16, torch.float16, None]
+
+
+@pytest.mark.parametrize(
+    ("device", "deterministic", "asked"),
+    [("cuda", True, ("warn", False)), ("cuda", False, (None, True)), ("cpu", True, (None, False))],
+)
+def test_deterministic_kernels_are_asked_for_on_cuda_and_leave_no_choice_by_trial(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, deterministic: bool, asked: tuple[Any, bool]
+) -> None:
+    trainer: dict[str, Any] = {"accelerator": device, "nodes": 1, "devices": 1, "accumulate": 1, "progress": False}
+    trainer |= {"val_every": 1, "log_every": 1, "timeout_seconds": 0, "cudnn_benchmark": True}
+    config = {
+        "recipe": {"max_steps": 1, "precision": "32-true"},
+        "trainer": {**trainer, "deterministic": deterministic},
+    }
+    monkeypatch.setattr(trainer_module, "Trainer", SimpleNamespace)
+    for name in ("_callbacks", "_strategy"):
+        monkeypatch.setattr(trainer_module, name, lambda *_, **__: None)
+    made: Any = trainer_module.build_trainer(RunFolder(tmp_path), config, data=None, loggers=[])  # type: ignore[arg-type]
+    assert (made.deterministic, made.benchmark) == asked

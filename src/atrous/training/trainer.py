@@ -106,7 +106,9 @@ def build_trainer(folder: RunFolder, config: Config, *, data: SegmentationDataMo
         enable_progress_bar=shows_bar,
         enable_model_summary=False,
         default_root_dir=folder.path,
-        benchmark=device == "cuda" and settings["cudnn_benchmark"],
+        benchmark=device == "cuda" and settings["cudnn_benchmark"] and not settings["deterministic"],
+        # A warning, not an error: the sum of the loss has no deterministic kernel, and no gradient depends on it.
+        deterministic="warn" if device == "cuda" and settings["deterministic"] else None,
     )
 
 
