@@ -37,6 +37,15 @@ def test_bands_cover_every_row_once() -> None:
     assert [row for rows in passes.bands(77) for row in range(rows.start, rows.stop)] == list(range(77))
 
 
+def test_a_device_other_than_the_cpu_takes_a_batch_in_few_bands() -> None:
+    on_cpu, elsewhere = (
+        Passes([torch.zeros(16, 21, 33, 33, device=device)], (513, 513), align_corners=True)
+        for device in ("cpu", "meta")
+    )
+    assert len(list(on_cpu.bands())) == 171
+    assert len(list(elsewhere.bands())) == 6
+
+
 def test_probabilities_are_the_mean_over_passes_and_labels_their_largest() -> None:
     logits = [torch.randn(2, 6, 9, 9) for _ in range(3)]
     passes = Passes(logits, (17, 17), align_corners=True)
