@@ -114,8 +114,8 @@ def test_parts_that_are_computed_twice_take_less_memory() -> None:
 
 
 def test_the_loss_never_holds_the_logits_of_a_batch_at_full_size() -> None:
-    n, size = 16, 257
-    logits = torch.randn(n, 21, 65, 65, device="cuda", requires_grad=True)
+    n, size = 16, 513
+    logits = torch.randn(n, 21, 129, 129, device="cuda", requires_grad=True)
     labels = _batch(size, n)["label"]
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -163,6 +163,21 @@ def test_a_run_trains_and_scores_on_the_gpu_and_goes_on_after_a_stop(tmp_path: P
     assert results["training"]["precision"] == "bf16-mixed"
     assert results["training"]["steps"] == 6
     assert results["evaluations"]["single"]["images"] == 8
+
+
+def test_outlines_are_added_to_what_the_training_has_measured(tmp_path: Path) -> None:
+    run = _train(tmp_path)
+    command = [sys.executable, "-m", "atrous.commands.evaluate", f"run={run}", "boundary=true", "page=false"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr  # other kernels would find other labels: it is refused then
+
+
+def test_a_deterministic_run_that_was_stopped_has_the_bits_of_one_that_was_not(tmp_path: Path) -> None:
+    key = "trainer.deterministic=true"
+    _train(tmp_path / "stopped", key, "trainer.stop_at_step=3")
+    runs = [_train(tmp_path / name, key) for name in ("stopped", "straight")]
+    weights = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for run in runs]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
 def test_a_run_computes_twice_and_in_float32_by_key(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from atrous.training import loss as loss_module
 from atrous.training.loss import ImageCrossEntropy, nearest_labels, segmentation_loss, summed_cross_entropy
 
 IGNORE = 255
@@ -50,7 +51,11 @@ def test_loss_and_gradient_are_those_of_upsampling_and_cross_entropy(
 
 @pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize("small", [(17, 13), (1, 9), (33, 49)])
-def test_the_way_of_a_gpu_image_by_image_gives_the_same(small: tuple[int, int], align_corners: bool) -> None:
+@pytest.mark.parametrize("few_bytes", [1, loss_module._GPU_BYTES])
+def test_the_way_of_a_gpu_by_one_or_more_images_gives_the_same(
+    monkeypatch: pytest.MonkeyPatch, small: tuple[int, int], align_corners: bool, few_bytes: int
+) -> None:
+    monkeypatch.setattr(loss_module, "_GPU_BYTES", few_bytes)
     logits, labels = case(small=small)
     expected, expected_gradient = oracle(logits, labels, align_corners=align_corners)
     logits.requires_grad_()

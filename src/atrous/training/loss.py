@@ -3,7 +3,7 @@
 Upsampling and cross-entropy are one operation whose forward pass leaves the gradient by the logits as they came, so
 that the logits at label resolution (N * K * H * W numbers, several times over with PyTorch's own operations) never
 exist as a whole: a CPU works through an image in bands of rows, whose gradient is taken to the low resolution while
-it is still in the cache; a GPU takes one image after the other.
+it is still in the cache; a GPU takes a few images at a time.
 """
 
 from typing import Any
@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from atrous.networks.resize import resize_bilinear
 
+_GPU_BYTES = 64 << 20  # of the upsampled logits of a few images: 3 of 513x513 with 21 classes
 _BAND = 32  # rows; 21 classes of 513 columns are 1.4 MB, which stays in a core's cache
 
 
@@ -97,9 +98,10 @@ class _GradientLeft(torch.autograd.Function):
 
 
 class ImageCrossEntropy(_GradientLeft):
-    """Bilinear upsampling and summed cross-entropy, an image at a time; the forward pass leaves the gradient.
+    """Bilinear upsampling and summed cross-entropy, few images at a time; the forward pass leaves the gradient.
 
-    PyTorch's own operations, so that any device can run it; nothing in it waits for the device.
+    PyTorch's own operations, so that any device can run it; nothing in it waits for the device. An H100 works through
+    one image of 513x513 faster than its host starts the next: 16 took 9.9 ms one by one, and 3.6 ms all at once.
     """
 
     @staticmethod
@@ -107,15 +109,17 @@ class ImageCrossEntropy(_GradientLeft):
         """Return the sum; arguments as for `summed_cross_entropy`."""
         total = logits_NChw.new_zeros(())
         gradient_NChw = torch.zeros_like(logits_NChw)
-        for image in range(len(logits_NChw)):
+        of_one = logits_NChw.element_size() * logits_NChw.shape[1] * labels_NHW.shape[1:].numel()
+        few = max(1, _GPU_BYTES // max(1, of_one))
+        for first in range(0, len(logits_NChw), few):
+            images = slice(first, first + few)
             with torch.enable_grad():
-                logits_1Chw = logits_NChw[image : image + 1].detach().requires_grad_(ctx.needs_input_grad[0])
-                logits_1CHW = resize_bilinear(logits_1Chw, labels_NHW.shape[-2:], align_corners=align_corners)
-                labels_1HW = labels_NHW[image : image + 1]
-                loss = F.cross_entropy(logits_1CHW, labels_1HW, ignore_index=ignore_label, reduction="sum")
+                logits_FChw = logits_NChw[images].detach().requires_grad_(ctx.needs_input_grad[0])
+                logits_FCHW = resize_bilinear(logits_FChw, labels_NHW.shape[-2:], align_corners=align_corners)
+                loss = F.cross_entropy(logits_FCHW, labels_NHW[images], ignore_index=ignore_label, reduction="sum")
             total += loss.detach()
             if ctx.needs_input_grad[0]:
-                (gradient_NChw[image : image + 1],) = torch.autograd.grad(loss, logits_1Chw)
+                (gradient_NChw[images],) = torch.autograd.grad(loss, logits_FChw)
         ctx.save_for_backward(gradient_NChw)
         return total
 
