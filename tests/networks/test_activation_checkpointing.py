@@ -25,6 +25,13 @@ NETWORKS: dict[str, Callable[[], Segmenter]] = {
     "plus, two low levels": lambda: DeepLabV3Plus(
         backbone=partial(resnet18, width=8), num_classes=3, aspp_channels=8, low_levels=(8, 4)
     ),
+    "plus, separable": lambda: DeepLabV3Plus(
+        backbone=partial(resnet50, width=8),
+        num_classes=3,
+        aspp_channels=64,
+        aspp_separable=True,
+        decoder_separable=True,
+    ),
     "cascade": lambda: DeepLabV3Cascade(backbone=partial(resnet18, width=8), num_classes=3, output_stride=32),
     "xception": lambda: DeepLabV3Plus(backbone=partial(xception41, width=0.125), num_classes=3, aspp_channels=8),
     "mobilenet": lambda: DeepLabV3(backbone=partial(mobilenetv2, width=0.25), num_classes=3, aspp_rates=()),
@@ -80,6 +87,20 @@ def test_logits_gradients_and_batch_norm_are_the_same_bits_in_less_memory(
     assert all(torch.equal(gradients[key], same_gradients[key]) for key in gradients)
     assert all(torch.equal(buffers[key], same_buffers[key]) for key in buffers)
     assert kept_less < share * kept
+
+
+@pytest.mark.parametrize("what", get_args(Recomputed))
+def test_the_backward_pass_lets_go_of_what_it_has_used(what: Recomputed) -> None:
+    model = NETWORKS["plus"]().train()
+    checkpoint_activations(model, what)
+    left: list[int] = []
+    with _Allocated() as allocated:  # what the forward pass made
+        logits = model.low_resolution_logits(torch.randn(2, 3, 65, 65))
+    kept = allocated.bytes()
+    of_first_unit = model.get_parameter("backbone.blocks.0.0.conv1.conv.weight")
+    of_first_unit.register_hook(lambda _: left.append(allocated.bytes()))  # type: ignore[no-untyped-call]
+    logits.square().mean().backward()  # type: ignore[no-untyped-call]
+    assert left[0] < 0.5 * kept
 
 
 def test_frozen_batch_norm_stays_as_it_is() -> None:

@@ -2,9 +2,10 @@
 
 In training most of the memory holds maps that only the backward pass reads. A residual unit or a stage of the decoder
 that keeps its input alone ("units") needs a fraction of it, for one more forward pass of that part (Chen et al.,
-arXiv:1604.06174). ASPP keeps its convolutions: at the output stride their maps are small, and dear to compute. To keep
-the convolutions' outputs everywhere and make the other maps again ("maps", `atrous.networks.recomputation`) saves half
-of the maps' memory for about a tenth more time on a CPU.
+arXiv:1604.06174). ASPP and the last stage of the decoder keep the outputs of their dense convolutions: the backward
+pass begins with them, so that little would be saved, and they are dear to compute. To keep the convolutions' outputs
+everywhere and make the other maps again ("maps", `atrous.networks.recomputation`) saves half of the maps' memory for
+about a tenth more time on a CPU.
 """
 
 from __future__ import annotations
@@ -58,14 +59,14 @@ def checkpoint_activations(model: Segmenter, what: Recomputed) -> None:
     Args:
         model: A network of this package.
         what: "none"; "maps", all but the outputs of convolutions; or "units", also what is inside of residual units
-            and stages of the decoder.
+            and of stages of the decoder but its last, and elsewhere the outputs of depthwise convolutions.
 
     Raises:
         ConfigError: `what` is another word.
     """
     if what not in get_args(Recomputed):
         raise ConfigError(f"activation_checkpointing={what!r}: one of {', '.join(get_args(Recomputed))}")
-    model.recomputes_maps = what != "none"
+    model.recomputes_maps, model.recomputes_depthwise = what != "none", what == "units"
     for module in model.modules():
         if isinstance(module, Checkpointed):
             module.recomputes = what == "units"

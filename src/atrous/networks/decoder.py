@@ -51,8 +51,11 @@ class DecoderStage(nn.Module):
         """Return [N, out_channels, H, W], of the low-level map's size."""
         low_level_NCHW = self.project_low_level(low_level_NCHW)
         x_NCHW = resize_bilinear(x_NCHW, low_level_NCHW.shape[-2:], align_corners=self.align_corners)
-        y_NCHW: Tensor = self.refine(concatenated([x_NCHW, low_level_NCHW]))
-        return y_NCHW
+        x_NCHW = concatenated([x_NCHW, low_level_NCHW])
+        del low_level_NCHW  # not held through what follows, where a step's memory is at its peak
+        for convolution in self.refine:
+            x_NCHW = convolution(x_NCHW)
+        return x_NCHW
 
 
 class Decoder(Checkpointed):
@@ -102,6 +105,10 @@ class Decoder(Checkpointed):
     def forward(self, encoder_NCHW: Tensor, low_levels_NCHW: Sequence[Tensor]) -> Tensor:
         """Return [N, out_channels, H, W], of the last low-level map's size."""
         x_NCHW = encoder_NCHW
-        for stage, low_level_NCHW in zip(self.stages, low_levels_NCHW, strict=True):
+        *coarser, last = zip(self.stages, low_levels_NCHW, strict=True)
+        for stage, low_level_NCHW in coarser:
             x_NCHW = self.part(stage, x_NCHW, low_level_NCHW)
-        return x_NCHW
+        # Not computed twice: the backward pass begins with it, when nothing that it could make room for is gone yet.
+        stage, low_level_NCHW = last
+        y_NCHW: Tensor = stage(x_NCHW, low_level_NCHW)
+        return y_NCHW

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from atrous.errors import ConfigError
 from atrous.networks import atrous_convolution, depthwise_convolution
-from atrous.networks.recomputation import normalised, recomputed
+from atrous.networks.recomputation import convolved, normalised, recomputed
 
 BATCH_NORM_EPSILON = 1e-5  # ResNet, ASPP, image pooling and decoder; Xception and MobileNetV2 use 1e-3
 
@@ -92,7 +92,7 @@ class ConvBatchNorm(nn.Module):
         """Return [N, out_channels, ceil(H / stride), ceil(W / stride)]."""
         if self._pads_as_tensorflow:  # a 3x3 window at 0, 2, ... of an even size, at -1, 1, ... of an odd one
             x_NCHW = F.pad(x_NCHW, (x_NCHW.shape[-1] % 2, 1, x_NCHW.shape[-2] % 2, 1))
-        y_NCHW = normalised(self.norm, self.conv(x_NCHW), relu=self.activation == "relu")
+        y_NCHW = normalised(self.norm, convolved(self.conv, x_NCHW), relu=self.activation == "relu")
         # Not in place: ReLU6 would keep a copy of its input, which is made again otherwise.
         return recomputed(F.relu6, y_NCHW) if self.activation == "relu6" else y_NCHW
 

@@ -67,9 +67,14 @@ class _Saved:
 class _Tape:
     """The maps of one forward pass that can be computed again."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, depthwise: bool) -> None:
+        self.depthwise = depthwise
         self._known: dict[_Key, tuple[weakref.ref[Tensor], _Recipe]] = {}
         self._just_saved: list[_Saved] | None = None  # in `run`
+
+    def forget(self) -> None:
+        """Leave each recipe to its readers: autograd may hold the tape until the last map is read."""
+        self._known.clear()
 
     def save(self, tensor: Tensor) -> _Saved:
         recipe = self.recipe_of(tensor)
@@ -127,6 +132,17 @@ def recomputed(compute: Compute, *inputs: Tensor, again: Compute | None = None) 
     return _local.tape.run(compute, again or compute, inputs)
 
 
+def convolved(conv: nn.Conv2d, x_NCHW: Tensor) -> Tensor:
+    """Return `conv(x)`; within `maps_recomputed(depthwise=True)` a depthwise result is made again as well.
+
+    It is as large as its input and quickly made. Not under autocast, which is over when the backward pass runs.
+    """
+    tape, is_depthwise = _local.tape, conv.groups == conv.in_channels > 1
+    if tape is None or not (tape.depthwise and is_depthwise) or torch.is_autocast_enabled(x_NCHW.device.type):
+        return conv(x_NCHW)  # type: ignore[no-any-return]
+    return recomputed(conv, x_NCHW)
+
+
 def normalised(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool) -> Tensor:
     """Return `norm(x)`, with ReLU behind it if wanted; the map is kept where `norm` speaks with other ranks.
 
@@ -173,9 +189,14 @@ def _statistics_of_batch(y_NCHW: Tensor) -> tuple[Tensor, ...]:
 
 
 @contextmanager
-def maps_recomputed(enabled: bool = True) -> Iterator[None]:
-    """Have what runs here keep recipes for the maps of `recomputed` and `normalised`; or, not enabled, no longer."""
-    before, tape = _local.tape, _Tape() if enabled else None
+def maps_recomputed(enabled: bool = True, *, depthwise: bool = False) -> Iterator[None]:
+    """Have what runs here keep recipes for the maps of `recomputed` and `normalised`; or, not enabled, no longer.
+
+    Args:
+        enabled: Whether recipes are kept.
+        depthwise: Whether those of `convolved` are, too.
+    """
+    before, tape = _local.tape, _Tape(depthwise=depthwise) if enabled else None
     hooks = torch.autograd.graph.saved_tensors_hooks(tape.save, _unpack) if tape else nullcontext()
     _local.tape = tape
     try:
@@ -183,6 +204,8 @@ def maps_recomputed(enabled: bool = True) -> Iterator[None]:
             yield
     finally:
         _local.tape = before
+        if tape is not None:
+            tape.forget()
 
 
 def _unpack(saved: _Saved) -> Tensor:

@@ -49,9 +49,11 @@ class Segmenter(nn.Module):
     Attributes:
         recomputes_maps: Whether training keeps the outputs of convolutions alone and computes other maps again
             (`atrous.networks.recomputation`); the same bits.
+        recomputes_depthwise: Whether it computes the outputs of depthwise convolutions again, too.
     """
 
     recomputes_maps: bool = False
+    recomputes_depthwise: bool = False
 
     def __init__(
         self, *, backbone: Backbone, context: Context | None, head_channels: int, num_classes: int, align_corners: bool
@@ -98,7 +100,7 @@ class Segmenter(nn.Module):
         """Return the classifier's output [N, num_classes, h, w] for images [N, 3, H, W]."""
         if torch.compiler.is_compiling() or not (self.recomputes_maps and self.training and torch.is_grad_enabled()):
             return self._logits(x_NCHW)
-        with maps_recomputed():
+        with maps_recomputed(depthwise=self.recomputes_depthwise):
             return self._logits(x_NCHW)
 
     def _logits(self, x_NCHW: Tensor) -> Tensor:

@@ -61,14 +61,14 @@ def hand_back_blocks(activation_checkpointing: str) -> None:
     """Have glibc hand large blocks back as soon as PyTorch frees them, and keep the others for the next step.
 
     To hand a block back costs a page fault per page when memory is taken again. To keep blocks of many sizes leaves
-    holes between them: in a step of DeepLabv3+ with ResNet-50 (513x513, batch 2, float32, "maps") 2600 MiB with
-    every block kept, 2220 with those below 16 MiB, 1900 with those below 4 MiB, for 14% and 18% more CPU time (one
-    process each, on a machine whose steps differ by 10%).
+    holes between them: in a step of segmentation_models.pytorch's DeepLabv3+ with ResNet-50 (512x512, batch 2, float32,
+    "maps") 2400 MiB with every block kept, 1990 with those below 16 MiB, 1840 with those below 8 MiB, 1740 with those
+    below 4 MiB, for 8%, 10% and 16% more CPU time (two processes each, on a machine whose steps differ by 10%).
 
     Args:
         activation_checkpointing: as `trainer.activation_checkpointing`; "units" asks for little memory before all.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, (4 if activation_checkpointing == "units" else 16) << 20)
+        libc.mallopt(_M_MMAP_THRESHOLD, (4 if activation_checkpointing == "units" else 8) << 20)
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
