@@ -3,7 +3,8 @@
 In training most of the memory holds maps that only the backward pass reads. A residual unit or a stage of the decoder
 that keeps its input alone ("units") needs a fraction of it, for one more forward pass of that part (Chen et al.,
 arXiv:1604.06174). ASPP and the last stage of the decoder keep the outputs of their dense convolutions: the backward
-pass begins with them, so that little would be saved, and they are dear to compute. To keep the convolutions' outputs
+pass begins with them, so that little would be saved, and they are dear to compute. So do Xception's separable units,
+where depthwise convolutions are most of the memory and a small part of the time. To keep the convolutions' outputs
 everywhere and make the other maps again ("maps", `atrous.networks.recomputation`) saves half of the maps' memory for
 about a tenth more time on a CPU.
 """
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from atrous.errors import ConfigError
-from atrous.networks.recomputation import maps_recomputed
+from atrous.networks.recomputation import maps_recomputed, recomputes_depthwise
 
 if TYPE_CHECKING:
     from atrous.networks.segmenter import Segmenter
@@ -33,9 +34,12 @@ class Checkpointed(nn.Module):
 
     Attributes:
         recomputes: Whether, in training, the maps inside of a part are computed again in the backward pass.
+        separable: Whether the parts consist of separable convolutions: then it is enough to keep the outputs of the
+            pointwise ones, and nothing dear is computed twice.
     """
 
     recomputes: bool = False
+    separable: bool = False
 
     def part(self, compute: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """Return `compute(*inputs)`, to the same bits and with the same gradients however it is kept.
@@ -48,6 +52,9 @@ class Checkpointed(nn.Module):
             return compute(*inputs)
         owner: Any = getattr(compute, "__self__", compute)
         norms = [module for module in owner.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        plain = all(type(norm) is nn.BatchNorm2d for norm in norms)  # others speak with other ranks: not made again
+        if self.separable and plain and recomputes_depthwise(inputs[0]):
+            return compute(*inputs)
         with maps_recomputed(False):
             result: Tensor = checkpoint(compute, *inputs, use_reentrant=False, context_fn=partial(_passes, norms))
         return result
@@ -59,7 +66,8 @@ def checkpoint_activations(model: Segmenter, what: Recomputed) -> None:
     Args:
         model: A network of this package.
         what: "none"; "maps", all but the outputs of convolutions; or "units", also what is inside of residual units
-            and of stages of the decoder but its last, and elsewhere the outputs of depthwise convolutions.
+            and of stages of the decoder but its last; elsewhere, and in separable units, the outputs of depthwise
+            convolutions.
 
     Raises:
         ConfigError: `what` is another word.

@@ -133,14 +133,15 @@ def recomputed(compute: Compute, *inputs: Tensor, again: Compute | None = None) 
 
 
 def convolved(conv: nn.Conv2d, x_NCHW: Tensor) -> Tensor:
-    """Return `conv(x)`; within `maps_recomputed(depthwise=True)` a depthwise result is made again as well.
+    """Return `conv(x)`; a depthwise result, as large as its input and quickly made, is made again if wanted."""
+    if conv.groups == conv.in_channels > 1 and recomputes_depthwise(x_NCHW):
+        return recomputed(conv, x_NCHW)
+    return conv(x_NCHW)  # type: ignore[no-any-return]
 
-    It is as large as its input and quickly made. Not under autocast, which is over when the backward pass runs.
-    """
-    tape, is_depthwise = _local.tape, conv.groups == conv.in_channels > 1
-    if tape is None or not (tape.depthwise and is_depthwise) or torch.is_autocast_enabled(x_NCHW.device.type):
-        return conv(x_NCHW)  # type: ignore[no-any-return]
-    return recomputed(conv, x_NCHW)
+
+def recomputes_depthwise(x_NCHW: Tensor) -> bool:
+    """Whether `convolved` has them made again here: not under autocast, which is over in the backward pass."""
+    return _local.tape is not None and _local.tape.depthwise and not torch.is_autocast_enabled(x_NCHW.device.type)
 
 
 def normalised(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool) -> Tensor:

@@ -103,6 +103,8 @@ class Xception(Backbone):
         ConfigError: A value that cannot be, with the values that can.
     """
 
+    separable = True
+
     def __init__(
         self,
         *,
