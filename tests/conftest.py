@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,14 +48,21 @@ _CASE_BYTES = 1 << 30
 ReadDamaged = Callable[[st.DataObject, bytes, Callable[[bytes], Any]], Any]
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have coverage count the first case of each test, no other: Python 3.11 takes twice the time where it counts."""
-    seen = set()
+    """Leave to `make test-all` what the suite takes only `every` so many cases of.
+
+    Have coverage count the first case of each test, no other: Python 3.11 takes twice the time where it counts.
+    """
+    cases: Counter[str] = Counter()
     for item in items:
         test = item.nodeid.partition("[")[0]
-        if test in seen:
+        every = item.get_closest_marker("every")
+        if every is not None and cases[test] % every.args[0]:
+            item.add_marker(pytest.mark.exhaustive)
+        if cases[test]:
             item.add_marker(pytest.mark.no_cover)
-        seen.add(test)
+        cases[test] += 1
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from .conftest import Run
 TABLE = ("-m", "+experiment=deeplabv3/table1")
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

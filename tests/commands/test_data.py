@@ -44,6 +44,7 @@ def test_the_leading_words_are_short_for_keys(words: str, keys: str) -> None:
     assert expand(words.split()) == keys.split()
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

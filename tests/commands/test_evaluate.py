@@ -13,6 +13,7 @@ from atrous.evaluation.records import ImageRecords
 from .conftest import Run, Trained
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -119,6 +120,7 @@ def test_another_split_has_an_entry_of_its_own(trained: Trained) -> None:
     assert _entries(run)["single@train"]["confusion"] != before["confusion"]
 
 
+@pytest.mark.every(3)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),

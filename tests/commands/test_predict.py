@@ -46,6 +46,7 @@ def test_the_others_are_finished_the_broken_one_is_listed_and_the_exit_code_is_1
     assert trained.run("predict", *arguments, "overwrite=true", "protocol=ms_flip_os8", computes=True).code == 1
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

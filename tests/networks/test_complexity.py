@@ -48,6 +48,7 @@ def rows_of(table: str) -> Iterator[tuple[tuple[str, ...], Protocol, float]]:
         yield tuple(overrides), load_protocol(row["protocol"]), row["paper"]["multiply_adds"]
 
 
+@pytest.mark.every(2)
 @pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @pytest.mark.parametrize(("table", "rows", "misprints"), [("table3", 14, 2), ("table5", 24, 0)])
 def test_the_papers_convention_gives_every_number_of_the_papers(table: str, rows: int, misprints: int) -> None:

@@ -74,6 +74,7 @@ def strides_of(network: str) -> tuple[int, ...]:
     return OUTPUT_STRIDES.get(network, (4, 8, 16, 32))
 
 
+@pytest.mark.every(5)
 @pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @every_pair
 @pytest.mark.parametrize("size", [(33, 65), (64, 38)])
@@ -93,6 +94,7 @@ def test_logits_have_the_size_of_the_image_at_every_output_stride(
         assert low.shape == (1, 5, -(-size[0] // stride), -(-size[1] // stride))
 
 
+@pytest.mark.every(4)
 @every_pair
 def test_every_parameter_gets_a_gradient(network: str, backbone: str) -> None:
     model = build(network, backbone).train()
@@ -103,6 +105,7 @@ def test_every_parameter_gets_a_gradient(network: str, backbone: str) -> None:
     assert zero == []
 
 
+@pytest.mark.every(4)
 @every_pair
 def test_switching_the_output_stride_keeps_every_weight(network: str, backbone: str) -> None:
     model = build(network, backbone)
@@ -114,6 +117,7 @@ def test_switching_the_output_stride_keeps_every_weight(network: str, backbone: 
         assert all(torch.equal(after[name], before[name]) for name in before)
 
 
+@pytest.mark.every(4)
 @every_pair
 def test_a_switched_network_equals_one_built_at_that_stride(network: str, backbone: str) -> None:
     image_NCHW = torch.randn(1, 3, 65, 65)
@@ -132,6 +136,7 @@ def test_a_refused_output_stride_changes_nothing(network: str) -> None:
     assert str(model) == str(build(network, "bottleneck"))
 
 
+@pytest.mark.every(5)
 @pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @every_pair
 def test_saved_tensors_load_without_pickle(network: str, backbone: str) -> None:
@@ -147,12 +152,14 @@ def test_saved_tensors_load_without_pickle(network: str, backbone: str) -> None:
         assert torch.equal(model(image_NCHW), other(image_NCHW))
 
 
+@pytest.mark.every(4)
 @every_pair
 def test_a_seed_makes_the_weights(network: str, backbone: str) -> None:
     first, second = build(network, backbone).state_dict(), build(network, backbone).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.every(5)
 @every_pair
 def test_channels_last_and_bfloat16_work(network: str, backbone: str) -> None:
     model = build(network, backbone).eval()
@@ -166,6 +173,7 @@ def test_channels_last_and_bfloat16_work(network: str, backbone: str) -> None:
             assert model(image_NCHW).isfinite().all()
 
 
+@pytest.mark.every(2)
 @pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @some_parts
 def test_torch_compile_takes_the_whole_network_as_one_graph(network: str, backbone: str) -> None:

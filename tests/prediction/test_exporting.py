@@ -95,6 +95,7 @@ def test_safetensors_are_read_again(network: Segmenter, description: Description
     _assert_same(network, loaded)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 def test_a_file_that_computes_something_else_never_appears(
     network: Segmenter, description: Description, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

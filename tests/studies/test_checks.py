@@ -16,6 +16,7 @@ from atrous.studies.trainer_checks import RECOMPUTED
 Compose = Callable[..., DictConfig]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
@@ -98,6 +99,7 @@ def test_all_problems_are_told_at_once(composed: Compose) -> None:
     assert len(str(caught.value).splitlines()) == 3
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -135,6 +137,7 @@ def test_batch_norm_that_will_not_be_warmed_up_is_told_with_what_would_be_right(
     assert "recipe.batch_norm.backbone_decay=0.977 or less, or recipe.max_steps=23023 or more" in told[0]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("overrides", "count"),
     [

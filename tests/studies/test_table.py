@@ -132,6 +132,7 @@ def _config(composed: Compose, overrides: list[str]) -> Config:
     return resolve(composed(*overrides))
 
 
+@pytest.mark.every(4)
 @pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @pytest.mark.parametrize(
     "scale", [scale if scale == "shapes" else pytest.param(scale, marks=pytest.mark.exhaustive) for scale in SCALES]
@@ -216,6 +217,7 @@ def test_rows_for_a_test_server_train_on_trainval_after_two_stages_and_are_not_s
     assert row.paper == {"miou": 85.7}
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("child", "parent"),
     [("deeplabv3/table7", "deeplabv3/table6"), ("deeplabv3/table13", "deeplabv3/table12")],
@@ -232,6 +234,7 @@ def test_a_row_for_a_test_server_starts_from_a_training_of_another_table(
     assert identity_of(*before) in [identity_of(_config(composed, job), job) for _, job in others.jobs()]
 
 
+@pytest.mark.exhaustive
 def test_tables_that_contain_the_same_model_share_its_training(swept: Swept, composed: Compose) -> None:
     names: dict[str, set[str]] = {}
     for table in ("table5", "table6", "table8", "table9", "table10"):
@@ -266,6 +269,7 @@ def test_deeplabv3plus_table1_is_resnet101_with_one_decoder_convolution(swept: S
         assert config["output_stride"] == 16
 
 
+@pytest.mark.every(2)
 @pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @pytest.mark.parametrize("scale", [name for name in SCALES if name != "paper"])
 def test_a_scale_substitutes_network_and_data_and_is_no_reproduction(
@@ -393,6 +397,7 @@ def test_a_cut_budget_can_be_told_from_what_was_asked() -> None:
     assert without_budget(["+experiment=a/b", "recipe.max_steps=1", "seed=1,2"]) == ["+experiment=a/b", "seed=1,2"]
 
 
+@pytest.mark.every(2)
 @pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @pytest.mark.parametrize(
     "table", [pytest.param(name, marks=() if number % 3 == 0 else pytest.mark.exhaustive) for number, name in TRAINED]

@@ -33,6 +33,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> Files:
     return Files(monkeypatch)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", WHOLE)
 def test_every_released_network_can_be_built_and_run(name: str) -> None:
     found = preset(name)
@@ -79,6 +80,7 @@ def test_an_unknown_name_and_a_backbones_are_refused(files: Files) -> None:
     assert files.fetched == []
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", BACKBONES)
 def test_imagenet_weights_are_found_by_the_layout_of_the_backbone(name: str) -> None:
     network = preset(name).network
