@@ -79,10 +79,16 @@ def test_a_kernel_turned_by_180_degrees_has_the_values_of_the_turned_kernel() ->
     torch.testing.assert_close(values_of_kernel(weight, flipped=True), values_of_kernel(weight.flip(2, 3)))
 
 
-def test_a_wide_layer_in_training_uses_it_and_can_be_differentiated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winograd, "suits", lambda height, width, rate: True)
+def test_a_convolution_that_uses_it_can_be_differentiated(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[int] = []
+
+    def always(height: int, width: int, *, rate: int) -> bool:
+        used.append(rate)
+        return True
+
+    monkeypatch.setattr(winograd, "suits", always)
     torch.manual_seed(0)
-    x_NCHW = torch.randn(1, 128, 5, 6, dtype=torch.float64, requires_grad=True)
+    x_NCHW = torch.randn(1, 128, 5, 6, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
     weight = torch.randn(128, 128, 3, 3, dtype=torch.float64, requires_grad=True)
     direction = torch.randn_like(x_NCHW), torch.randn_like(weight)
 
@@ -91,6 +97,7 @@ def test_a_wide_layer_in_training_uses_it_and_can_be_differentiated(monkeypatch:
         return atrous_convolution.atrous_conv2d(*moved, padding=1).square().sum()
 
     by_x, by_weight = torch.autograd.grad(along(0.0), (x_NCHW, weight))
+    assert len(used) == 3  # the result and both gradients
     expected = (by_x * direction[0]).sum() + (by_weight * direction[1]).sum()
     difference = (along(1e-4) - along(-1e-4)) / 2e-4
     assert abs(difference - expected) < 1e-6 * abs(expected)
@@ -113,5 +120,7 @@ def test_a_layer_at_the_size_of_the_paper_is_that_of_pytorch() -> None:
     assert atrous_convolution.pays(layer.conv, x_NCHW)
     y_NCHW = layer.conv(x_NCHW)
     assert y_NCHW.is_contiguous(memory_format=torch.channels_last)
+    in_default_format = layer.conv(x_NCHW.contiguous())  # where its passes over channels would be slow
+    assert torch.equal(in_default_format, F.conv2d(x_NCHW.contiguous(), layer.conv.weight, padding=2, dilation=2))
     assert 0 < (y_NCHW - exact).abs().max() < 1e-5 * exact.abs().max()
     assert not torch.equal(y_NCHW, F.conv2d(x_NCHW, layer.conv.weight, padding=2, dilation=2))  # so it was used

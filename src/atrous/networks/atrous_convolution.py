@@ -108,6 +108,7 @@ def _suits_winograd(
     return (
         weight_OIkk.shape[-1] == 3
         and stride == 1
+        and x_NCHW.is_contiguous(memory_format=torch.channels_last)
         and padding == dilation
         and min(weight_OIkk.shape[:2]) >= channels
         and winograd.suits(*x_NCHW.shape[-2:], rate=dilation)
@@ -116,7 +117,7 @@ def _suits_winograd(
 
 def _input_gradient(x_NCHW: Tensor, weight_OIkk: Tensor, gradient_NOHW: Tensor, geometry: dict[str, int]) -> Tensor:
     if _suits_winograd(x_NCHW, weight_OIkk, **geometry):
-        gradient_NHWO = gradient_NOHW.permute(0, 2, 3, 1)
+        gradient_NHWO = gradient_NOHW.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
         by_input_NHWC = winograd.convolve(gradient_NHWO, weight_OIkk, rate=geometry["dilation"], transposed=True)
         return by_input_NHWC.permute(0, 3, 1, 2)
     padding, rate, stride = (2 * [geometry[key]] for key in ("padding", "dilation", "stride"))
@@ -136,6 +137,7 @@ def _weight_gradient(
     size = weight_OIkk.shape[-1]
     x_NHWC, gradient_NHWO = x_NCHW.permute(0, 2, 3, 1), gradient_NOHW.permute(0, 2, 3, 1)
     if _suits_winograd(x_NCHW, weight_OIkk, padding=padding, dilation=dilation, stride=stride, channels=64):
+        gradient_NHWO = gradient_NOHW.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
         return winograd.weight_gradient(x_NHWC, gradient_NHWO, rate=dilation).permute(2, 3, 0, 1)
     by_weight_kkOI = x_NCHW.new_zeros(size, size, gradient_NHWO.shape[-1], x_NHWC.shape[-1])
     if stride == dilation == 1 and size > 1 and padding == size // 2:
