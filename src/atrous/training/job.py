@@ -124,10 +124,16 @@ def _quieten() -> None:
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    advice = [".*sync_dist=True.*", ".*does not have many workers.*", ".*not resumable.*", ".*val_check_interval.*"]
-    advice += [".*logging interval.*", ".*LeafSpec.*", ".*`srun` command is available.*"]
-    advice.append("nll_loss2d_forward.*")  # trainer.deterministic: once for every image
-    for message in advice:
+    for message in (
+        ".*sync_dist=True.*",
+        ".*does not have many workers.*",
+        ".*not resumable.*",
+        ".*val_check_interval.*",
+        ".*logging interval.*",
+        ".*LeafSpec.*",
+        ".*`srun` command is available.*",
+        "nll_loss2d_forward.*",  # trainer.deterministic: once for every image
+    ):
         warnings.filterwarnings("ignore", message=message)
 
 

@@ -62,8 +62,9 @@ def hand_back_blocks(activation_checkpointing: str) -> None:
 
     To hand a block back costs a page fault per page when memory is taken again. To keep blocks of many sizes leaves
     holes between them: in a step of segmentation_models.pytorch's DeepLabv3+ with ResNet-50 (512x512, batch 2, float32,
-    "maps") 2400 MiB with every block kept, 1990 with those below 16 MiB, 1840 with those below 8 MiB, 1740 with those
-    below 4 MiB, for 8%, 10% and 16% more CPU time (two processes each, on a machine whose steps differ by 10%).
+    "maps") 2400 MiB and 8.9 CPU seconds with every block kept, 1970 and 10.4 with those below 16 MiB, 1840 and 10.9
+    with those below 8 MiB, 1740 and 11.4 with those below 4 MiB (two processes each, the first one, on a machine whose
+    steps differ by 10%).
 
     Args:
         activation_checkpointing: as `trainer.activation_checkpointing`; "units" asks for little memory before all.
