@@ -2,17 +2,18 @@
 
 In training most of the memory holds maps that only the backward pass reads. A residual unit or a stage of the decoder
 that keeps its input alone ("units") needs a fraction of it, for one more forward pass of that part (Chen et al.,
-arXiv:1604.06174). ASPP and the last stage of the decoder keep the outputs of their dense convolutions: the backward
-pass begins with them, so that little would be saved, and they are dear to compute. So do Xception's separable units,
-where depthwise convolutions are most of the memory and a small part of the time. To keep the convolutions' outputs
-everywhere and make the other maps again ("maps", `atrous.networks.recomputation`) saves half of the maps' memory for
+arXiv:1604.06174), and less than that where the outputs of its dearest convolutions are kept as well
+(`atrous.networks.dear_outputs`). ASPP and the last stage of the decoder keep the outputs of all dense convolutions: the
+backward pass begins with them, so that little would be saved, and they are dear to compute. So do Xception's separable
+units, where depthwise convolutions are most of the memory and a small part of the time. To keep the outputs of all
+convolutions and make the other maps again ("maps", `atrous.networks.recomputation`) saves half of the maps' memory for
 about a tenth more time on a CPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from atrous.errors import ConfigError
+from atrous.networks.dear_outputs import DearOutputs
 from atrous.networks.recomputation import maps_recomputed, recomputes_depthwise
 
 if TYPE_CHECKING:
@@ -66,8 +68,8 @@ def checkpoint_activations(model: Segmenter, what: Recomputed) -> None:
     Args:
         model: A network of this package.
         what: "none"; "maps", all but the outputs of convolutions; or "units", also what is inside of residual units
-            and of stages of the decoder but its last; elsewhere, and in separable units, the outputs of depthwise
-            convolutions.
+            and of stages of the decoder but its last, dear outputs excepted; elsewhere, and in separable units, the
+            outputs of depthwise convolutions.
 
     Raises:
         ConfigError: `what` is another word.
@@ -81,18 +83,27 @@ def checkpoint_activations(model: Segmenter, what: Recomputed) -> None:
 
 
 def _passes(norms: Sequence[nn.Module]) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-    return nullcontext(), _statistics_kept(norms)
+    outputs = DearOutputs()
+    return outputs.kept(), _SecondPass(norms, outputs)
 
 
-@contextmanager
-def _statistics_kept(norms: Sequence[Any]) -> Iterator[None]:
-    """Have batch norms take a batch into account at weight 0: the first pass has counted it."""
-    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-        norm.num_batches_tracked = torch.zeros((), dtype=torch.long)
-    try:
-        yield
-    finally:
-        for norm, (momentum, count) in zip(norms, before, strict=True):
+class _SecondPass(AbstractContextManager[None]):
+    """Has batch norms take a batch into account at weight 0, which the first pass has counted, and uses its outputs.
+
+    It can be entered again: a graph that is kept for another backward pass computes its parts once more.
+    """
+
+    def __init__(self, norms: Sequence[Any], outputs: DearOutputs) -> None:
+        self._norms, self._outputs, self._entered = norms, outputs, ExitStack()
+
+    def __enter__(self) -> None:
+        self._before = [(norm.momentum, norm.num_batches_tracked) for norm in self._norms]
+        for norm in self._norms:
+            norm.momentum = 0.0
+            norm.num_batches_tracked = torch.zeros((), dtype=torch.long)
+        self._entered.enter_context(self._outputs.used())
+
+    def __exit__(self, *exception: object) -> None:
+        self._entered.close()
+        for norm, (momentum, count) in zip(self._norms, self._before, strict=True):
             norm.momentum, norm.num_batches_tracked = momentum, count

@@ -8,6 +8,7 @@ on two cores with AVX2, with a stride 20 to 40, with 1x1 about 100, and matrix p
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from atrous.networks import winograd
+from atrous.networks.dear_outputs import computed_once
 
 
 def pays(conv: nn.Conv2d, x_NCHW: Tensor) -> bool:
@@ -83,11 +85,7 @@ class _AtrousConv2d(torch.autograd.Function):
     def forward(ctx: Any, x_NCHW: Tensor, weight_OIkk: Tensor, geometry: dict[str, int]) -> Tensor:
         ctx.save_for_backward(x_NCHW, weight_OIkk)
         ctx.geometry = geometry
-        if _suits_winograd(x_NCHW, weight_OIkk, **geometry):
-            y_NHWO = winograd.convolve(x_NCHW.permute(0, 2, 3, 1), weight_OIkk, rate=geometry["dilation"])
-            return y_NHWO.permute(0, 3, 1, 2)
-        y_NOHW: Tensor = F.conv2d(x_NCHW, weight_OIkk, **ctx.geometry)
-        return y_NOHW
+        return computed_once(weight_OIkk, partial(_convolve, x_NCHW, weight_OIkk, geometry))
 
     @staticmethod
     @once_differentiable
@@ -99,6 +97,14 @@ class _AtrousConv2d(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             by_weight = _weight_gradient(x_NCHW, weight_OIkk, gradient_NOHW, **ctx.geometry)
         return by_input, by_weight, None
+
+
+def _convolve(x_NCHW: Tensor, weight_OIkk: Tensor, geometry: dict[str, Any]) -> Tensor:
+    if _suits_winograd(x_NCHW, weight_OIkk, **geometry):
+        y_NHWO = winograd.convolve(x_NCHW.permute(0, 2, 3, 1), weight_OIkk, rate=geometry["dilation"])
+        return y_NHWO.permute(0, 3, 1, 2)
+    y_NOHW: Tensor = F.conv2d(x_NCHW, weight_OIkk, **geometry)
+    return y_NOHW
 
 
 def _suits_winograd(

@@ -89,8 +89,7 @@ class DeepLabV3(Segmenter):
 
     def head(self, features: dict[str, Tensor]) -> Tensor:
         """Return ASPP of the last map, refined where the head has convolutions."""
-        refined_NCHW: Tensor = self.refine(self.context(features["high"]))
-        return refined_NCHW
+        return self.refine(self.context(features["high"]))  # type: ignore[no-any-return]
 
 
 class DeepLabV3Cascade(Segmenter):
@@ -128,7 +127,7 @@ class DeepLabV3Cascade(Segmenter):
         )
 
     def head(self, features: dict[str, Tensor]) -> Tensor:
-        """Return the last map as it is: the classifier sits on the last block."""
+        """Return the last map: the classifier sits on the last block."""
         return features["high"]
 
 
@@ -208,9 +207,10 @@ class DeepLabV3Plus(Segmenter):
 
     def head(self, features: dict[str, Tensor]) -> Tensor:
         """Return the decoder's map, of the finest low level's size."""
-        context_NCHW = self.context(features["high"])
-        decoded_NCHW: Tensor = self.decoder(context_NCHW, [features[name] for name in self._low_levels])
-        return decoded_NCHW
+        context_NCHW = self.context(features.pop("high"))
+        low_levels_NCHW = [features[name] for name in self._low_levels]
+        features.clear()  # a step's memory is at its peak in the decoder
+        return self.decoder(context_NCHW, low_levels_NCHW)  # type: ignore[no-any-return]
 
 
 def _names(low_levels: Sequence[int]) -> list[str]:

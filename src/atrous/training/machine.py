@@ -61,15 +61,15 @@ def hand_back_blocks(activation_checkpointing: str) -> None:
     """Have glibc hand large blocks back as soon as PyTorch frees them, and keep the others for the next step.
 
     To hand a block back costs a page fault per page when memory is taken again. To keep blocks of many sizes leaves
-    holes between them: in a step of segmentation_models.pytorch's DeepLabv3+ with ResNet-50 (512x512, batch 2, float32,
-    "maps") 2400 MiB and 8.9 CPU seconds with every block kept, 1970 and 10.4 with those below 16 MiB, 1840 and 10.9
-    with those below 8 MiB, 1740 and 11.4 with those below 4 MiB (two processes each, the first one, on a machine whose
-    steps differ by 10%).
+    holes between them: a step of segmentation_models.pytorch's DeepLabv3+ with ResNet-50 (512x512, batch 2, float32,
+    "maps") took 2360 MiB and 8.7 CPU seconds with every block kept, 2200 and 8.6 with those below 17 MiB, 1910 and 9.8
+    with those below 12 MiB, 1810 and 10.6 with those below 8 MiB, 1720 and 10.7 with those below 4 MiB (means of two
+    processes, on a machine whose steps differ by 10%).
 
     Args:
         activation_checkpointing: as `trainer.activation_checkpointing`; "units" asks for little memory before all.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, (4 if activation_checkpointing == "units" else 8) << 20)
+        libc.mallopt(_M_MMAP_THRESHOLD, (4 if activation_checkpointing == "units" else 12) << 20)
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
