@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from xdist.scheduler import LoadFileScheduling
 
 from atrous.errors import AtrousError
 
@@ -43,17 +44,36 @@ settings.register_profile("suite", max_examples=25, deadline=None, suppress_heal
 settings.register_profile("fuzz", max_examples=300, deadline=None, suppress_health_check=_slow_machine)
 settings.load_profile("suite")
 
+_COMMANDS = "tests/commands/"
 _CASE_SECONDS = 10
 _CASE_BYTES = 1 << 30
 ReadDamaged = Callable[[st.DataObject, bytes, Callable[[bytes], Any]], Any]
+
+
+class _InParts(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist has no types
+    """A file is run by one worker, for what its tests share; so is tests/commands, which shares a trained table."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return _COMMANDS if file.startswith(_COMMANDS) else file
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _InParts:
+    """Take the parts in the order of collection, not those with most tests first."""
+    config.option.loadscopereorder = False
+    return _InParts(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave to `make test-all` what the suite takes only `every` so many cases of.
 
-    Have coverage count the first case of each test, no other: Python 3.11 takes twice the time where it counts.
+    Have coverage count the first case of each test, no other: Python 3.11 takes twice the time where it counts. Put
+    files that take long first, so that no worker is left with one at the end.
     """
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (_COMMANDS not in item.nodeid, -slow[item.path]))
     cases: Counter[str] = Counter()
     for item in items:
         test = item.nodeid.partition("[")[0]

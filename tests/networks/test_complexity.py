@@ -23,6 +23,8 @@ from atrous.networks.dense_prediction_cell import DensePredictionCell
 from atrous.networks.layers import ConvBatchNorm
 from atrous.networks.segmenter import BackboneName, Segmenter
 
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]  # what it runs is counted in other tests, in half the time
+
 EXPERIMENTS = Path(__file__).parents[2] / "experiments" / "deeplabv3plus"
 # Of DeepLabv3+, Table 3. Most likely a misprint: the official graph gives 102.78, which also fits the multi-scale row.
 MISPRINT, GRAPH = 101.28, 102.78

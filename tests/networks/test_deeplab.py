@@ -22,6 +22,8 @@ from atrous.networks.resnet import ResNet, resnet18, resnet50
 from atrous.networks.segmenter import BackboneName, Segmenter
 from atrous.networks.xception import xception65, xception71
 
+pytestmark = pytest.mark.slow
+
 BACKBONES: dict[str, BackboneFactory] = {
     "basic": partial(ResNet, units=(2, 2, 2, 3), unit="basic", width=4),
     "bottleneck": partial(resnet50, width=4),

@@ -13,6 +13,8 @@ from atrous.studies.configuration import resolve
 from atrous.studies.recipe_checks import recipe_warnings
 from atrous.studies.trainer_checks import RECOMPUTED
 
+pytestmark = pytest.mark.slow
+
 Compose = Callable[..., DictConfig]
 
 

@@ -17,6 +17,8 @@ from atrous.studies.clusters import LaunchError
 
 from .conftest import FakeJobs
 
+pytestmark = pytest.mark.slow
+
 Compose = Callable[..., DictConfig]
 SUBMITIT = {"_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"}
 BASIC = {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}

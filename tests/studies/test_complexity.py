@@ -15,6 +15,8 @@ from atrous.networks.deeplab import DeepLabV3, DeepLabV3Plus
 from atrous.studies import complexity
 from atrous.studies.complexity import CountedRow, cells, configured_network, counted_rows, write_complexity
 
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]  # what it runs is counted in other tests, in half the time
+
 SINGLE = ("train16-plain-single-os16", "train16-decoder-single-os16", "train32-plain-single-os32")
 
 

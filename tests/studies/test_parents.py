@@ -15,6 +15,8 @@ from atrous.studies.parents import compose_parent, identity_of, parent_overrides
 
 from .conftest import FakeJobs
 
+pytestmark = pytest.mark.slow
+
 Compose = Callable[..., DictConfig]
 CHILD = ["recipe.optimizer.lr=0.01", "seed=3", "row=second"]
 PARENT = "parent=['+data.train.seed=1','recipe.optimizer.lr=0.1']"

@@ -16,6 +16,8 @@ from atrous.studies.pool import run_all, slots_for, visible_gpus
 
 from .conftest import FakeJobs
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_gpu_is_never_used_by_two_jobs_at_a_time(fake_jobs: FakeJobs) -> None:
     slots = slots_for(gpus=["0", "1", "2", "3"], devices=2, threads=0, cores=2, wanted=None)

@@ -15,6 +15,8 @@ from atrous.studies.table import Sweep
 
 from .conftest import FakeJobs
 
+pytestmark = pytest.mark.slow
+
 Swept = Callable[..., tuple[DictConfig, Sweep]]
 Compose = Callable[..., DictConfig]
 

@@ -17,6 +17,8 @@ from atrous.studies.overrides import merge, parent_entry, parse, substitute, wit
 from atrous.studies.parents import compose_parent, identity_of
 from atrous.studies.table import Sweep, sweep_of
 
+pytestmark = pytest.mark.slow
+
 Compose = Callable[..., DictConfig]
 Swept = Callable[..., tuple[DictConfig, Sweep]]
 

@@ -19,6 +19,8 @@ from atrous.studies.ranks import Ranks
 
 from .conftest import FakeJobs
 
+pytestmark = pytest.mark.slow
+
 FAKE_RANK = Path(__file__).parent / "fake_rank.py"
 Behave = Callable[..., None]
 

@@ -16,6 +16,8 @@ import torch
 
 from ..conftest import SMALL_RUN
 
+pytestmark = pytest.mark.slow
+
 SMALL = (*SMALL_RUN, "model.dropout=0", "data.train.length=30", "data.val.length=5")
 
 

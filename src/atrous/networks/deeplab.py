@@ -207,9 +207,9 @@ class DeepLabV3Plus(Segmenter):
 
     def head(self, features: dict[str, Tensor]) -> Tensor:
         """Return the decoder's map, of the finest low level's size."""
-        context_NCHW = self.context(features.pop("high"))
-        low_levels_NCHW = [features[name] for name in self._low_levels]
-        features.clear()  # a step's memory is at its peak in the decoder
+        low_levels_NCHW = list(map(features.__getitem__, self._low_levels))
+        context_NCHW = self.context(features["high"])
+        del features  # and with them what no decoder reads: a step's memory is at its peak there
         return self.decoder(context_NCHW, low_levels_NCHW)  # type: ignore[no-any-return]
 
 

@@ -94,7 +94,7 @@ class Segmenter(nn.Module):
 
     @abstractmethod
     def head(self, features: dict[str, Tensor]) -> Tensor:
-        """Return the map that the classifier reads, from the backbone's features, which it may let go of."""
+        """Return the map that the classifier reads, from the backbone's features."""
 
     def low_resolution_logits(self, x_NCHW: Tensor) -> Tensor:
         """Return the classifier's output [N, num_classes, h, w] for images [N, 3, H, W]."""

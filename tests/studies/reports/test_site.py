@@ -18,6 +18,8 @@ from atrous.studies.table import Sweep
 
 from ..conftest import FakeJobs
 
+pytestmark = pytest.mark.slow
+
 Swept = Callable[..., tuple[DictConfig, Sweep]]
 Compose = Callable[..., DictConfig]
 TABLES = ["deeplabv3/table1", "deeplabv3/table2"]
