@@ -1,4 +1,4 @@
-"""The page of all benchmarks: the machine, the goals in one table, then every section."""
+"""The page of all benchmarks: the machine, the goals of every section, then the sections."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,8 +24,9 @@ def page(sections: Sequence[Section], facts: Mapping[str, str], *, notes: Sequen
     else:
         parts.append(markdown_table(("machine", ""), [[name, value] for name, value in facts.items()]))
     parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
-    goals = [goal for section in sections for goal in section.goals]
-    if goals:
-        parts += ["## Goals", goals_table(goals)]
+    held = [section for section in sections if section.goals]
+    parts += ["## Goals"] if held else []
+    for section in held:
+        parts += [f"{section.title}:", goals_table(section.goals)]
     parts += [section.markdown() for section in sections]
     return "\n\n".join(parts) + "\n"

@@ -81,10 +81,8 @@ class Section:
     figures: dict[str, Any] = field(default_factory=dict)
 
     def markdown(self) -> str:
-        """The section as a page shows it."""
+        """The section as a page shows it, whose goals stand above all sections."""
         parts = [f"## {self.title}", self.text, markdown_table(self.columns, self.rows)]
-        if self.goals:
-            parts.append(goals_table(self.goals))
         parts += [f"![{self.title}]({self.picture})"] if self.picture else []
         parts += ["\n".join(f"- {note}" for note in self.notes)] if self.notes else []
         return "\n\n".join(parts)

@@ -51,11 +51,12 @@ def test_a_section_comes_back_from_its_file(tmp_path: Path) -> None:
     assert back.figures == section.figures
 
 
-def test_a_page_opens_with_the_machine_and_all_goals() -> None:
+def test_a_page_opens_with_the_machine_and_all_goals_once() -> None:
     text = page([_section("evaluation", KEPT), _section("loader", MISSED)], {"cores": "2"}, notes=["a quick run"])
     machine, goals, tables = text.index("| cores | 2 |"), text.index("## Goals"), text.index("## Evaluation")
     assert machine < text.index("- a quick run") < goals < tables
     assert text.index(KEPT.what) < text.index(MISSED.what) < tables
+    assert text.count(KEPT.what) == text.count(MISSED.what) == 1
     assert text.endswith("- nothing is missing\n")
 
 

@@ -76,6 +76,7 @@ def test_an_archive_for_vocs_server_is_written_once(tmp_path: Path, real_data: P
     assert "is there already; overwrite=true replaces it" in again.stderr
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_classes_that_are_not_the_data_sets_are_refused_before_anything_is_fetched(tmp_path: Path) -> None:
     ended = subprocess.run(

@@ -40,6 +40,7 @@ def test_a_runs_network_becomes_files_that_are_checked(trained: Trained, tmp_pat
     assert "network.pt2 is there already; add overwrite=true" in again.errors[0]
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -38,6 +38,7 @@ def test_an_unknown_sweep_is_refused(atrous: Run) -> None:
     assert "there are: none" in ended.errors[0]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("flags", [(), ("-m",)])
 def test_it_takes_the_command_line_of_the_sweep_and_trains_nothing(atrous: Run, flags: tuple[str, ...]) -> None:
     ended = atrous("report", *flags, "+experiment=deeplabv3plus/table1", "scale=shapes", "seed=0,1,2", "output=here")
@@ -47,6 +48,7 @@ def test_it_takes_the_command_line_of_the_sweep_and_trains_nothing(atrous: Run, 
     assert ended.heavy == []
 
 
+@pytest.mark.exhaustive
 def test_the_papers_scale_is_reported_without_the_data(atrous: Run) -> None:
     ended = atrous("report", "+experiment=deeplabv3/table1", "scale=paper")
     assert ended.code == 0, ended.err
@@ -116,6 +118,7 @@ def test_a_diagram_is_drawn_of_the_network_that_is_asked_for(atrous: Run, tmp_pa
     assert (tmp_path / "here" / "diagram.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.exhaustive
 def test_a_diagram_of_an_impossible_network_says_what_is_possible(atrous: Run) -> None:
     ended = atrous("report", "diagram", "model=deeplabv3", "backbone=xception65", "output_stride=64")
     assert ended.code == 2

@@ -18,6 +18,7 @@ SECRETS = {
 }
 
 
+@pytest.mark.every(4)
 @pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @pytest.mark.parametrize(
     ("name", "key"),

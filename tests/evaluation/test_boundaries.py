@@ -10,6 +10,8 @@ from sklearn.metrics import jaccard_score
 
 from atrous.evaluation.boundaries import TRIMAP_WIDTHS, boundary_f_scores, trimap_curve, trimap_matrices
 
+pytestmark = pytest.mark.no_cover  # what it runs is counted in other tests, in half the time
+
 
 def _scene(seed: int, *, shape: tuple[int, int] = (70, 90), classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
     """Random blobs with void lines between them, and another random scene as the prediction."""

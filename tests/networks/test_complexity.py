@@ -163,6 +163,7 @@ def test_building_any_network_takes_less_than_two_seconds(backbone: BackboneName
     assert time.process_time() - start < 2
 
 
+@pytest.mark.exhaustive
 def test_importing_atrous_adds_less_than_a_third_of_a_second_to_torch() -> None:
     script = "import time, torch; start = time.process_time(); import atrous; print(time.process_time() - start)"
     times = [subprocess.run([sys.executable, "-c", script], capture_output=True, check=True) for _ in range(3)]

@@ -138,7 +138,7 @@ def test_a_refused_output_stride_changes_nothing(network: str) -> None:
     assert str(model) == str(build(network, "bottleneck"))
 
 
-@pytest.mark.every(5)
+@pytest.mark.every(6)
 @pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @every_pair
 def test_saved_tensors_load_without_pickle(network: str, backbone: str) -> None:

@@ -14,6 +14,8 @@ from atrous.errors import ConfigError
 from atrous.studies.configuration import resolve
 from atrous.studies.identity import Identity, identify
 
+pytestmark = pytest.mark.no_cover  # what it runs is counted in other tests, in half the time
+
 Compose = Callable[..., DictConfig]
 
 

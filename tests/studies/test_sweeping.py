@@ -105,6 +105,7 @@ def test_no_job_starts_when_one_cannot_be_run(
     assert not list(tmp_path.glob("store/runs/*"))
 
 
+@pytest.mark.exhaustive
 def test_a_launcher_that_is_not_ours_gets_only_what_is_missing_and_the_report_follows(
     swept: Swept, composed: Compose, tmp_path: Path, fake_jobs: FakeJobs
 ) -> None:

@@ -160,6 +160,7 @@ def test_every_row_of_every_table_can_be_run_at_every_scale(
         assert row.unreachable or not is_looked_at or (row.overrides, row.protocol) in measured, row.name
 
 
+@pytest.mark.every(3)
 @pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @pytest.mark.parametrize("table", PAPERS)
 def test_tables_say_what_the_papers_say(swept: Swept, table: str) -> None:
@@ -219,7 +220,7 @@ def test_rows_for_a_test_server_train_on_trainval_after_two_stages_and_are_not_s
     assert row.paper == {"miou": 85.7}
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @pytest.mark.parametrize(
     ("child", "parent"),
     [("deeplabv3/table7", "deeplabv3/table6"), ("deeplabv3/table13", "deeplabv3/table12")],
@@ -399,7 +400,7 @@ def test_a_cut_budget_can_be_told_from_what_was_asked() -> None:
     assert without_budget(["+experiment=a/b", "recipe.max_steps=1", "seed=1,2"]) == ["+experiment=a/b", "seed=1,2"]
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(8)
 @pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @pytest.mark.parametrize(
     "table", [pytest.param(name, marks=() if number % 3 == 0 else pytest.mark.exhaustive) for number, name in TRAINED]

@@ -173,6 +173,7 @@ def test_a_finished_run_is_not_trained_again(undisturbed: Path) -> None:
     assert (undisturbed / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
 
 
+@pytest.mark.exhaustive
 def test_another_protocol_of_a_finished_run_only_evaluates(undisturbed: Path) -> None:
     command = [
         sys.executable,

@@ -50,6 +50,8 @@ def _counts(backbone: Mapping[str, Any]) -> Iterator[str]:
     known = isinstance(units, Sequence) and all(type(count) is int and count <= _MOST_UNITS for count in units)
     if not known or isinstance(units, str):
         yield f"backbone.units={units!r}: a list of whole numbers up to {_MOST_UNITS}"
-    repeats = [row[2] for row in backbone.get("settings", ()) if isinstance(row, Sequence) and len(row) == 4]
+    settings = backbone.get("settings")
+    rows = settings if isinstance(settings, Sequence) else ()  # `_rows` has told of anything else
+    repeats = [row[2] for row in rows if isinstance(row, Sequence) and len(row) == 4]
     if any(type(number) is int and number > _MOST_UNITS for number in repeats):
-        yield f"backbone.settings={backbone['settings']!r}: at most {_MOST_UNITS} repeats of a unit"
+        yield f"backbone.settings={settings!r}: at most {_MOST_UNITS} repeats of a unit"

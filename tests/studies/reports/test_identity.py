@@ -12,6 +12,8 @@ from atrous.studies.reports.identity import Identifier, Remembered
 from atrous.studies.reports.store import Store, StoredRun
 from atrous.studies.table import Sweep
 
+pytestmark = pytest.mark.no_cover  # what it runs is counted in other tests, in half the time
+
 Swept = Callable[..., tuple[DictConfig, Sweep]]
 Compose = Callable[..., DictConfig]
 

@@ -15,7 +15,7 @@ from atrous.studies.table import Sweep
 
 from ..conftest import FakeJobs
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]  # counted in other tests, in half the time
 
 Swept = Callable[..., tuple[DictConfig, Sweep]]
 Compose = Callable[..., DictConfig]
@@ -59,6 +59,7 @@ def test_one_seed_has_no_deviation(swept: Swept, composed: Compose, store: Path)
     assert _row(collect(sweep, store=store), "os8").spread is None
 
 
+@pytest.mark.exhaustive
 def test_seeds_of_earlier_sweeps_count(swept: Swept, composed: Compose, store: Path) -> None:
     for seed in (1, 2):
         _run(composed, swept(*TABLE, f"seed={seed}")[1], store)
