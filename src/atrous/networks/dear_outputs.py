@@ -3,6 +3,9 @@
 What a value costs to make again differs far more than what it takes to keep: with 512 channels a 3x3 convolution sums
 4608 products for it, a 1x1 convolution with 256 channels 256. A third of the operations of a ResNet-50 with output
 stride 16 make a sixteenth of its convolutions' outputs: those of 2048 products and more.
+
+PyTorch's own selective checkpointing keeps outputs of the operations that it dispatches; a convolution of
+`atrous.networks.atrous_convolution` is many of them, so that its output is kept here.
 """
 
 from __future__ import annotations

@@ -207,7 +207,7 @@ class DeepLabV3Plus(Segmenter):
 
     def head(self, features: dict[str, Tensor]) -> Tensor:
         """Return the decoder's map, of the finest low level's size."""
-        low_levels_NCHW = list(map(features.__getitem__, self._low_levels))
+        low_levels_NCHW = list(map(features.__getitem__, self._low_levels))  # torch.compile takes no closure and `del`
         context_NCHW = self.context(features["high"])
         del features  # and with them what no decoder reads: a step's memory is at its peak there
         return self.decoder(context_NCHW, low_levels_NCHW)  # type: ignore[no-any-return]
