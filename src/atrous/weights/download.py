@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from atrous.cache import cache_folder, locked
 from atrous.errors import CheckpointError, ConfigError
-from atrous.weights.cache import cache_folder, locked
 from atrous.weights.transfer import Report, forget, transfer
 
 _HEX_DIGITS = re.compile(r"[0-9a-f]{8,64}")

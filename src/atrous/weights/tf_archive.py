@@ -10,8 +10,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from atrous.cache import locked
 from atrous.errors import CheckpointError
-from atrous.weights.cache import locked
 from atrous.weights.tf_index import CHECKPOINT_FILE
 
 

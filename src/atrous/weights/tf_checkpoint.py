@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from atrous.cache import cache_folder
 from atrous.errors import CheckpointError
-from atrous.weights.cache import cache_folder
 from atrous.weights.crc32c import masked_crc32c
 from atrous.weights.tf_archive import unpack_once
 from atrous.weights.tf_index import CHECKPOINT_FILE, Variable, read_index

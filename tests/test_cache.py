@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from atrous.cache import cache_folder, locked
 from atrous.errors import CheckpointError
-from atrous.weights.cache import cache_folder, locked
 
 WAITER = """
 import sys, pathlib
-from atrous.weights.cache import locked
+from atrous.cache import locked
 path = pathlib.Path(sys.argv[1])
 print("ready", flush=True)
 with locked(path):

@@ -1,4 +1,4 @@
-"""The folder where fetched and unpacked weight files are kept: $ATROUS_CACHE, or ~/.cache/atrous."""
+"""The folder where fetched, unpacked and compiled files are kept: $ATROUS_CACHE, or ~/.cache/atrous."""
 
 import fcntl
 import os
@@ -10,7 +10,7 @@ from atrous.errors import CheckpointError
 
 
 def cache_folder(cache: str | Path | None = None) -> Path:
-    """Return `cache`, or where weight files are kept if it is None; the folder need not exist yet."""
+    """Return `cache`, or where such files are kept if it is None; the folder need not exist yet."""
     if cache is not None:
         return Path(cache).expanduser()
     chosen = os.environ.get("ATROUS_CACHE")
