@@ -65,7 +65,7 @@ def bare_loop(config: dict[str, Any]) -> list[float]:
     from atrous.training.task import SegmentationTask
     from atrous.training.trainer import build_data_module
 
-    machine.hand_back_blocks(config["trainer"]["activation_checkpointing"])
+    machine.use_allocator(config["trainer"]["cpu_allocator"], config["trainer"]["activation_checkpointing"])
     recipe = config["recipe"]
     datasets = build_datasets(config["data"], cached=True)
     model = build_model(config, num_classes=datasets[0].spec.num_classes)

@@ -41,7 +41,8 @@ def measure(request: dict[str, Any]) -> Figures:
     if ranks > 1:
         dist.init_process_group("nccl" if setting.device == "cuda" else "gloo")
     if manner in MANNERS_OF_ATROUS:
-        machine.hand_back_blocks(checkpointing_of(manner))
+        if setting.device == "cpu":
+            machine.use_allocator("auto", checkpointing_of(manner))
         machine.use_tf32(False)  # as `trainer.tf32` is; the peers keep PyTorch's own setting
     torch.backends.cudnn.benchmark = True  # as the Trainer asks for it, and for the peers alike
     before = _peak_mib("cpu")

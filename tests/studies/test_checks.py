@@ -38,6 +38,7 @@ Compose = Callable[..., DictConfig]
         ("trainer.timeout_seconds=-1", ("trainer.timeout_seconds=-1", "0 to wait for ever")),
         ("trainer.restarts=-1", ("trainer.restarts=-1", "at least 0")),
         ("trainer.accelerator=tpu", ("trainer.accelerator='tpu'", "auto, cpu")),
+        ("trainer.cpu_allocator=jemalloc", ("trainer.cpu_allocator=jemalloc", "one of auto, pytorch")),
         ("trainer.activation_checkpointing=units trainer.compile=true", ("trainer.compile=true", "one of the two")),
         ("trainer.activation_checkpointing=true", ("activation_checkpointing=True", "none, maps, units")),
         ("backbone=timm backbone.name=resnet50d trainer.activation_checkpointing=units", ("timm", "or maps")),

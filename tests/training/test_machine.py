@@ -20,7 +20,7 @@ _CHURN = """
 import resource, torch
 from atrous.training import machine
 torch.set_num_threads(1)
-machine.hand_back_blocks("{keeps}")
+machine.use_allocator("pytorch", "{keeps}")
 def take():
     x = torch.ones(2_500_000)
 take()

@@ -3,15 +3,16 @@
 import ctypes
 import os
 import platform
-import shutil
 
 import torch
 
 from atrous.errors import ConfigError
 from atrous.hardware import has_bf16
+from atrous.training import block_allocator
+from atrous.training.block_allocator import cpp_compiler
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_KEPT_BYTES = (1 << 31) - 1  # all that is free at the heap's end
+_ALL = (1 << 31) - 1  # bytes: the most that mallopt takes
 
 
 def resolve_precision(key: str, device: str) -> str:
@@ -49,27 +50,30 @@ def check_compiler(device: str) -> None:
                 "trainer.compile=true on a GPU needs Triton: pip install triton, or trainer.compile=false"
             )
         return
-    compiler = os.environ.get("CXX", "g++")
-    if not any(map(shutil.which, (compiler, "clang++"))):
+    if cpp_compiler() is None:
         raise ConfigError(
-            f"trainer.compile=true needs a C++ compiler, and neither {compiler} nor clang++ is on the path: install "
-            "one, name it in CXX, or use trainer.compile=false"
+            f"trainer.compile=true needs a C++ compiler, and neither {os.environ.get('CXX', 'g++')} nor clang++ is on "
+            "the path: install one, name it in CXX, or use trainer.compile=false"
         )
 
 
-def hand_back_blocks(activation_checkpointing: str) -> None:
-    """Have glibc hand large blocks back as soon as PyTorch frees them, and keep the others for the next step.
+def use_allocator(which: str, activation_checkpointing: str) -> None:
+    """Have a process that trains on a CPU keep the memory that PyTorch frees for the next step, and need little of it.
 
-    To hand a block back costs a page fault per page when memory is taken again. To keep blocks of many sizes leaves
-    holes between them: a step of segmentation_models.pytorch's DeepLabv3+ with ResNet-50 (512x512, batch 2, float32,
-    "maps") took 2360 MiB and 8.7 CPU seconds with every block kept, 2200 and 8.6 with those below 17 MiB, 1910 and 9.8
-    with those below 12 MiB, 1810 and 10.6 with those below 8 MiB, 1720 and 10.7 with those below 4 MiB (means of two
-    processes, on a machine whose steps differ by 10%).
+    To hand memory back costs a page fault per page when it is taken again. With PyTorch's own allocator holes are left
+    between blocks that are kept (`block_allocator.cpp` says why), so that there large blocks are handed back all the
+    same. A step of segmentation_models.pytorch's DeepLabv3+ with ResNet-50 (512x512, batch 2, float32, "maps") takes
+    2425 MiB with every block kept, 2200 with those below 17 MiB, 2008 and 11% more time with those below 12 MiB, and
+    1638 MiB with every block kept by `block_allocator`, in the time of the first.
 
     Args:
-        activation_checkpointing: as `trainer.activation_checkpointing`; "units" asks for little memory before all.
+        which: as `trainer.cpu_allocator`; "auto" is `block_allocator` where there is a C++ compiler.
+        activation_checkpointing: as the trainer's key; "units" asks for little memory before all.
     """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, (4 if activation_checkpointing == "units" else 12) << 20)
-        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+    if platform.libc_ver()[0] != "glibc":
+        return
+    own = which == "auto" and block_allocator.use()
+    handed_back_from = _ALL if own else (4 if activation_checkpointing == "units" else 12) << 20
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_THRESHOLD, handed_back_from)
+    libc.mallopt(_M_TRIM_THRESHOLD, _ALL)

@@ -49,10 +49,12 @@ def train_and_evaluate(folder: RunFolder, config: Config, protocols: Sequence[st
         config: the resolved config.
         protocols: names of the protocols to measure.
     """
-    machine.hand_back_blocks(config["trainer"]["activation_checkpointing"])
+    device = device_type(config["trainer"]["accelerator"])
+    if device == "cpu":
+        machine.use_allocator(config["trainer"]["cpu_allocator"], config["trainer"]["activation_checkpointing"])
     machine.use_tf32(config["trainer"]["tf32"])
     if config["trainer"]["compile"]:
-        machine.check_compiler(device_type(config["trainer"]["accelerator"]))
+        machine.check_compiler(device)
     if config["trainer"]["threads"]:
         torch.set_num_threads(config["trainer"]["threads"])
     train_set, val_set = build_datasets(config["data"], cached=True)

@@ -1,0 +1,140 @@
+"""PyTorch's memory in blocks that fit where one of their size was, in processes of their own: it is for good."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from atrous.training import block_allocator
+
+pytestmark = pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc" or block_allocator.cpp_compiler() is None,
+    reason="the allocator is glibc's, and needs a C++ compiler",
+)
+
+_BEGIN = """
+import sys, torch
+from atrous.training import machine
+torch.set_num_threads(1)
+"""
+# Fifty maps of 1 MiB are kept; what is made of each is read by the next and goes, as batch norm's results do.
+_LAYERS = (
+    _BEGIN
+    + """
+import resource
+from pathlib import Path
+def resident_mib():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+machine.use_allocator(sys.argv[1], "none")
+def layers():
+    kept, normalised = [], torch.ones(1 << 18)
+    for _ in range(50):
+        kept.append(normalised + 1)
+        normalised = kept[-1] * 0.5
+    return kept
+before = resident_mib()
+kept = layers()
+print(resident_mib() - before)
+"""
+)
+_ALIGNED = (
+    _BEGIN
+    + """
+before = torch.ones(1000)
+conv = torch.nn.Conv2d(16, 16, 3)
+conv(torch.ones(1, 16, 40, 40)).sum().backward()  # oneDNN has taken memory by itself
+machine.use_allocator("auto", "none")
+sizes = [1, 2, 3, 100, 1000, 4097, 1 << 20, 3 << 22]
+tensors = [torch.empty(size, dtype=torch.uint8) for size in sizes]
+print({tensor.data_ptr() % 64 for tensor in tensors}, torch.empty(0).numel())
+before.resize_(5000).fill_(1.0)
+grown = torch.arange(5.0)
+grown.resize_(100_000)
+print(grown[:5].tolist(), before.sum().item())
+for _ in range(20):
+    x = torch.ones(1, 16, 40, 40, requires_grad=True)
+    conv(x).sum().backward()
+print(torch.equal(x.grad, torch.autograd.functional.vjp(conv, x, torch.ones(1, 16, 38, 38))[1]))
+try:
+    torch.empty(1 << 60)
+except RuntimeError as error:
+    from atrous.training.memory import is_out_of_memory
+    print(is_out_of_memory(error))
+with torch.profiler.profile(profile_memory=True) as profile:
+    torch.empty(1 << 20)
+print(max(event.cpu_memory_usage for event in profile.events()))
+"""
+)
+
+
+def _run(program: str, *arguments: str, cache: Path) -> str:
+    environment = {**os.environ, "ATROUS_CACHE": str(cache)}
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the compiled file after its first use."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_what_one_layer_frees_the_next_takes(cache: Path) -> None:
+    kept_mib = 50
+    assert float(_run(_LAYERS, "auto", cache=cache)) < 1.2 * kept_mib
+    assert float(_run(_LAYERS, "pytorch", cache=cache)) > 1.3 * kept_mib  # what it is for
+
+
+def test_tensors_lie_at_multiples_of_64_bytes_grow_and_fail_as_pytorchs_own(cache: Path) -> None:
+    aligned, grown, gradient, out_of_memory, reported = _run(_ALIGNED, cache=cache).splitlines()
+    assert aligned == "{0} 0"
+    assert grown == "[0.0, 1.0, 2.0, 3.0, 4.0] 5000.0"
+    assert (gradient, out_of_memory) == ("True", "True")
+    assert int(reported) >= 4 << 20
+
+
+def test_it_is_compiled_once_and_again_where_somebody_else_could_have_written_it(tmp_path: Path) -> None:
+    def compiled() -> tuple[Path, int]:
+        (library,) = tmp_path.glob("block_allocator-*.so")
+        return library, library.stat().st_ino
+
+    assert block_allocator.use(tmp_path)
+    library, first = compiled()
+    assert block_allocator.use(tmp_path)
+    assert compiled() == (library, first)
+    library.rename(tmp_path / "old")
+    library.write_bytes(b"planted")
+    library.chmod(0o777)
+    assert block_allocator.use(tmp_path)
+    assert library.read_bytes()[1:4] == b"ELF"
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == ["", ".lock", ".so"]
+
+
+def test_a_compiler_that_fails_or_is_missing_leaves_pytorchs_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = tmp_path / "bin" / "broken"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\necho 'no headers here' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    with caplog.at_level(logging.WARNING):
+        assert block_allocator.use(tmp_path / "cache") is False
+    assert "trainer.cpu_allocator" in caplog.text
+    assert "no headers here" in caplog.text
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("CXX", "none")
+    assert block_allocator.use(tmp_path / "cache") is False
+
+
+def test_a_cache_that_cannot_be_written_leaves_pytorchs_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    with caplog.at_level(logging.WARNING):
+        assert block_allocator.use(tmp_path / "file") is False
+    assert "ATROUS_CACHE" in caplog.text
