@@ -74,6 +74,8 @@ plan: $(STAMP) ## every table of both papers: rows, trainings, GPU hours (SCALE=
 report: $(STAMP) ## one site under outputs/report: every table with anything measured, every run
 	$(BIN)/atrous-report site $(ARGS)
 
+# The suite starts some hundred processes, each of which would compile the sources again.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(STAMP) ## the whole suite, with branch coverage of src/ (COVERAGE= for none)
 	$(BIN)/python -m pytest -n auto --dist loadfile $(COVERAGE) $(ARGS)
 

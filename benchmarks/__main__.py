@@ -55,14 +55,22 @@ BENCHMARKS = (
 )
 
 
-def run(benchmark: Benchmark, *, quick: bool, data: str, out: Path) -> int:
+def run(benchmark: Benchmark, *, quick: bool, data: str, out: Path, repeats: int | None = None) -> int:
     """Run one benchmark; what it measured lies in `out` then.
+
+    Args:
+        benchmark: which.
+        quick: with its arguments of a quick run.
+        data: folder that holds VOCdevkit.
+        out: folder of the JSON files.
+        repeats: turns, its own number if None.
 
     Returns:
         Its exit code.
     """
     words = [*benchmark.arguments, *(benchmark.quick if quick else ()), "--out", str(out)]
     words += ["--root", str(Path(data).absolute())] if benchmark.wants_data else []
+    words += [] if repeats is None else ["--repeats", str(repeats)]
     command = [sys.executable, "-m", f"benchmarks.{benchmark.module}", *words]
     print(f"== {benchmark.name}: {shlex.join(command[1:])}", flush=True)
     return subprocess.run(command, cwd=ROOT, check=False).returncode
@@ -84,6 +92,7 @@ def main(words: Sequence[str] | None = None) -> int:
     names = [benchmark.name for benchmark in BENCHMARKS]
     parser.add_argument("--only", nargs="+", default=names, choices=names, help="only these (all of them)")
     parser.add_argument("--quick", action="store_true", help="small images, few turns: no figures to quote")
+    parser.add_argument("--repeats", type=int, help="turns of each benchmark (its own number, 3 of a training step)")
     parser.add_argument("--data", default="", help="folder that holds VOCdevkit; without it the loader is left out")
     parser.add_argument("--out", type=Path, default=PAGE, metavar="FOLDER", help="of the page (docs/benchmarks)")
     parser.add_argument("--page-only", action="store_true", help="measure nothing, make the page of what is there")
@@ -93,7 +102,7 @@ def main(words: Sequence[str] | None = None) -> int:
     for benchmark in chosen:
         if benchmark.wants_data and not (Path(arguments.data) / "VOCdevkit").is_dir():
             notes.append(f"`{benchmark.name}` is left out: --data={arguments.data!r} holds no VOCdevkit.")
-        elif run(benchmark, quick=arguments.quick, data=arguments.data, out=out) != 0:
+        elif run(benchmark, quick=arguments.quick, data=arguments.data, out=out, repeats=arguments.repeats) != 0:
             failed.append(benchmark.name)
             notes.append(f"`{benchmark.name}` failed; figures below that name it are older.")
     if arguments.quick:

@@ -90,7 +90,7 @@ def test_every_target_that_the_docs_name_is_there(line: str) -> None:
             assert (conf_folder() / "scale" / f"{value}.yaml").is_file(), line
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(5)
 @pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @pytest.mark.parametrize("line", sorted({line for _, line in COMMANDS if line.startswith("atrous-")}))
 def test_every_command_that_the_docs_show_is_taken(line: str) -> None:

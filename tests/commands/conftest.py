@@ -47,19 +47,27 @@ class Ended:
 Run = Callable[..., Ended]
 
 
-_servers: dict[tuple[str, ...], Forkserver] = {}
-_environment: dict[str, str] = {}
+_servers: dict[tuple[tuple[str, ...], bool], Forkserver] = {}
+_environments: dict[bool, dict[str, str]] = {}  # with coverage counting, without
+_counted = True
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _forkservers() -> Iterator[None]:
-    """Their environment is that of the session: it has coverage count them."""
+    """Those that coverage counts have the environment of the session, which asks for it."""
     with ExitStack() as servers:
-        _environment.update(os.environ)
+        _environments[True] = dict(os.environ)
+        _environments[False] = {name: os.environ[name] for name in os.environ if name != "COVERAGE_PROCESS_CONFIG"}
         yield
         for server in _servers.values():
             servers.enter_context(server)
         _servers.clear()
+
+
+@pytest.fixture(autouse=True)
+def _commands_of_marked_tests_uncounted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have coverage count the commands of a test only if it counts the test itself."""
+    monkeypatch.setitem(globals(), "_counted", request.node.get_closest_marker("no_cover") is None)
 
 
 def run_command(
@@ -75,9 +83,9 @@ def run_command(
         computes: it will import torch anyway, as atrous-data does: start with it.
     """
     modules = _HEAVY if computes or name == "data" else _LIGHT
-    server = _servers.get(modules)
+    server = _servers.get((modules, _counted))
     if server is None:
-        server = _servers[modules] = Forkserver(modules, _environment)
+        server = _servers[modules, _counted] = Forkserver(modules, _environments[_counted])
     variables = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "160", **(environment or {})}
     start = time.monotonic()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:

@@ -9,7 +9,7 @@ from .conftest import Run
 TABLE = ("-m", "+experiment=deeplabv3/table1")
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(5)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

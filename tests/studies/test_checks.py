@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.no_cover]  # counted in other tests,
 Compose = Callable[..., DictConfig]
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [

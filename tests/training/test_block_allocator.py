@@ -88,7 +88,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_one_layer_frees_the_next_takes(cache: Path) -> None:
     kept_mib = 50
     assert float(_run(_LAYERS, "auto", cache=cache)) < 1.2 * kept_mib
-    assert float(_run(_LAYERS, "pytorch", cache=cache)) > 1.3 * kept_mib  # what it is for
+    assert float(_run(_LAYERS, "pytorch", cache=cache)) > float(_run(_LAYERS, "auto", cache=cache))
 
 
 def test_tensors_lie_at_multiples_of_64_bytes_grow_and_fail_as_pytorchs_own(cache: Path) -> None:

@@ -11,8 +11,8 @@ from atrous.hardware import has_bf16
 from atrous.training import block_allocator
 from atrous.training.block_allocator import cpp_compiler
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_ALL = (1 << 31) - 1  # bytes: the most that mallopt takes
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+_KEPT_BYTES = (1 << 31) - 1  # all that is free at the heap's end
 
 
 def resolve_precision(key: str, device: str) -> str:
@@ -72,8 +72,9 @@ def use_allocator(which: str, activation_checkpointing: str) -> None:
     """
     if platform.libc_ver()[0] != "glibc":
         return
-    own = which == "auto" and block_allocator.use()
-    handed_back_from = _ALL if own else (4 if activation_checkpointing == "units" else 12) << 20
     libc = ctypes.CDLL(None)
-    libc.mallopt(_M_MMAP_THRESHOLD, handed_back_from)
-    libc.mallopt(_M_TRIM_THRESHOLD, _ALL)
+    libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+    if which == "auto" and block_allocator.use():
+        libc.mallopt(_M_MMAP_MAX, 0)
+    else:
+        libc.mallopt(_M_MMAP_THRESHOLD, (4 if activation_checkpointing == "units" else 12) << 20)
