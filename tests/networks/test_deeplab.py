@@ -175,7 +175,7 @@ def test_channels_last_and_bfloat16_work(network: str, backbone: str) -> None:
             assert model(image_NCHW).isfinite().all()
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @some_parts
 def test_torch_compile_takes_the_whole_network_as_one_graph(network: str, backbone: str) -> None:

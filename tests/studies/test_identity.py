@@ -23,7 +23,7 @@ def _identity(composed: Compose, *overrides: str) -> Identity:
     return identify(resolve(composed(*overrides)))
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     "override",
     [
@@ -48,7 +48,7 @@ def test_whatever_can_change_weights_or_scores_changes_the_run(composed: Compose
     assert after.key != before.key
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     "override",
     [

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +14,8 @@ import pytest
 from atrous.training import block_allocator
 
 pytestmark = pytest.mark.skipif(
-    platform.libc_ver()[0] != "glibc" or block_allocator.cpp_compiler() is None,
-    reason="the allocator is glibc's, and needs a C++ compiler",
+    not block_allocator._takes_from_glibc() or block_allocator.cpp_compiler() is None,
+    reason="it is for glibc's allocator on x86-64, and needs a C++ compiler",
 )
 
 _BEGIN = """
@@ -41,6 +41,34 @@ def layers():
 before = resident_mib()
 kept = layers()
 print(resident_mib() - before)
+"""
+)
+# What oneDNN does: take memory from PyTorch's allocator of the moment, and give it back to that of a later one.
+_TAKER = """
+#include <c10/core/Allocator.h>
+static c10::Allocator* now() { return c10::GetAllocator(c10::DeviceType::CPU); }
+extern "C" void* take(size_t bytes) { return now()->raw_allocate(bytes); }
+extern "C" void give(void* block) { now()->raw_deallocate(block); }
+"""
+_BEFORE_AND_AFTER = (
+    _BEGIN
+    + """
+import ctypes
+from pathlib import Path
+from atrous.training import block_allocator
+source = Path(sys.argv[1])
+block_allocator._SOURCE = source
+library = ctypes.CDLL(str(block_allocator._compiled(block_allocator.cpp_compiler(), source.parent / "taker")))
+library.take.restype, library.give.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+sizes = [1, 100, 5000, 1 << 20, 40 << 20]
+before = [library.take(size) for size in sizes]
+block_allocator._SOURCE = Path(block_allocator.__file__).with_suffix(".cpp")
+machine.use_allocator("auto", "none")
+after = [library.take(size) for size in sizes]
+for block, size in zip(before + after, sizes + sizes):
+    ctypes.memset(block, 7, size)
+    library.give(block)
+print("given back", torch.ones(1 << 20).sum().item())
 """
 )
 _ALIGNED = (
@@ -87,8 +115,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_one_layer_frees_the_next_takes(cache: Path) -> None:
     kept_mib = 50
-    assert float(_run(_LAYERS, "auto", cache=cache)) < 1.2 * kept_mib
-    assert float(_run(_LAYERS, "pytorch", cache=cache)) > float(_run(_LAYERS, "auto", cache=cache))
+    packed_mib = float(_run(_LAYERS, "auto", cache=cache))
+    assert packed_mib < 1.2 * kept_mib
+    assert float(_run(_LAYERS, "pytorch", cache=cache)) > packed_mib
 
 
 def test_tensors_lie_at_multiples_of_64_bytes_grow_and_fail_as_pytorchs_own(cache: Path) -> None:
@@ -99,21 +128,57 @@ def test_tensors_lie_at_multiples_of_64_bytes_grow_and_fail_as_pytorchs_own(cach
     assert int(reported) >= 4 << 20
 
 
-def test_it_is_compiled_once_and_again_where_somebody_else_could_have_written_it(tmp_path: Path) -> None:
+def test_blocks_that_were_taken_before_can_be_given_back_after(tmp_path: Path) -> None:
+    source = tmp_path / "taker.cpp"
+    source.write_text(_TAKER)
+    assert _run(_BEFORE_AND_AFTER, str(source), cache=tmp_path) == "given back 1048576.0\n"
+
+
+class _Loaded:
+    """In place of ctypes.CDLL: this process keeps its allocator."""
+
+    def __init__(self, name: str) -> None:
+        assert Path(name).read_bytes()[1:4] == b"ELF"
+
+    def atrous_use_block_allocator(self) -> int:
+        return 1
+
+
+def test_it_is_compiled_once_and_again_where_somebody_else_could_have_written_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def compiled() -> tuple[Path, int]:
-        (library,) = tmp_path.glob("block_allocator-*.so")
+        (library,) = tmp_path.glob("compiled-*/block_allocator-*.so")
         return library, library.stat().st_ino
 
+    monkeypatch.setattr(block_allocator, "_takes_from_glibc", lambda: True)
+    monkeypatch.setattr(ctypes, "CDLL", _Loaded)
     assert block_allocator.use(tmp_path)
     library, first = compiled()
     assert block_allocator.use(tmp_path)
     assert compiled() == (library, first)
-    library.rename(tmp_path / "old")
     library.write_bytes(b"planted")
     library.chmod(0o777)
     assert block_allocator.use(tmp_path)
     assert library.read_bytes()[1:4] == b"ELF"
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == ["", ".lock", ".so"]
+    (tmp_path / "link").symlink_to(library)
+    assert block_allocator._is_mine(library)
+    assert not block_allocator._is_mine(tmp_path / "link")
+    assert sorted(path.suffix for path in library.parent.iterdir()) == [".lock", ".so"]
+
+
+def test_a_folder_that_others_can_write_leaves_pytorchs_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", _Loaded)
+    monkeypatch.setattr(block_allocator, "_takes_from_glibc", lambda: True)
+    folder = tmp_path / f"compiled-{os.geteuid()}"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with caplog.at_level(logging.WARNING):
+        assert block_allocator.use(tmp_path) is False
+    assert "can be written by others" in caplog.text
+    assert list(folder.iterdir()) == []
 
 
 def test_a_compiler_that_fails_or_is_missing_leaves_pytorchs_own(
@@ -130,11 +195,13 @@ def test_a_compiler_that_fails_or_is_missing_leaves_pytorchs_own(
     assert "no headers here" in caplog.text
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("CXX", "none")
-    assert block_allocator.use(tmp_path / "cache") is False
+    with caplog.at_level(logging.INFO):
+        assert block_allocator.use(tmp_path / "cache") is False
+    assert "compiler None" in caplog.text
 
 
 def test_a_cache_that_cannot_be_written_leaves_pytorchs_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
     with caplog.at_level(logging.WARNING):
         assert block_allocator.use(tmp_path / "file") is False
-    assert "ATROUS_CACHE" in caplog.text
+    assert str(tmp_path / "file") in caplog.text

@@ -7,6 +7,7 @@
 
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
+#include <c10/core/impl/alloc_cpu.h>
 
 #include <cstdint>
 #include <cstdlib>
@@ -28,8 +29,11 @@ void give_back(void* data) {
   }
   c10::profiledCPUMemoryReporter().Delete(data);
   const Tag tag = static_cast<const Tag*>(data)[-1];
-  // oneDNN gives back here what it took before this was PyTorch's allocator.
-  std::free(tag.ours == kOurs ? static_cast<char*>(data) - tag.offset : data);
+  if (tag.ours == kOurs) {
+    std::free(static_cast<char*>(data) - tag.offset);
+  } else {  // oneDNN gives back here what it took before this was PyTorch's allocator
+    c10::free_cpu(data);
+  }
 }
 
 class BlockAllocator final : public c10::Allocator {
@@ -42,6 +46,9 @@ class BlockAllocator final : public c10::Allocator {
     char* block = bytes <= PTRDIFF_MAX - kAlignment - sizeof(Tag)
         ? static_cast<char*>(std::malloc(bytes + kAlignment + sizeof(Tag)))
         : nullptr;
+    if (block == nullptr) {
+      c10::profiledCPUMemoryReporter().OutOfMemory(bytes);
+    }
     TORCH_CHECK(block != nullptr, "can't allocate memory: you tried to allocate ", bytes, " bytes");
     const auto first = reinterpret_cast<std::uintptr_t>(block) + sizeof(Tag);
     char* data = block + sizeof(Tag) + (kAlignment - first % kAlignment) % kAlignment;
@@ -63,6 +70,8 @@ BlockAllocator allocator;
 
 }  // namespace
 
-extern "C" void atrous_use_block_allocator() {
+// Whether it is PyTorch's allocator from now on: not where another library has registered its own with a higher priority.
+extern "C" int atrous_use_block_allocator() {
   c10::SetCPUAllocator(&allocator, /*priority=*/1);
+  return c10::GetCPUAllocator() == &allocator;
 }

@@ -23,6 +23,7 @@ def _identifier(tmp_path: Path, *configs: DictConfig) -> Identifier:
     return Identifier(Store(tmp_path, tuple(runs)), Remembered(tmp_path / "remembered.json"))
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("table", "scale"),
     [("deeplabv3/table1", "smoke"), ("deeplabv3/table12", "camvid"), ("deeplabv3plus/table2", "paper")],
