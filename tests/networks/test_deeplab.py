@@ -187,6 +187,7 @@ def test_torch_compile_takes_the_whole_network_as_one_graph(network: str, backbo
     torch.compiler.reset()
 
 
+@pytest.mark.every(2)
 @some_parts
 def test_torch_export_gives_the_same_logits(network: str, backbone: str) -> None:
     model = build(network, backbone).eval()
@@ -211,6 +212,7 @@ def test_one_line_of_plain_pytorch_builds_the_network() -> None:
         assert model(torch.empty(1, 3, 513, 513)).shape == (1, 21, 513, 513)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("backbone", get_args(BackboneName))
 def test_every_backbone_can_be_had_by_name(backbone: BackboneName) -> None:
     with torch.device("meta"):

@@ -26,6 +26,7 @@ def timm() -> Any:
     return pytest.importorskip("timm", reason="timm is absent: pip install 'atrous[timm]'")
 
 
+@pytest.mark.every(3)
 @pytest.mark.usefixtures("timm")
 @pytest.mark.parametrize("name", ["resnet50d", "xception65", "mobilenetv2_100", "regnety_004"])
 @pytest.mark.parametrize("output_stride", [8, 16, 32])

@@ -272,7 +272,7 @@ def test_deeplabv3plus_table1_is_resnet101_with_one_decoder_convolution(swept: S
         assert config["output_stride"] == 16
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(3)
 @pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @pytest.mark.parametrize("scale", [name for name in SCALES if name != "paper"])
 def test_a_scale_substitutes_network_and_data_and_is_no_reproduction(

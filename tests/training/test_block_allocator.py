@@ -128,6 +128,7 @@ def test_tensors_lie_at_multiples_of_64_bytes_grow_and_fail_as_pytorchs_own(cach
     assert int(reported) >= 4 << 20
 
 
+@pytest.mark.exhaustive
 def test_blocks_that_were_taken_before_can_be_given_back_after(tmp_path: Path) -> None:
     source = tmp_path / "taker.cpp"
     source.write_text(_TAKER)
