@@ -118,8 +118,11 @@ def write(samples: Sequence[Sample], output: Path, *, epochs: int, found: Sequen
         writer.writerows([f"{value:.6g}" for value in astuple(sample)] for sample in samples)
     figure, (above, below) = plt.subplots(2, 1, figsize=(8, 5), sharex=True, constrained_layout=True)
     seconds = [sample.seconds for sample in samples]
-    above.plot(seconds, [sample.memory_mib for sample in samples])
-    above.set(ylabel="memory of all processes, MiB", ylim=(0, None), title=f"{epochs} epochs with evaluation")
+    memory = [sample.memory_mib for sample in samples]
+    above.plot(seconds, memory)
+    above.set(
+        ylabel="memory of all processes, MiB", ylim=(0, 1.2 * max(memory)), title=f"{epochs} epochs with evaluation"
+    )
     below.plot(seconds, [sample.files for sample in samples], color="tab:orange")
     below.set(ylabel="open file handles", ylim=(0, None), xlabel="seconds")
     figure.savefig(output / "soak.png", dpi=110)
