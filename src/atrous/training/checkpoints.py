@@ -138,17 +138,28 @@ def load_weights(model: Segmenter, path: Path) -> int:
     return int(content["global_step"])
 
 
+def is_validated_next(trainer: Trainer) -> bool:
+    """Whether the batch that was trained last is one after which the network is scored on val."""
+    every = trainer.val_check_batch
+    if not trainer.enable_validation or every is None:
+        return False
+    return bool((trainer.fit_loop.total_batch_idx + 1) % every == 0)
+
+
 class Checkpoints(Callback):
-    """Saves `last` every so many steps and at the end, `best` whenever val improves.
+    """Saves `last` every so many steps, before a validation and at the end, `best` whenever val improves.
 
     Args:
         folder: the run's folder.
         every: optimiser steps between two saves of `last`.
+
+    Attributes:
+        saved_at: the step of `last`, -1 where this process has saved none.
     """
 
     def __init__(self, *, folder: RunFolder, every: int) -> None:
         self._folder, self._every = folder, max(1, every)
-        self._best, self._saved_at = -1.0, -1
+        self._best, self.saved_at = -1.0, -1
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far, kept in the checkpoint."""
@@ -161,7 +172,8 @@ class Checkpoints(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Save `last` when it is time."""
         step = trainer.global_step
-        if step % self._every == 0 and step != self._saved_at and step < trainer.max_steps:
+        is_time = step % self._every == 0 or is_validated_next(trainer)
+        if is_time and step != self.saved_at and step < trainer.max_steps:
             self._save(trainer, step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -173,9 +185,9 @@ class Checkpoints(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the final state."""
-        if trainer.global_step != self._saved_at:
+        if trainer.global_step != self.saved_at:
             self._save(trainer, trainer.global_step)
 
     def _save(self, trainer: Trainer, step: int) -> None:
         trainer.save_checkpoint(self._folder.last_checkpoint, storage_options=self._folder.previous_checkpoint)
-        self._saved_at = step
+        self.saved_at = step

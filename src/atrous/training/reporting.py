@@ -106,13 +106,13 @@ class StopAt(Callback):
         self.asked = True
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Stop after the current step."""
+        """Stop after the current step: as the last one, since Trainer.should_stop would validate first."""
         is_asked = self.asked
         if trainer.world_size > 1:
             is_time = trainer.global_step % self._every == 0
             is_asked = is_time and trainer.strategy.reduce_boolean_decision(self.asked, all=False)
         if is_asked or (self._step is not None and trainer.global_step >= self._step):
-            trainer.should_stop = True
+            trainer.fit_loop.epoch_loop.max_steps = trainer.global_step
 
 
 class SamplePredictions(Callback):

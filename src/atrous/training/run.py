@@ -3,6 +3,7 @@
 import resource
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from atrous.training.measuring import measure
 from atrous.training.submitting import submit
 from atrous.training.task import SegmentationTask
 from atrous.training.trainer import build_board, build_data_module, build_loggers, build_trainer, is_first_rank
+from atrous.training.validating import StoppedInValidationError
 from atrous.training.wandb_log import WandbLog
 
 Config = Mapping[str, Any]
@@ -122,7 +124,8 @@ def _fit(
         batch_norm.synchronise(model, on_cuda=device_type(settings["accelerator"]) == "cuda")
     trainer = build_trainer(folder, config, data=data, loggers=loggers)
     began = time.monotonic()
-    trainer.fit(task, datamodule=data, ckpt_path=str(saved) if start else None)
+    with suppress(StoppedInValidationError):
+        trainer.fit(task, datamodule=data, ckpt_path=str(saved) if start else None)
     if trainer.is_global_zero:
         _record(folder, config, trainer, cost, steps=trainer.global_step - start, seconds=time.monotonic() - began)
     return bool(trainer.global_step >= recipe["max_steps"])

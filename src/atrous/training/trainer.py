@@ -26,6 +26,7 @@ from atrous.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from atrous.training.csv_log import CsvLog
 from atrous.training.finite import FiniteGuard
 from atrous.training.reporting import Reporter, SamplePredictions, StopAt
+from atrous.training.validating import Validations
 from atrous.training.wandb_log import WandbLog
 from atrous.training.watchdog import Watchdog
 
@@ -123,11 +124,13 @@ def _callbacks(
     settings, batch_size = config["trainer"], config["recipe"]["batch_size"]
     train_set, every = data.train_samples.dataset, settings["log_every"]
     sample_id, classes = train_set.sample_id, train_set.spec.num_classes
+    checkpoints = Checkpoints(folder=folder, every=settings["checkpoint_every"])
+    stop = StopAt(step=settings["stop_at_step"], every=every)
     callbacks: list[Callback] = [  # the guard comes before those who log and save, the watchdog after all
         FiniteGuard(folder=folder, action=settings["on_nonfinite"], every=every, sample_id=sample_id),
         Reporter(folder=folder, every=every, batch_size=batch_size, printed=not shows_bar, classes=classes),
-        Checkpoints(folder=folder, every=settings["checkpoint_every"]),
-        StopAt(step=settings["stop_at_step"], every=every),
+        checkpoints,
+        stop,
     ]
     if shows_bar:
         callbacks.append(RichProgressBar())
@@ -136,7 +139,9 @@ def _callbacks(
             count = config["logger"]["wandb"]["images"]
             callbacks.append(SamplePredictions(samples=data.val_samples, count=count, send=board.send))
     rank = int(os.environ.get("RANK", "0"))
-    return [*callbacks, Watchdog(folder=folder, seconds=settings["timeout_seconds"], rank=rank)]
+    watchdog = Watchdog(folder=folder, seconds=settings["timeout_seconds"], rank=rank)
+    # Last: what a training that goes on has to validate first is watched as well.
+    return [*callbacks, watchdog, Validations(stop=stop, checkpoints=checkpoints, printed=not shows_bar)]
 
 
 def _environment() -> ClusterEnvironment:
