@@ -11,6 +11,7 @@ from lightning.pytorch.loggers.logger import Logger
 from atrous.files import write_text
 
 COLUMNS = ("step", "train/loss", "train/lr", "train/images_per_second", "val/miou", "val/pixel_accuracy", "val/pixels")
+_VALIDATION = "val/miou"
 
 
 class CsvLog(Logger):
@@ -24,7 +25,7 @@ class CsvLog(Logger):
     def __init__(self, path: Path, *, first_step: int = 0) -> None:
         super().__init__()
         self._path = path
-        self._begin(first_step)
+        self._validated = self._begin(first_step)
 
     @property
     def name(self) -> str:
@@ -37,7 +38,9 @@ class CsvLog(Logger):
         return ""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Append one line."""
+        """Append one line, unless it is a validation again whose line is there: it was made before a kill."""
+        if _VALIDATION in metrics and str(step) in self._validated:
+            return
         row = {"step": step, **{name: f"{value:.6g}" for name, value in metrics.items() if name in COLUMNS}}
         if len(row) > 1:
             with self._path.open("a", newline="") as stream:
@@ -46,7 +49,8 @@ class CsvLog(Logger):
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Nothing: config.yaml lies beside the file."""
 
-    def _begin(self, first_step: int) -> None:
+    def _begin(self, first_step: int) -> set[str]:
+        """Drop what a resumed run makes anew; return the steps whose validations are kept."""
         kept: list[dict[str, str]] = []
         if self._path.exists():
             with self._path.open(newline="") as stream:
@@ -56,6 +60,7 @@ class CsvLog(Logger):
         writer.writeheader()
         writer.writerows(kept)
         write_text(self._path, text.getvalue())
+        return {row["step"] for row in kept if row[_VALIDATION]}
 
 
 def _is_until(row: dict[str, str], step: int) -> bool:

@@ -109,7 +109,8 @@ class SegmentationTask(LightningModule):
         matrix = self._confusion.compute().cpu().numpy()
         result = scores(matrix, self._spec.classes)
         values = {f"val/{name}": float(result[name]) for name in ("miou", "pixel_accuracy", "pixels")}
-        self.log_dict(values, sync_dist=False)  # the matrix is already that of all ranks
+        # Loggers take "step" for the step; by itself Lightning says the one before. The matrix is that of all ranks.
+        self.log_dict({**values, "step": float(self.global_step)}, sync_dist=False)
 
     def configure_optimizers(self) -> Any:
         """SGD over the parameter groups, poly per optimiser step."""
