@@ -1,5 +1,6 @@
 """Real trainings in which a rank hangs, is killed, or computes nonsense; atrous-train is started as a user would."""
 
+import csv
 import json
 import os
 import random
@@ -60,11 +61,17 @@ def _status(store: Path) -> dict[str, Any]:
     return content
 
 
-def _state(store: Path) -> dict[str, torch.Tensor]:
-    """Weights, statistics and momenta at the end."""
-    content = torch.load(_run(store) / "checkpoints" / "last.ckpt", weights_only=True)
+def _state(store: Path, name: str = "last.ckpt") -> dict[str, torch.Tensor]:
+    """Weights, statistics and momenta at the end, or of another checkpoint."""
+    content = torch.load(_run(store) / "checkpoints" / name, weights_only=True)
     momenta = content["optimizer_states"][0]["state"].items()
     return {**content["state_dict"], **{f"momentum {key}": value["momentum_buffer"] for key, value in momenta}}
+
+
+def _validations(store: Path) -> list[tuple[str, str]]:
+    """Steps and scores."""
+    with (_run(store) / "metrics.csv").open(newline="") as stream:
+        return [(row["step"], row["val/miou"]) for row in csv.DictReader(stream) if row["val/miou"]]
 
 
 def _is_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -204,8 +211,8 @@ class Jobs:
 
 @pytest.fixture
 def jobs_of(tmp_path: Path) -> Iterator[Callable[[str], Jobs]]:
-    """Makes the same training of 300 steps in several folders."""
-    steps = ("recipe.max_steps=300", "trainer.checkpoint_every=1")
+    """Makes the same training of 300 steps in several folders; a validation takes as long as some steps."""
+    steps = ("recipe.max_steps=300", "trainer.checkpoint_every=1", "trainer.val_every=4", "data.val.length=20")
     assert _train(tmp_path / "model", *steps, "trainer.stop_at_step=1") == 0
     model = _run(tmp_path / "model")
     config = yaml.safe_load((model / "config.yaml").read_text())
@@ -247,5 +254,10 @@ def test_thirty_kills_at_random_moments_lose_no_checkpoint_and_no_bit(
     for each in (jobs, jobs_of("calm")):
         each.start()
         assert each.wait() == 0
-    assert _is_equal(_state(tmp_path / "killed"), _state(tmp_path / "calm"))
-    assert sorted(path.name for path in (jobs.folder / "checkpoints").iterdir()) == ["last.ckpt", "previous.ckpt"]
+    killed, calm = tmp_path / "killed", tmp_path / "calm"
+    assert _is_equal(_state(killed), _state(calm))
+    assert _validations(killed) == _validations(calm)
+    assert [step for step, _ in _validations(calm)] == [str(step) for step in range(4, 301, 4)]
+    names = ["best.ckpt", "last.ckpt", "previous.ckpt"]
+    assert sorted(path.name for path in (jobs.folder / "checkpoints").iterdir()) == names
+    assert _is_equal(_state(killed, "best.ckpt"), _state(calm, "best.ckpt"))

@@ -42,8 +42,10 @@ class Validations(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validate first where the checkpoint was saved for a validation that never ended."""
         if 0 < trainer.global_step != self._validated and is_validated_next(trainer):
+            loop = trainer.fit_loop.epoch_loop.val_loop
+            loop.restarting = False  # from its first batch
             trainer.validating = True
-            trainer.fit_loop.epoch_loop.val_loop.run()
+            loop.run()
             trainer.training = True
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
