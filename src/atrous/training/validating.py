@@ -29,7 +29,7 @@ class Validations(Callback):
     def __init__(self, *, stop: StopAt, checkpoints: Checkpoints, printed: bool) -> None:
         self._stop, self._checkpoints, self._printed = stop, checkpoints, printed
         self._validated = 0  # the step of the last one
-        self._said_at = 0.0
+        self._said_at, self._steps = 0.0, 0
 
     def state_dict(self) -> dict[str, Any]:
         """The step of the last complete validation, kept in the checkpoint."""
@@ -41,6 +41,7 @@ class Validations(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validate first where the checkpoint was saved for a validation that never ended."""
+        self._steps = trainer.max_steps  # a stop makes it less
         if 0 < trainer.global_step != self._validated and is_validated_next(trainer):
             loop = trainer.fit_loop.epoch_loop.val_loop
             loop.restarting = False  # from its first batch
@@ -64,7 +65,7 @@ class Validations(Callback):
         if self._printed and trainer.is_global_zero and now - self._said_at > _SECONDS_BETWEEN_LINES:
             self._said_at = now
             of = int(sum(trainer.num_val_batches))
-            print(f"step {trainer.global_step}/{trainer.max_steps}  validating, batch {done}/{of}", flush=True)  # noqa: T201
+            print(f"step {trainer.global_step}/{self._steps}  validating, batch {done}/{of}", flush=True)  # noqa: T201
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """It was complete."""
