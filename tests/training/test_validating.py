@@ -71,11 +71,13 @@ def _kill() -> None:
     raise _KilledError
 
 
-def _fit(path: Path, *, at: int = 0, action: Any = None, batch: int | None = 1) -> tuple[_Module, int]:
-    """Up to six steps with a validation after every second; `action` is done at step `at`, with "ask" for a stop."""
+def _fit(
+    path: Path, *, at: int = 0, action: Any = None, batch: int | None = 1, until: int | None = None
+) -> tuple[_Module, int]:
+    """Up to six steps, or `until`, with a validation after every second; `action` ("ask": for a stop) at step `at`."""
     folder = RunFolder(path)
     saved, _ = newest_checkpoint(folder, mends=True)
-    checkpoints, stop = Checkpoints(folder=folder, every=100), StopAt(step=None, every=1)
+    checkpoints, stop = Checkpoints(folder=folder, every=100), StopAt(step=until, every=1)
     chosen = (lambda: setattr(stop, "asked", True)) if action == "ask" else action
     module = _Module()
     trainer = Trainer(
@@ -123,12 +125,20 @@ def test_a_validation_that_was_ended_is_made_when_the_training_goes_on(tmp_path:
 
 
 def test_a_validation_that_was_complete_is_not_made_again(tmp_path: Path) -> None:
-    module, step = _fit(tmp_path, at=2, action="ask", batch=_BATCHES - 1)
-    assert (module.validated, step) == ([], 2)
-    module, _ = _fit(tmp_path, at=5, action="ask", batch=None)
-    assert module.validated == [2, 4]
+    module, step = _fit(tmp_path, until=4)
+    assert (module.validated, step) == ([2, 4], 4)
+    module, step = _fit(tmp_path, at=5, action="ask", batch=None)
+    assert (module.validated, step) == ([], 5)
     module, _ = _fit(tmp_path)
     assert module.validated == [6]
+
+
+def test_a_validation_with_which_a_training_goes_on_can_be_ended_too(tmp_path: Path) -> None:
+    for _ in range(2):
+        module, step = _fit(tmp_path, at=2, action="ask", batch=_BATCHES - 1)
+        assert (module.validated, step) == ([], 2)
+    module, _ = _fit(tmp_path)
+    assert module.validated == [2, 4, 6]
 
 
 def test_a_stop_does_not_wait_for_a_validation_that_is_not_due(tmp_path: Path) -> None:

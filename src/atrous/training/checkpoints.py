@@ -154,12 +154,13 @@ class Checkpoints(Callback):
         every: optimiser steps between two saves of `last`.
 
     Attributes:
-        saved_at: the step of `last`, -1 where this process has saved none.
+        saved_at: the step of `last`, -1 where there is none.
     """
 
     def __init__(self, *, folder: RunFolder, every: int) -> None:
         self._folder, self._every = folder, max(1, every)
         self._best, self.saved_at = -1.0, -1
+        self._scored_since = False  # `last` was saved
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far, kept in the checkpoint."""
@@ -168,6 +169,10 @@ class Checkpoints(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self._best = float(state_dict["best"])
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A training that goes on was saved where it begins."""
+        self.saved_at = trainer.global_step or -1
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Save `last` when it is time."""
@@ -178,16 +183,17 @@ class Checkpoints(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save `best` when val has improved."""
+        self._scored_since = True
         score = float(trainer.callback_metrics.get("val/miou", -1.0))
         if score > self._best and not trainer.sanity_checking:
             self._best = score
             trainer.save_checkpoint(self._folder.best_checkpoint)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the final state."""
-        if trainer.global_step != self.saved_at:
+        """Save the final state, scores included."""
+        if trainer.global_step != self.saved_at or self._scored_since:
             self._save(trainer, trainer.global_step)
 
     def _save(self, trainer: Trainer, step: int) -> None:
         trainer.save_checkpoint(self._folder.last_checkpoint, storage_options=self._folder.previous_checkpoint)
-        self.saved_at = step
+        self.saved_at, self._scored_since = step, False

@@ -126,7 +126,7 @@ def _callbacks(
     sample_id, classes = train_set.sample_id, train_set.spec.num_classes
     checkpoints = Checkpoints(folder=folder, every=settings["checkpoint_every"])
     stop = StopAt(step=settings["stop_at_step"], every=every)
-    callbacks: list[Callback] = [  # the guard comes before those who log and save, the watchdog after all
+    callbacks: list[Callback] = [  # the guard comes before those who log and save
         FiniteGuard(folder=folder, action=settings["on_nonfinite"], every=every, sample_id=sample_id),
         Reporter(folder=folder, every=every, batch_size=batch_size, printed=not shows_bar, classes=classes),
         checkpoints,
@@ -140,7 +140,7 @@ def _callbacks(
             callbacks.append(SamplePredictions(samples=data.val_samples, count=count, send=board.send))
     rank = int(os.environ.get("RANK", "0"))
     watchdog = Watchdog(folder=folder, seconds=settings["timeout_seconds"], rank=rank)
-    # Last: what a training that goes on has to validate first is watched as well.
+    # The last ones: a validation with which a training goes on is watched as well.
     return [*callbacks, watchdog, Validations(stop=stop, checkpoints=checkpoints, printed=not shows_bar)]
 
 
