@@ -101,7 +101,7 @@ def evaluation_section(arguments: argparse.Namespace) -> Section:
         Work(**request).dataset()
 
         def in_own(name: str) -> Figures:
-            environment = process_environment(os.environ, threads=0) if name == ATROUS else None
+            environment = process_environment(os.environ, {"threads": 0, "devices": 1}) if name == ATROUS else None
             return in_process("benchmarks.evaluation", {"name": name, "work": request}, environment=environment)
 
         measured, loads = take_turns([PLAIN, ATROUS], in_own, repeats=arguments.repeats)

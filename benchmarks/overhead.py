@@ -110,7 +110,7 @@ def step_section(*, steps: int, repeats: int) -> Section:
                 configs.append(run.config_file.read_text())
                 batch_size = yaml.safe_load(configs[0])["recipe"]["batch_size"]
                 return {"seconds": windows(run.path / "metrics.csv", batch_size=batch_size)}
-            environment = process_environment(os.environ, threads=0)
+            environment = process_environment(os.environ, {"threads": 0, "devices": 1})
             return in_process("benchmarks.overhead", {"config": configs[0]}, environment=environment)
 
     configs: list[str] = []

@@ -64,7 +64,7 @@ def checkpointing_of(manner: str) -> Recomputed:
 def environment_of(manner: str, *, threads: int = 0) -> dict[str, str]:
     """The variables of a process that measures a manner: those of a job of atrous-train, or this process's own."""
     if manner in MANNERS_OF_ATROUS:
-        return process_environment(os.environ, threads=threads)
+        return process_environment(os.environ, {"threads": threads, "devices": 1})
     return dict(os.environ)
 
 

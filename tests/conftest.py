@@ -17,6 +17,8 @@ from xdist.scheduler import LoadFileScheduling
 
 from atrous.errors import AtrousError
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of jobs that tests start: they share the cores
+
 SMALL_RUN = (  # a training of seconds on one core, the same bits on every machine
     "backbone=tiny",
     "backbone.units=[1,1,1,1]",

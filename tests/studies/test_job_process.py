@@ -9,17 +9,26 @@ import pytest
 from atrous import forkserver
 from atrous.studies.job_process import JobServer, process_environment
 
+ALONE = {"threads": 0, "devices": 1}
 
-def test_waiting_threads_sleep_and_memory_comes_in_huge_pages_unless_something_else_is_set() -> None:
-    assert process_environment({}, threads=0) == {
+
+def test_waiting_threads_spin_shortly_and_memory_comes_in_huge_pages_unless_something_else_is_set() -> None:
+    assert process_environment({}, ALONE) == {
         "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "20000",
         "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     }
     own = {"OMP_WAIT_POLICY": "ACTIVE", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=0", "HOME": "/home/me"}
-    assert process_environment(own, threads=3) == {**own, "OMP_NUM_THREADS": "3"}
+    assert process_environment(own, {"threads": 3, "devices": 1}) == {**own, "OMP_NUM_THREADS": "3"}
+    assert process_environment({"GOMP_SPINCOUNT": "7"}, ALONE)["GOMP_SPINCOUNT"] == "7"
     other = {"GLIBC_TUNABLES": "glibc.malloc.arena_max=1"}
-    tunables = process_environment(other, threads=0)["GLIBC_TUNABLES"]
+    tunables = process_environment(other, ALONE)["GLIBC_TUNABLES"]
     assert tunables == "glibc.malloc.arena_max=1:glibc.malloc.hugetlb=1"
+
+
+def test_threads_of_several_processes_spin_only_where_their_number_is_bounded() -> None:
+    assert "GOMP_SPINCOUNT" not in process_environment({}, {"threads": 0, "devices": 2})
+    assert "GOMP_SPINCOUNT" in process_environment({}, {"threads": 2, "devices": 2})
 
 
 @pytest.mark.skipif(not forkserver.is_supported(), reason="jobs are forked on Linux")

@@ -15,6 +15,7 @@ from atrous.processes import Leader
 from atrous.run_store import RunFolder
 
 _POLL_SECONDS = 0.2
+_SPINS = "20000"  # of GNU's OpenMP, which PyTorch's builds for Linux have; it overrules the policy
 
 
 class JobServer:
@@ -141,19 +142,28 @@ class JobProcess:
         processes.end_members(self.folder.path, patience=self.patience, hurried=self.hurried)
 
 
-def process_environment(environment: Mapping[str, str], *, threads: int) -> dict[str, str]:
+def process_environment(environment: Mapping[str, str], trainer: Mapping[str, Any]) -> dict[str, str]:
     """The variables that a job's processes start with.
 
-    Threads that wait for each other sleep. By default they spin, which several times over slows a step down where
-    they share the cores with anything else: the loader's workers, or another run. Memory comes in huge pages where the
-    kernel has them on request (Linux, glibc 2.35): a large map then costs a few page faults instead of thousands.
+    A thread that waits for another one spins for a part of a millisecond, in which most waits end, and then sleeps:
+    waking a thread up takes long enough to cost a training step a tenth. By default it spins for milliseconds, which
+    slows a step down several times over where the cores are shared with the loader's workers or another run. Processes
+    that share the cores without a bound on their threads do not spin. Memory comes in huge pages where the kernel has
+    them on request (Linux, glibc 2.35): a large map then costs a few page faults instead of thousands.
 
     Args:
         environment: what is set already, and wins.
-        threads: of the process, 0 for PyTorch's default.
+        trainer: the config's section: `threads` of a process, 0 for PyTorch's default; `devices`, its processes.
     """
-    bound = {"OMP_NUM_THREADS": str(threads)} if threads else {}
+    threads, variables = trainer["threads"], dict(environment)
+    if "OMP_WAIT_POLICY" not in environment:
+        variables["OMP_WAIT_POLICY"] = "PASSIVE"
+        if threads or trainer["devices"] == 1:
+            variables.setdefault("GOMP_SPINCOUNT", _SPINS)
     tunables = environment.get("GLIBC_TUNABLES", "")
     if "glibc.malloc.hugetlb" not in tunables:
         tunables = ":".join(filter(None, [tunables, "glibc.malloc.hugetlb=1"]))
-    return {"OMP_WAIT_POLICY": "PASSIVE", **environment, "GLIBC_TUNABLES": tunables, **bound}
+    variables["GLIBC_TUNABLES"] = tunables
+    if threads:
+        variables["OMP_NUM_THREADS"] = str(threads)
+    return variables

@@ -163,7 +163,7 @@ def run(
             return "skipped"
         on_start()
         process = JobProcess(job.folder, GRACE_SECONDS, lambda: hurried() or interrupts.hurried(), server)
-        variables = process_environment({**os.environ, **(environment or {})}, threads=job.config["trainer"]["threads"])
+        variables = process_environment({**os.environ, **(environment or {})}, job.config["trainer"])
         again = job.config["trainer"]["restarts"] if restarts is None else restarts
         try:
             code = _run_process(job, process, variables, again, lock=lock, capture=capture, cancelled=cancelled)

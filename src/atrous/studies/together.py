@@ -91,8 +91,7 @@ def _take_part(part: Job, ranks: Ranks, meeting: Meeting, *, capture: bool) -> i
             return 1
         process = JobProcess(place, jobs.GRACE_SECONDS, interrupts.hurried)
         command = [*jobs.PROGRAM, str(part.folder.path), *part.todo]
-        variables = {**os.environ, **ranks.environment()}
-        variables = process_environment(variables, threads=part.config["trainer"]["threads"])
+        variables = process_environment({**os.environ, **ranks.environment()}, part.config["trainer"])
         return process.run(command, variables, lock=lock, capture=capture, cancelled=is_over)
 
 
