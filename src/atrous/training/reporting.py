@@ -29,6 +29,9 @@ class Reporter(Callback):
         batch_size: the global batch.
         printed: whether to print a line per entry (where no progress bar is shown).
         classes: of the label space, which says how large a loss is.
+
+    Attributes:
+        shown: what a progress bar shows of the last entry, by name.
     """
 
     def __init__(
@@ -43,7 +46,9 @@ class Reporter(Callback):
         self._folder, self._every, self._batch_size = folder, max(1, every), batch_size
         self._printed = printed
         self._since, self._at_step, self._began_at = time.monotonic(), 0, 0
+        self._validating_since = self._since
         self._trend = Trend(classes=classes, every=self._every)
+        self.shown: dict[str, str] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say that the run is running."""
@@ -63,6 +68,7 @@ class Reporter(Callback):
             return
         speed = (step - self._at_step) * self._batch_size / max(now - self._since, 1e-9)
         self._since, self._at_step = now, step
+        self.shown = {"loss": f"{loss:.4f}", "images/s": f"{speed:.1f}"}
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         if trainer.is_global_zero:
             for logger in trainer.loggers:
@@ -73,6 +79,14 @@ class Reporter(Callback):
             if warning := self._trend.warning(step - self._began_at, loss, lr=rate):
                 self._set_status(trainer, warning=warning)
                 print(f"warning: step {step}: {warning}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Speed is that of the training alone."""
+        self._validating_since = time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave out the time since the validation began."""
+        self._since += time.monotonic() - self._validating_since
 
     def _set_status(self, trainer: Trainer, **details: Any) -> None:
         if trainer.is_global_zero:

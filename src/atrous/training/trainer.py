@@ -11,7 +11,6 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 from torch.distributed.constants import default_pg_timeout
@@ -25,6 +24,7 @@ from atrous.training import machine
 from atrous.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from atrous.training.csv_log import CsvLog
 from atrous.training.finite import FiniteGuard
+from atrous.training.progress import StepProgressBar
 from atrous.training.reporting import Reporter, SamplePredictions, StopAt
 from atrous.training.validating import Validations
 from atrous.training.wandb_log import WandbLog
@@ -126,14 +126,15 @@ def _callbacks(
     sample_id, classes = train_set.sample_id, train_set.spec.num_classes
     checkpoints = Checkpoints(folder=folder, every=settings["checkpoint_every"])
     stop = StopAt(step=settings["stop_at_step"], every=every)
+    reporter = Reporter(folder=folder, every=every, batch_size=batch_size, printed=not shows_bar, classes=classes)
     callbacks: list[Callback] = [  # the guard comes before those who log and save
         FiniteGuard(folder=folder, action=settings["on_nonfinite"], every=every, sample_id=sample_id),
-        Reporter(folder=folder, every=every, batch_size=batch_size, printed=not shows_bar, classes=classes),
+        reporter,
         checkpoints,
         stop,
     ]
     if shows_bar:
-        callbacks.append(RichProgressBar())
+        callbacks.append(StepProgressBar(lambda: reporter.shown))
     for board in loggers:
         if isinstance(board, WandbLog):
             count = config["logger"]["wandb"]["images"]
