@@ -64,3 +64,29 @@ def test_an_interpolation_that_leads_nowhere_is_told(composed: Callable[..., Dic
     OmegaConf.update(config, "table", "${nowhere}")
     with pytest.raises(ConfigError, match="'nowhere' not found"):
         resolve(config)
+
+
+@pytest.mark.parametrize("variable", ["WANDB_API_KEY", "CI_JOB_TOKEN", "db_password"])
+@pytest.mark.parametrize("value", ["${{oc.env:{variable}}}", "sent-with-{hidden}-in-it"])
+def test_a_secret_of_the_environment_is_never_written_into_a_config(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    hidden = "not-to-be-seen"
+    monkeypatch.setenv(variable, hidden)
+    text = value.format(variable=variable, hidden=hidden)
+    with pytest.raises(ConfigError, match=rf"logger\.wandb\.entity holds the value of .* {variable}") as caught:
+        resolve(
+            composed(
+                "logger=wandb", f"logger.wandb.entity='{text}'" if "$" not in text else f"logger.wandb.entity={text}"
+            )
+        )
+    assert hidden not in str(caught.value)
+
+
+def test_what_else_the_environment_has_may_stand_in_a_config(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOC_ROOT", "/somewhere/else")
+    monkeypatch.setenv("KEY", "voc")  # too short to be a secret
+    monkeypatch.setenv("MONKEY_BUSINESS", "/somewhere/else")
+    assert resolve(composed("data=voc", "data.root=${oc.env:VOC_ROOT}"))["data"]["root"] == "/somewhere/else"

@@ -2,7 +2,9 @@
 
 import dataclasses
 import difflib
+import os
 import typing
+from collections.abc import Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -10,6 +12,9 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from atrous.errors import ConfigError
 
+# What a secret's environment variable has between underscores, and the shortest value that is taken for one.
+_SECRET_WORDS = {"KEY", "APIKEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS"}
+_SHORTEST_SECRET = 8
 _CONTEXT = ("hydra", "experiment", "scale", "rows", "fail_fast", "output", "sweep", "subject", "tflops")
 
 Config = dict[str, Any]
@@ -23,7 +28,8 @@ def resolve(config: DictConfig, *, needs_root: bool = True) -> Config:
         needs_root: whether a missing data.root is an error; who a run is does not depend on it.
 
     Raises:
-        ConfigError: names the first key that does not exist (`+key=` adds any) or has no value.
+        ConfigError: names the first key that does not exist (`+key=` adds any), has no value, or holds a secret of the
+            environment.
     """
     _compare_with_schema(config)
     if not needs_root and OmegaConf.is_missing(config.data, "root"):
@@ -38,6 +44,7 @@ def resolve(config: DictConfig, *, needs_root: bool = True) -> Config:
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0]) from None
     assert isinstance(plain, dict)
+    _refuse_secrets(plain)
     return {str(key): value for key, value in plain.items()}
 
 
@@ -75,6 +82,36 @@ def _check_sections(schema: Any, plain: Any, prefix: str = "") -> None:
             raise ConfigError(f"{name}={value!r} is not a list")
         if dataclasses.is_dataclass(kind):
             _check_sections(kind, value, f"{name}.")
+
+
+def _refuse_secrets(plain: Any) -> None:
+    """A config is written down and sent to W&B; what `${oc.env:...}` or a shell put into it would be, too."""
+    secrets = {
+        value: name
+        for name, value in os.environ.items()
+        if len(value) >= _SHORTEST_SECRET and _SECRET_WORDS & set(name.upper().split("_"))
+    }
+    for key, text in _texts(plain):
+        for value, name in secrets.items():
+            if value in text:
+                raise ConfigError(
+                    f"{key} holds the value of the environment variable {name}, which looks like a secret, and a run's "
+                    "config is written to disk and may go to W&B: leave it in the environment"
+                )
+
+
+def _texts(node: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Every text of a config, keys as well, with the name of its place."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            inner = f"{name}.{key}" if name else str(key)
+            yield name or "the config", str(key)
+            yield from _texts(value, inner)
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _texts(value, f"{name}[{index}]")
+    elif isinstance(node, str):
+        yield name, node
 
 
 def _explain_missing(key: str | None) -> str:
