@@ -71,8 +71,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _InParts:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave to `make test-all` what the suite takes only `every` so many cases of.
 
-    Have coverage count the first case of each test, no other: Python 3.11 takes twice the time where it counts. Put
-    files that take long first, so that no worker is left with one at the end.
+    Have coverage count the first case of each test, no other unless the test is to be `counted`: Python 3.11 takes
+    twice the time where it counts. Put files that take long first, so that no worker is left with one at the end.
     """
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: (_COMMANDS not in item.nodeid, -slow[item.path]))
@@ -82,7 +82,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         every = item.get_closest_marker("every")
         if every is not None and cases[test] % every.args[0]:
             item.add_marker(pytest.mark.exhaustive)
-        if cases[test]:
+        if cases[test] and item.get_closest_marker("counted") is None:
             item.add_marker(pytest.mark.no_cover)
         cases[test] += 1
 

@@ -1,0 +1,131 @@
+"""What a recipe may say: each mistake is told with its value and what would be right."""
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from atrous.studies.configuration import resolve
+from atrous.studies.recipe_checks import recipe_problems, recipe_warnings
+
+Config = dict[str, Any]
+Compose = Callable[..., DictConfig]
+TORCHVISION = {"backbone.strides_in": "first_unit"}
+
+
+@pytest.fixture
+def changed(composed: Compose) -> Callable[[Config], Config]:
+    """The default config with other values for some keys, by their dotted names."""
+    return partial(_changed, resolve(composed()))
+
+
+def _changed(config: Config, values: Config) -> Config:
+    tree = OmegaConf.create(copy.deepcopy(config))
+    for key, value in values.items():
+        OmegaConf.update(tree, key, value, force_add=True)
+    plain = OmegaConf.to_container(tree)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+@pytest.mark.counted
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"recipe.max_steps": 0}, ("recipe.max_steps=0", "at least 1")),
+        ({"recipe.precision": "fp8"}, ("recipe.precision='fp8'", "bf16-mixed")),
+        ({"recipe.preprocessing": "none"}, ("recipe.preprocessing='none'", "imagenet")),
+        ({"recipe.optimizer.lr": 0.0}, ("recipe.optimizer.lr=0", "more than 0")),
+        ({"recipe.batch_norm.head_decay": 1.0}, ("head_decay=1.0", "0.9997")),
+        ({"recipe.augmentation.scale_min": 3.0}, ("scale_min=3.0", "scale_max=1.5")),
+        ({"recipe.pretrained": "gone.pth"}, ("recipe.pretrained='gone.pth'", "neither a file", "unknown")),
+        ({"recipe.pretrained": "xception65_coco_voc_trainaugg"}, ("did you mean xception65_coco_voc_trainaug",)),
+        (
+            {**TORCHVISION, "recipe.pretrained": "imagenet"},
+            ("recipe.preprocessing='inception'", "recipe.preprocessing=imagenet"),
+        ),
+        (
+            {"recipe.pretrained": "xception_65_imagenet", "recipe.preprocessing": "imagenet"},
+            ("trained with 'inception'",),
+        ),
+    ],
+)
+def test_what_cannot_be_run_is_told_with_what_would_be_right(
+    changed: Callable[[Config], Config], values: Config, words: tuple[str, ...]
+) -> None:
+    (problem,) = recipe_problems(changed(values))
+    assert all(word in problem for word in words), problem
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"recipe.pretrained": "imagenet"},
+        {**TORCHVISION, "recipe.pretrained": "imagenet", "recipe.preprocessing": "imagenet"},
+        {"recipe.pretrained": "xception_65_imagenet"},
+    ],
+)
+def test_what_can_be_run_is_let_through(changed: Callable[[Config], Config], values: Config) -> None:
+    assert list(recipe_problems(changed(values))) == []
+
+
+def test_a_file_of_weights_is_let_through_with_any_preprocessing(
+    changed: Callable[[Config], Config], tmp_path: Path
+) -> None:
+    (tmp_path / "weights.pth").touch()
+    values = {"recipe.pretrained": str(tmp_path / "weights.pth"), "recipe.preprocessing": "imagenet"}
+    assert list(recipe_problems(changed(values))) == []
+
+
+LONG_MEMORY = {"recipe.batch_norm.backbone_decay": 0.9997, "recipe.batch_norm.head_decay": 0.9997}
+
+
+def test_batch_norm_that_will_not_be_warmed_up_is_told_with_what_would_be_right(
+    changed: Callable[[Config], Config],
+) -> None:
+    told = list(recipe_warnings(changed({**LONG_MEMORY, "recipe.max_steps": 300})))
+    assert [text.split(" with ")[0] for text in told] == [f"{key}={value}" for key, value in LONG_MEMORY.items()]
+    # 0.9997 ** 300 = 0.914; a thousandth is left of 0.977 after 300 steps, and of 0.9997 after 23023
+    assert all("recipe.max_steps=300: 91% of the running statistics" in text for text in told)
+    assert "recipe.batch_norm.backbone_decay=0.977 or less, or recipe.max_steps=23023 or more" in told[0]
+
+
+@pytest.mark.counted
+@pytest.mark.parametrize(
+    ("values", "count"),
+    [
+        ({"recipe.max_steps": 30000}, 0),
+        ({"recipe.max_steps": 300, "recipe.batch_norm.frozen": True}, 0),
+        ({"recipe.max_steps": 300, "recipe.pretrained": "xception65_coco_voc_trainaug"}, 0),
+        ({"recipe.max_steps": 300, "recipe.pretrained": "imagenet"}, 1),  # the head begins anew
+        ({"recipe.max_steps": 300, "parent": ["recipe.max_steps=30000"]}, 0),
+        ({"recipe.max_steps": 50}, 0),  # a trial
+        ({"recipe.max_steps": 4000, "trainer.accumulate": 2}, 0),
+    ],
+)
+def test_only_statistics_that_are_learnt_from_nothing_and_too_slowly_are_told(
+    changed: Callable[[Config], Config], values: Config, count: int
+) -> None:
+    assert len(list(recipe_warnings(changed({**LONG_MEMORY, **values})))) == count
+
+
+@pytest.mark.slow
+@pytest.mark.every(3)
+@pytest.mark.parametrize(
+    ("overrides", "count"),
+    [
+        ("data=shapes", 0),
+        ("data=camvid data.root=.", 0),
+        ("data=voc data.root=.", 0),
+        ("data=cityscapes data.root=.", 0),
+        ("data=voc data.root=. recipe=voc_tf_release", 0),
+        ("data=voc data.root=. recipe.max_steps=1000", 2),
+    ],
+)
+def test_no_recipe_of_ours_leaves_statistics_cold(composed: Compose, overrides: str, count: int) -> None:
+    assert len(list(recipe_warnings(resolve(composed(*overrides.split()))))) == count
