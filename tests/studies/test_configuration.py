@@ -1,12 +1,15 @@
 """From Hydra's config to plain values: nothing of the sweep, nothing missing, nothing that no schema knows."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from atrous.errors import ConfigError
-from atrous.studies.configuration import resolve
+from atrous.errors import ConfigError, StoreError
+from atrous.studies.configuration import resolve, written
 
 Compose = Callable[..., DictConfig]
 
@@ -90,3 +93,45 @@ def test_what_else_the_environment_has_may_stand_in_a_config(
     monkeypatch.setenv("KEY", "voc")  # too short to be a secret
     monkeypatch.setenv("MONKEY_BUSINESS", "/somewhere/else")
     assert resolve(composed("data=voc", "data.root=${oc.env:VOC_ROOT}"))["data"]["root"] == "/somewhere/else"
+
+
+def _places(node: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Every key of a config, each with the section that it is in."""
+    for key, value in node.items():
+        yield node, key
+        if isinstance(value, dict):
+            yield from _places(value)
+
+
+def test_a_written_config_is_read_as_it_was_and_takes_defaults_for_newer_keys(composed: Compose) -> None:
+    plain = resolve(composed("logger=wandb", "data=camvid", "data.root=/somewhere"))
+    assert written(copy.deepcopy(plain), where="config.yaml") == plain
+    older = copy.deepcopy(plain)
+    del older["trainer"]["restarts"], older["recipe"]["upsample_logits"], older["boundary"]
+    assert written(older, where="config.yaml") == plain
+
+
+def test_a_written_config_without_a_value_that_a_run_needs_is_told_with_its_key(composed: Compose) -> None:
+    plain = resolve(composed())
+    del plain["recipe"]["optimizer"]["lr"]
+    with pytest.raises(StoreError, match=r"^a/config\.yaml: recipe\.optimizer\.lr is missing, which a run needs$"):
+        written(plain, where="a/config.yaml")
+    plain = resolve(composed("output_stride=8"))
+    with pytest.raises(StoreError, match=r"^a/config\.yaml: output_stride: Value 'wide' .*Integer$"):
+        written({**plain, "output_stride": "wide"}, where="a/config.yaml")
+
+
+@pytest.mark.slow
+@pytest.mark.every(3)
+@pytest.mark.parametrize("damage", ["gone", None, 3, True, "x", [1], {"a": 1}])
+def test_a_damaged_config_of_a_run_ends_in_an_error_of_the_store_only(composed: Compose, damage: Any) -> None:
+    plain = resolve(composed())
+    for index, _ in enumerate(list(_places(plain))):
+        config = copy.deepcopy(plain)
+        section, key = list(_places(config))[index]
+        if damage == "gone":
+            del section[key]
+        else:
+            section[key] = damage
+        with suppress(StoreError):
+            written(config, where="config.yaml")

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from atrous.errors import ConfigError, StoreError
 from atrous.run_store import RunFolder
+from atrous.studies.configuration import written
 
 if TYPE_CHECKING:
     from atrous.data.dataset import SegmentationDataset
@@ -96,7 +97,7 @@ def subject_of_run(path: str, config: DictConfig) -> Subject:
     """A finished run; nothing heavy is imported.
 
     Raises:
-        StoreError: no run, not finished (says how far it got), or without the checkpoint.
+        StoreError: no run, not finished (says how far it got), without the checkpoint or with a damaged config.
         ConfigError: an unknown kind of checkpoint.
     """
     folder = RunFolder(Path(path))
@@ -114,7 +115,7 @@ def subject_of_run(path: str, config: DictConfig) -> Subject:
     if not checkpoint.is_file():
         advice = "; it is kept when a training validates" if config.checkpoint == "best" else ""
         raise StoreError(f"checkpoint={config.checkpoint}: {checkpoint} is not there{advice}")
-    run_config = folder.config()
+    run_config = written(folder.config(), where=str(folder.config_file))
     suffix = "" if config.checkpoint == "last" else "@best"
     suffix += _adapt(run_config, config)
     name = "/".join(folder.path.resolve().parts[-2:])

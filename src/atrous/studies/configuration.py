@@ -10,7 +10,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from atrous.errors import ConfigError
+from atrous.errors import ConfigError, StoreError
+from atrous.studies.schema import RunConfig
 
 # What a secret's environment variable has between underscores, and the shortest value that is taken for one.
 _SECRET_WORDS = {"KEY", "APIKEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS"}
@@ -46,6 +47,28 @@ def resolve(config: DictConfig, *, needs_root: bool = True) -> Config:
     assert isinstance(plain, dict)
     _refuse_secrets(plain)
     return {str(key): value for key, value in plain.items()}
+
+
+def written(config: Config, *, where: str) -> Config:
+    """A run's config as it was written, with the defaults of keys that an earlier version did not have.
+
+    Args:
+        config: as it was read.
+        where: its file, for errors.
+
+    Raises:
+        StoreError: names a key that has no value, or one of another type.
+    """
+    try:
+        complete = OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.create(config))
+        plain = OmegaConf.to_container(complete, resolve=False, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise StoreError(f"{where}: {error.full_key} is missing, which a run needs") from None
+    except (OmegaConfBaseException, ValueError) as error:
+        key = getattr(error, "full_key", None)
+        raise StoreError(f"{where}: {f'{key}: ' if key else ''}{str(error).splitlines()[0]}") from None
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items() if key not in _CONTEXT}
 
 
 def _compare_with_schema(node: DictConfig, prefix: str = "") -> None:
