@@ -17,6 +17,8 @@ from atrous.training import reporting
 from atrous.training.progress import StepProgressBar
 from atrous.training.reporting import Reporter
 
+from .small_trainer import small_trainer
+
 _TRAINING_SECONDS, _VALIDATION_SECONDS = 1.0, 100.0
 
 
@@ -63,19 +65,7 @@ def _fit(
     reporter = Reporter(folder=RunFolder(path), every=1, batch_size=4, printed=False, classes=2)
     bar = StepProgressBar(lambda: reporter.shown)
     seen, stop = _Seen(bar), reporting.StopAt(step=steps, every=1)
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=6,
-        max_epochs=-1,
-        accumulate_grad_batches=accumulate,
-        val_check_interval=3,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        callbacks=[reporter, stop, bar, seen],
-    )
+    trainer = small_trainer([reporter, stop, bar, seen], val_every=3, accumulate_grad_batches=accumulate)
     train, val = DataLoader(TensorDataset(torch.ones(100))), DataLoader(TensorDataset(torch.ones(1)))
     trainer.fit(_Module(clock), train, val, ckpt_path=checkpoint)
     trainer.save_checkpoint(path / "saved.ckpt")

@@ -18,6 +18,8 @@ from atrous.training.checkpoints import AtomicCheckpointIO, Checkpoints, newest_
 from atrous.training.reporting import StopAt
 from atrous.training.validating import StoppedInValidationError, Validations
 
+from .small_trainer import small_trainer
+
 _BATCHES = 3
 
 
@@ -80,25 +82,13 @@ def _fit(
     checkpoints, stop = Checkpoints(folder=folder, every=100), StopAt(step=until, every=1)
     chosen = (lambda: setattr(stop, "asked", True)) if action == "ask" else action
     module = _Module()
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=6,
-        max_epochs=-1,
-        val_check_interval=2,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[
-            _At(at, chosen, batch=batch),
-            checkpoints,
-            stop,
-            Validations(stop=stop, checkpoints=checkpoints, printed=True),
-        ],
-        plugins=[AtomicCheckpointIO()],
-    )
+    callbacks = [
+        _At(at, chosen, batch=batch),
+        checkpoints,
+        stop,
+        Validations(stop=stop, checkpoints=checkpoints, printed=True),
+    ]
+    trainer = small_trainer(callbacks, val_every=2, enable_progress_bar=False, plugins=[AtomicCheckpointIO()])
     train = DataLoader(TensorDataset(torch.ones(100)))
     val = DataLoader(TensorDataset(torch.ones(_BATCHES)))
     with suppress(StoppedInValidationError, _KilledError):
