@@ -145,8 +145,8 @@ class JobProcess:
 def process_environment(environment: Mapping[str, str], trainer: Mapping[str, Any]) -> dict[str, str]:
     """The variables that a job's processes start with.
 
-    A thread that waits for another one spins for a part of a millisecond, in which most waits end, and then sleeps:
-    waking a thread up takes long enough to cost a training step a tenth. By default it spins for milliseconds, which
+    A thread that waits for another one spins for less than a millisecond, in which most waits end, and then sleeps:
+    waking threads up cost a training step of Xception-65 about a tenth. By default it spins for milliseconds, which
     slows a step down several times over where the cores are shared with the loader's workers or another run. Processes
     that share the cores without a bound on their threads do not spin. Memory comes in huge pages where the kernel has
     them on request (Linux, glibc 2.35): a large map then costs a few page faults instead of thousands.
