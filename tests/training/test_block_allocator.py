@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from atrous.compiling import cpp_compiler
 from atrous.training import block_allocator
 
 pytestmark = pytest.mark.skipif(
-    not block_allocator._takes_from_glibc() or block_allocator.cpp_compiler() is None,
+    not block_allocator._takes_from_glibc() or cpp_compiler() is None,
     reason="it is for glibc's allocator on x86-64, and needs a C++ compiler",
 )
 
@@ -62,14 +63,12 @@ _BEFORE_AND_AFTER = (
     + """
 import ctypes
 from pathlib import Path
+from atrous.compiling import loaded
 from atrous.training import block_allocator
-source = Path(sys.argv[1])
-block_allocator._SOURCE = source
-library = ctypes.CDLL(str(block_allocator._compiled(block_allocator.cpp_compiler(), source.parent / "taker")))
+library = loaded(Path(sys.argv[1]), flags=block_allocator._flags(), made_with=[], wanted_by="this test")
 library.take.restype, library.give.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 sizes = [1, 100, 5000, 1 << 20, 40 << 20]
 before = [library.take(size) for size in sizes]
-block_allocator._SOURCE = Path(block_allocator.__file__).with_suffix(".cpp")
 machine.use_allocator("auto", "none")
 after = [library.take(size) for size in sizes]
 for block, size in zip(before + after, sizes + sizes):
@@ -141,74 +140,20 @@ def test_blocks_that_were_taken_before_can_be_given_back_after(tmp_path: Path) -
     assert _run(_BEFORE_AND_AFTER, str(source), cache=tmp_path) == "given back 1048576.0\n"
 
 
-class _Loaded:
-    """In place of ctypes.CDLL: this process keeps its allocator."""
-
-    def __init__(self, name: str) -> None:
-        assert Path(name).read_bytes()[1:4] == b"ELF"
-
-    def atrous_use_block_allocator(self) -> int:
-        return 1
-
-
-def test_it_is_compiled_once_and_again_where_somebody_else_could_have_written_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_a_compiler_pytorchs_own_stays(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def compiled() -> tuple[Path, int]:
-        (library,) = tmp_path.glob("compiled-*/block_allocator-*.so")
-        return library, library.stat().st_ino
-
-    monkeypatch.setattr(block_allocator, "_takes_from_glibc", lambda: True)
-    monkeypatch.setattr(ctypes, "CDLL", _Loaded)
-    assert block_allocator.use(tmp_path)
-    library, first = compiled()
-    assert block_allocator.use(tmp_path)
-    assert compiled() == (library, first)
-    library.write_bytes(b"planted")
-    library.chmod(0o777)
-    assert block_allocator.use(tmp_path)
-    assert library.read_bytes()[1:4] == b"ELF"
-    (tmp_path / "link").symlink_to(library)
-    assert block_allocator._is_mine(library)
-    assert not block_allocator._is_mine(tmp_path / "link")
-    assert sorted(path.suffix for path in library.parent.iterdir()) == [".lock", ".so"]
-
-
-def test_a_folder_that_others_can_write_leaves_pytorchs_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(ctypes, "CDLL", _Loaded)
-    monkeypatch.setattr(block_allocator, "_takes_from_glibc", lambda: True)
-    folder = tmp_path / f"compiled-{os.geteuid()}"
-    folder.mkdir()
-    folder.chmod(0o777)
-    with caplog.at_level(logging.WARNING):
-        assert block_allocator.use(tmp_path) is False
-    assert "can be written by others" in caplog.text
-    assert list(folder.iterdir()) == []
-
-
-def test_a_compiler_that_fails_or_is_missing_leaves_pytorchs_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    broken = tmp_path / "bin" / "broken"
-    broken.parent.mkdir()
-    broken.write_text("#!/bin/sh\necho 'no headers here' >&2\nexit 1\n")
-    broken.chmod(0o755)
-    monkeypatch.setenv("CXX", str(broken))
-    with caplog.at_level(logging.WARNING):
-        assert block_allocator.use(tmp_path / "cache") is False
-    assert "trainer.cpu_allocator" in caplog.text
-    assert "no headers here" in caplog.text
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("CXX", "none")
     with caplog.at_level(logging.INFO):
-        assert block_allocator.use(tmp_path / "cache") is False
-    assert "compiler None" in caplog.text
+        assert block_allocator.use() is False
+    assert "trainer.cpu_allocator: PyTorch's own" in caplog.text
 
 
-def test_a_cache_that_cannot_be_written_leaves_pytorchs_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "file").touch()
-    with caplog.at_level(logging.WARNING):
-        assert block_allocator.use(tmp_path / "file") is False
-    assert str(tmp_path / "file") in caplog.text
+def test_memory_of_another_allocator_than_glibcs_stays_with_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    with caplog.at_level(logging.INFO):
+        assert block_allocator.use() is False
+    assert "another allocator than glibc's" in caplog.text

@@ -6,10 +6,10 @@ import platform
 
 import torch
 
+from atrous.compiling import cpp_compiler
 from atrous.errors import ConfigError
 from atrous.hardware import has_bf16
 from atrous.training import block_allocator
-from atrous.training.block_allocator import cpp_compiler
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 _KEPT_BYTES = (1 << 31) - 1  # all that is free at the heap's end
