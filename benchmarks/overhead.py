@@ -66,6 +66,7 @@ def bare_loop(config: dict[str, Any]) -> list[float]:
     from atrous.training.trainer import build_data_module
 
     machine.use_allocator(config["trainer"]["cpu_allocator"], config["trainer"]["activation_checkpointing"])
+    machine.use_kernels(config["trainer"]["cpu_kernels"])
     recipe = config["recipe"]
     datasets = build_datasets(config["data"], cached=True)
     model = build_model(config, num_classes=datasets[0].spec.num_classes)

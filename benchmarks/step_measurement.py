@@ -43,6 +43,7 @@ def measure(request: dict[str, Any]) -> Figures:
     if manner in MANNERS_OF_ATROUS:
         if setting.device == "cpu":
             machine.use_allocator("auto", checkpointing_of(manner))
+            machine.use_kernels("auto")
         machine.use_tf32(False)  # as `trainer.tf32` is; the peers keep PyTorch's own setting
     torch.backends.cudnn.benchmark = True  # as the Trainer asks for it, and for the peers alike
     before = _peak_mib("cpu")

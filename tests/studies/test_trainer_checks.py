@@ -12,6 +12,7 @@ RIGHT = {
     "timeout_seconds": 600.0,
     "restarts": 1,
     "cpu_allocator": "auto",
+    "cpu_kernels": "auto",
     "activation_checkpointing": "maps",
     "compile": False,
 }
@@ -38,6 +39,7 @@ def test_what_can_be_run_is_let_through(changed: dict[str, Any]) -> None:
         ({"timeout_seconds": -1.0}, ("trainer.timeout_seconds=-1", "0 to wait for ever")),
         ({"restarts": -1}, ("trainer.restarts=-1", "at least 0")),
         ({"cpu_allocator": "jemalloc"}, ("trainer.cpu_allocator=jemalloc", "one of auto, pytorch")),
+        ({"cpu_kernels": "triton"}, ("trainer.cpu_kernels=triton", "one of auto, pytorch")),
         ({"activation_checkpointing": True}, ("activation_checkpointing=True", "none, maps, units")),
         ({**UNITS, "compile": True}, ("trainer.compile=true", "one of the two")),
         ({**UNITS, "backbone": "atrous.networks.timm_backbone.TimmBackbone"}, ("timm", "or maps")),

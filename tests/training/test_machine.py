@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from atrous.compiling import cpp_compiler
 from atrous.errors import ConfigError
+from atrous.networks import fused_batch_norm
 from atrous.run_store import RunFolder
 from atrous.training import machine
 from atrous.training import trainer as trainer_module
@@ -40,6 +42,17 @@ def test_blocks_that_tensors_free_are_kept_up_to_12_mib_or_to_4_where_memory_is_
     output = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, text=True).stdout
     pages_of_all_tensors = 100 * 10_000_000 // 4096
     assert (int(output) > pages_of_all_tensors / 2) is hands_back
+
+
+@pytest.mark.skipif(cpp_compiler() is None, reason="there is no C++ compiler")
+def test_kernels_are_ours_with_auto_and_pytorchs_with_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATROUS_CACHE", str(tmp_path))
+    norm, x = torch.nn.BatchNorm2d(4), torch.ones(2, 4, 5, 5).contiguous(memory_format=torch.channels_last)
+    suited = []
+    for which in ("auto", "pytorch"):
+        machine.use_kernels(which)
+        suited.append(fused_batch_norm.suits(norm, x))
+    assert suited == [True, False]
 
 
 def test_auto_is_bf16_only_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ from torch.nn import functional as F
 from atrous.networks import winograd
 from atrous.networks.dear_outputs import computed_once
 
+_FEW_CHANNELS, _MANY_PIXELS = 32, 1 << 14  # so few pay in maps so large, as in Xception's stem
+
 
 def pays(conv: nn.Conv2d, x_NCHW: Tensor) -> bool:
     """Whether `atrous_conv2d` is faster: in training, in float32 on a CPU, where oneDNN is slow."""
@@ -55,9 +57,12 @@ def _is_slow_in_onednn(conv: nn.Conv2d, x_NCHW: Tensor) -> bool:
     The slowest for few channels and small maps, where the calls take longer than what they compute, are left to it.
     """
     size, strided, channels = conv.kernel_size[0], conv.stride[0] > 1, min(conv.weight.shape[:2])
-    large = x_NCHW.shape[-2] * x_NCHW.shape[-1] >= 1024
+    pixels = x_NCHW.shape[-2] * x_NCHW.shape[-1]
+    large = pixels >= 1024
     if size == 1 and not strided:
         return large and channels >= 128 and x_NCHW.is_contiguous(memory_format=torch.channels_last)
+    if size == 3 and not strided and conv.dilation[0] == 1 and _FEW_CHANNELS <= channels < 64:
+        return pixels >= _MANY_PIXELS and x_NCHW.is_contiguous(memory_format=torch.channels_last)
     return (large and channels >= 64) or (conv.dilation[0] > 1 and not strided)
 
 
@@ -142,7 +147,8 @@ def _weight_gradient(
     """The gradient [O, I, k, k]: by Winograd's values, or as outer products over the pixels that a tap sees."""
     size = weight_OIkk.shape[-1]
     x_NHWC, gradient_NHWO = x_NCHW.permute(0, 2, 3, 1), gradient_NOHW.permute(0, 2, 3, 1)
-    if _suits_winograd(x_NCHW, weight_OIkk, padding=padding, dilation=dilation, stride=stride, channels=64):
+    channels = 64 if dilation > 1 else _FEW_CHANNELS
+    if _suits_winograd(x_NCHW, weight_OIkk, padding=padding, dilation=dilation, stride=stride, channels=channels):
         gradient_NHWO = gradient_NOHW.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
         return winograd.weight_gradient(x_NHWC, gradient_NHWO, rate=dilation).permute(2, 3, 0, 1)
     by_weight_kkOI = x_NCHW.new_zeros(size, size, gradient_NHWO.shape[-1], x_NHWC.shape[-1])

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from atrous.errors import ConfigError
 from atrous.networks import atrous_convolution, depthwise_convolution
-from atrous.networks.recomputation import convolved, normalised, recomputed
+from atrous.networks.normalisation import normalised
+from atrous.networks.recomputation import convolved, recomputed
 
 BATCH_NORM_EPSILON = 1e-5  # ResNet, ASPP, image pooling and decoder; Xception and MobileNetV2 use 1e-3
 
@@ -90,11 +91,11 @@ class ConvBatchNorm(nn.Module):
         rows, columns = self.conv.dilation
         self.conv.padding = (0, 0) if self._pads_as_tensorflow else (rows * reach, columns * reach)
 
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Return [N, out_channels, ceil(H / stride), ceil(W / stride)]."""
+    def forward(self, x_NCHW: Tensor, *, relu: bool = False) -> Tensor:
+        """Return [N, out_channels, ceil(H / stride), ceil(W / stride)], with one more ReLU behind it if wanted."""
         if self._pads_as_tensorflow:  # a 3x3 window at 0, 2, ... of an even size, at -1, 1, ... of an odd one
             x_NCHW = F.pad(x_NCHW, (x_NCHW.shape[-1] % 2, 1, x_NCHW.shape[-2] % 2, 1))
-        y_NCHW = normalised(self.norm, convolved(self.conv, x_NCHW), relu=self.activation == "relu")
+        y_NCHW = normalised(self.norm, convolved(self.conv, x_NCHW), relu=relu or self.activation == "relu")
         # Not in place: ReLU6 would keep a copy of its input, which is made again otherwise.
         return recomputed(F.relu6, y_NCHW) if self.activation == "relu6" else y_NCHW
 
@@ -146,9 +147,9 @@ class SeparableConv(nn.Module):
         """Set the stride, the atrous rate, or both, of the depthwise convolution; no parameter changes."""
         self.depthwise.set_atrous(stride=stride, rate=rate)
 
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Return [N, out_channels, ceil(H / stride), ceil(W / stride)]."""
-        y_NCHW: Tensor = self.pointwise(self.depthwise(x_NCHW))
+    def forward(self, x_NCHW: Tensor, *, relu: bool = False) -> Tensor:
+        """Return [N, out_channels, ceil(H / stride), ceil(W / stride)], with one more ReLU behind it if wanted."""
+        y_NCHW: Tensor = self.pointwise(self.depthwise(x_NCHW), relu=relu)
         return y_NCHW
 
 

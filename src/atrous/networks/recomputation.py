@@ -19,9 +19,6 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-
-_NO_EPSILON = 1e-30  # 1 + it is 1, also in float64; torch 2.11 refuses 0
 
 Compute = Callable[..., Tensor]
 _Key = tuple[int, int, torch.Size, tuple[int, ...], torch.dtype]
@@ -144,54 +141,14 @@ def recomputes_depthwise(x_NCHW: Tensor) -> bool:
     return _local.tape is not None and _local.tape.depthwise and not torch.is_autocast_enabled(x_NCHW.device.type)
 
 
-def normalised(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool) -> Tensor:
-    """Return `norm(x)`, with ReLU behind it if wanted; the map is kept where `norm` speaks with other ranks.
-
-    Args:
-        norm: A batch norm. In the backward pass it normalises again with the statistics of the batch, or its own where
-            it is frozen.
-        x_NCHW: A map.
-        relu: Whether ReLU follows.
-    """
-    frozen = not norm.training
-    statistics: list[Tensor] = []
-
-    def forward(x_NCHW: Tensor) -> Tensor:
-        y_NCHW: Tensor = norm(x_NCHW)
-        if not frozen:
-            statistics[:] = _statistics_of_batch(y_NCHW)
-        return F.relu(y_NCHW, inplace=True) if relu else y_NCHW
-
-    def again(x_NCHW: Tensor) -> Tensor:
-        if statistics:
-            mean, inverse_deviation = statistics
-            scale = inverse_deviation if norm.weight is None else inverse_deviation * norm.weight
-            y_NCHW = F.batch_norm(x_NCHW, mean, torch.ones_like(mean), scale, norm.bias, False, 0.0, _NO_EPSILON)
-        else:
-            running = (norm.running_mean, norm.running_var) if frozen else (None, None)
-            y_NCHW = F.batch_norm(x_NCHW, *running, norm.weight, norm.bias, not frozen, 0.0, norm.eps)
-        return F.relu(y_NCHW, inplace=True) if relu else y_NCHW
-
-    if torch.compiler.is_compiling() or type(norm) is not nn.BatchNorm2d:
-        return forward(x_NCHW)
-    return recomputed(forward, x_NCHW, again=again)
-
-
-def _statistics_of_batch(y_NCHW: Tensor) -> tuple[Tensor, ...]:
-    """Mean and inverse deviation that batch norm found on a CPU; none where it did not, or on another device.
-
-    PyTorch's CPU kernel computes x * scale + (bias - mean * scale), whoever brings the statistics: with them the map is
-    made again to the bit, without another two passes over its input.
-    """
-    node = y_NCHW.grad_fn
-    if _local.tape is None or y_NCHW.device.type != "cpu" or node is None or node.name() != "NativeBatchNormBackward0":
-        return ()
-    return tuple(getattr(node, f"_saved_result{index}").detach() for index in (1, 2))
+def recomputes_maps() -> bool:
+    """Whether `recomputed` keeps recipes here."""
+    return _local.tape is not None and not torch.compiler.is_compiling()
 
 
 @contextmanager
 def maps_recomputed(enabled: bool = True, *, depthwise: bool = False) -> Iterator[None]:
-    """Have what runs here keep recipes for the maps of `recomputed` and `normalised`; or, not enabled, no longer.
+    """Have what runs here keep recipes for the maps of `recomputed`; or, not enabled, no longer.
 
     Args:
         enabled: Whether recipes are kept.

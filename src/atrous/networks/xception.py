@@ -67,21 +67,24 @@ class XceptionUnit(nn.Module):
 
     def second(self, x_NCHW: Tensor) -> Tensor:
         """Return conv2(conv1(x)) after its batch norm, which is what the decoder reads of some units."""
-        y_NCHW: Tensor = (
-            self.conv2(self.conv1(x_NCHW))
-            if self.relu_inside
-            else self.conv2(recomputed(F.relu_, self.conv1(recomputed(F.relu, x_NCHW)), again=F.relu))
-        )
-        return y_NCHW
+        return self._second(x_NCHW, relu=False)
 
     def finish(self, x_NCHW: Tensor, second_NCHW: Tensor) -> Tensor:
         """Return shortcut(x) + conv3(second)."""
-        y_NCHW: Tensor = self.conv3(second_NCHW if self.relu_inside else recomputed(F.relu, second_NCHW))
-        return y_NCHW if self.shortcut is None else recomputed(torch.add, y_NCHW, self.shortcut(x_NCHW))
+        return self._third(x_NCHW, second_NCHW if self.relu_inside else recomputed(F.relu, second_NCHW))
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return [N, channels[-1], ceil(H / stride), ceil(W / stride)]."""
-        return self.finish(x_NCHW, self.second(x_NCHW))
+        return self._third(x_NCHW, self._second(x_NCHW, relu=True))
+
+    def _second(self, x_NCHW: Tensor, *, relu: bool) -> Tensor:
+        before_NCHW = x_NCHW if self.relu_inside else recomputed(F.relu, x_NCHW)
+        y_NCHW: Tensor = self.conv2(self.conv1(before_NCHW, relu=True), relu=relu)
+        return y_NCHW
+
+    def _third(self, x_NCHW: Tensor, before_NCHW: Tensor) -> Tensor:
+        y_NCHW: Tensor = self.conv3(before_NCHW)
+        return y_NCHW if self.shortcut is None else recomputed(torch.add, y_NCHW, self.shortcut(x_NCHW))
 
 
 class Xception(Backbone):

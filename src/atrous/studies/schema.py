@@ -28,9 +28,10 @@ class TrainerConfig:
     A run takes `devices` processes on each of `nodes` machines. `activation_checkpointing` says what of the
     network is computed twice to hold less in memory: `none`, `maps` (all but the outputs of convolutions) or `units`
     (also what is inside of residual units). `cpu_allocator` is `auto`, which packs tensors more densely where there is
-    a C++ compiler, or `pytorch`. `compile` has torch.compile make the training's passes; `tf32` and `cudnn_benchmark`
-    matter on CUDA alone: float32 products in TensorFloat-32, and cuDNN's choice by trial. There `deterministic` gives a
-    run the same bits each time, which a CPU does anyway.
+    a C++ compiler, or `pytorch`; so is `cpu_kernels`, whose `auto` takes batch norm and ReLU in fewer passes there.
+    `compile` has torch.compile make the training's passes; `tf32` and `cudnn_benchmark` matter on CUDA alone: float32
+    products in TensorFloat-32, and cuDNN's choice by trial. There `deterministic` gives a run the same bits each time,
+    which a CPU does anyway.
     `on_nonfinite` says what becomes of a step whose loss or gradient is not finite: `stop` the run, or `skip` the step
     (counted in results.json; ten in a row stop it too). `timeout_seconds` without a step end a rank, with its stack
     (0: never). A run whose process was killed or hung is started again `restarts` times, from its last checkpoint.
@@ -45,6 +46,7 @@ class TrainerConfig:
     channels_last: bool = True
     activation_checkpointing: str = "maps"
     cpu_allocator: str = "auto"
+    cpu_kernels: str = "auto"
     compile: bool = False
     tf32: bool = False
     cudnn_benchmark: bool = True

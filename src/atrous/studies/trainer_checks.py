@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 NONFINITE = ("stop", "skip")
-ALLOCATORS = ("auto", "pytorch")
+AUTO_OR_PYTORCH = ("auto", "pytorch")
 RECOMPUTED = ("none", "maps", "units")  # as atrous.networks.activation_checkpointing, which loads torch
 
 
@@ -17,8 +17,9 @@ def trainer_problems(config: Mapping[str, Any]) -> Iterator[str]:
         yield f"trainer.timeout_seconds={trainer['timeout_seconds']:g}: seconds, e.g. 600, or 0 to wait for ever"
     if trainer["restarts"] < 0:
         yield f"trainer.restarts={trainer['restarts']}: at least 0, which never starts a run again"
-    if trainer["cpu_allocator"] not in ALLOCATORS:
-        yield f"trainer.cpu_allocator={trainer['cpu_allocator']}: one of {', '.join(ALLOCATORS)}"
+    for key in ("cpu_allocator", "cpu_kernels"):
+        if trainer[key] not in AUTO_OR_PYTORCH:
+            yield f"trainer.{key}={trainer[key]}: one of {', '.join(AUTO_OR_PYTORCH)}"
     if trainer["activation_checkpointing"] not in RECOMPUTED:
         yield f"trainer.activation_checkpointing={trainer['activation_checkpointing']}: one of {', '.join(RECOMPUTED)}"
     if trainer["activation_checkpointing"] != "units":

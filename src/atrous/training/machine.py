@@ -9,6 +9,7 @@ import torch
 from atrous.compiling import cpp_compiler
 from atrous.errors import ConfigError
 from atrous.hardware import has_bf16
+from atrous.networks import fused_batch_norm
 from atrous.training import block_allocator
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
@@ -78,3 +79,12 @@ def use_allocator(which: str, activation_checkpointing: str) -> None:
         libc.mallopt(_M_MMAP_MAX, 0)
     else:
         libc.mallopt(_M_MMAP_THRESHOLD, (4 if activation_checkpointing == "units" else 12) << 20)
+
+
+def use_kernels(which: str) -> None:
+    """Have a process that trains on a CPU take this package's compiled kernels, or PyTorch's alone.
+
+    Args:
+        which: as `trainer.cpu_kernels`; "auto" takes `fused_batch_norm` where there is a C++ compiler.
+    """
+    fused_batch_norm.use(which == "auto")

@@ -54,6 +54,7 @@ def train_and_evaluate(folder: RunFolder, config: Config, protocols: Sequence[st
     device = device_type(config["trainer"]["accelerator"])
     if device == "cpu":
         machine.use_allocator(config["trainer"]["cpu_allocator"], config["trainer"]["activation_checkpointing"])
+        machine.use_kernels(config["trainer"]["cpu_kernels"])
     machine.use_tf32(config["trainer"]["tf32"])
     if config["trainer"]["compile"]:
         machine.check_compiler(device)

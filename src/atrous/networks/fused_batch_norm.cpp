@@ -1,0 +1,264 @@
+// Batch norm of a training on a CPU, with ReLU behind it, on maps that are channels last: a matrix [pixels, channels].
+//
+// Every pass reads a map as few times as it can. Sums are taken over blocks of pixels that fit into a core's cache, in
+// float32, and over the blocks in float64, always in the same order: the bits do not depend on the number of threads.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#ifdef __AVX__
+#include <immintrin.h>
+#endif
+
+namespace {
+
+constexpr std::int64_t kFloatsOfBlock = 1 << 15;  // 128 KiB
+constexpr std::int64_t kFloatsPerThread = 1 << 13;  // below, a second thread costs more than it brings
+constexpr std::int64_t kChannelsOfPart = 64;
+constexpr std::int64_t kFloatsOfPiece = 2048;
+constexpr std::int64_t kFloatsInCache = 1 << 22;  // a larger map is gone from it before somebody reads it
+
+struct Blocks {
+  std::int64_t pixels, channels, rows;  // rows: pixels of a block, the last one excepted
+
+  Blocks(std::int64_t pixels, std::int64_t channels)
+      : pixels(pixels), channels(channels), rows(std::clamp<std::int64_t>(kFloatsOfBlock / channels, 8, 512)) {}
+  std::int64_t count() const { return (pixels + rows - 1) / rows; }
+  std::int64_t first(std::int64_t block) const { return block * rows; }
+  std::int64_t size(std::int64_t block) const { return std::min(rows, pixels - first(block)); }
+  bool large() const { return pixels * channels >= 2 * kFloatsPerThread; }
+};
+
+// Writes past the cache, which would first read what is there: `from` and `to` at multiples of 32 bytes.
+inline void stream(const float* from, std::int64_t floats, float* to) {
+#ifdef __AVX__
+  for (std::int64_t at = 0; at < floats; at += 8) {
+    _mm256_stream_ps(to + at, _mm256_load_ps(from + at));
+  }
+#else
+  std::copy_n(from, floats, to);
+#endif
+}
+
+inline void end_of_streams() {
+#ifdef __AVX__
+  _mm_sfence();
+#endif
+}
+
+// Writes value(first, c) for every channel c of every pixel, whose channels begin at `first`.
+template <typename Value>
+void write_map(float* y, std::int64_t pixels, std::int64_t channels, const Value& value) {
+  const bool fits = pixels * channels <= kFloatsInCache;
+  const bool streams = !fits && channels % 8 == 0 && reinterpret_cast<std::uintptr_t>(y) % 32 == 0;
+#pragma omp parallel if (pixels * channels >= 2 * kFloatsPerThread)
+  {
+    alignas(32) float piece[kFloatsOfPiece];
+#pragma omp for schedule(static)
+    for (std::int64_t pixel = 0; pixel < pixels; ++pixel) {
+      const std::int64_t first = pixel * channels;
+      for (std::int64_t from = 0; from < channels; from += kFloatsOfPiece) {
+        const std::int64_t size = std::min(kFloatsOfPiece, channels - from);
+        float* to = streams ? piece : y + first + from;
+#pragma omp simd
+        for (std::int64_t c = 0; c < size; ++c) {
+          to[c] = value(first, from + c);
+        }
+        if (streams) {
+          stream(piece, size, y + first + from);
+        }
+      }
+    }
+    end_of_streams();
+  }
+}
+
+template <bool kRelu>
+inline float activated(float y) {
+  return kRelu && y < 0.f ? 0.f : y;  // a NaN stays one
+}
+
+// The gradient in front of ReLU, whose input is made again.
+template <bool kRelu>
+inline float unactivated(float gradient, float x, float scale, float shift) {
+  return kRelu && x * scale + shift <= 0.f ? 0.f : gradient;
+}
+
+// Mean of each channel, and the sum of squared distances from it, of the pixels of a block.
+void moments_of_block(const float* x, std::int64_t rows, std::int64_t channels, float* __restrict mean,
+                      float* __restrict squares) {
+  std::fill_n(mean, channels, 0.f);
+  std::fill_n(squares, channels, 0.f);
+  std::int64_t row = 0;
+  for (; row + 4 <= rows; row += 4) {
+    const float *x0 = x + row * channels, *x1 = x0 + channels, *x2 = x1 + channels, *x3 = x2 + channels;
+#pragma omp simd
+    for (std::int64_t c = 0; c < channels; ++c) {
+      mean[c] += (x0[c] + x1[c]) + (x2[c] + x3[c]);
+    }
+  }
+  for (; row < rows; ++row) {
+#pragma omp simd
+    for (std::int64_t c = 0; c < channels; ++c) {
+      mean[c] += x[row * channels + c];
+    }
+  }
+#pragma omp simd
+  for (std::int64_t c = 0; c < channels; ++c) {
+    mean[c] /= static_cast<float>(rows);
+  }
+  for (row = 0; row + 4 <= rows; row += 4) {
+    const float *x0 = x + row * channels, *x1 = x0 + channels, *x2 = x1 + channels, *x3 = x2 + channels;
+#pragma omp simd
+    for (std::int64_t c = 0; c < channels; ++c) {
+      const float d0 = x0[c] - mean[c], d1 = x1[c] - mean[c], d2 = x2[c] - mean[c], d3 = x3[c] - mean[c];
+      squares[c] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3);
+    }
+  }
+  for (; row < rows; ++row) {
+#pragma omp simd
+    for (std::int64_t c = 0; c < channels; ++c) {
+      const float d = x[row * channels + c] - mean[c];
+      squares[c] += d * d;
+    }
+  }
+}
+
+// The moments of all blocks together (Chan, Golub and LeVeque, 1979).
+void moments(const float* x, const Blocks& blocks, double* mean, double* squares) {
+  const std::int64_t channels = blocks.channels;
+  std::vector<float> partial(2 * blocks.count() * channels);
+#pragma omp parallel for schedule(static) if (blocks.large())
+  for (std::int64_t block = 0; block < blocks.count(); ++block) {
+    float* own = partial.data() + 2 * block * channels;
+    moments_of_block(x + blocks.first(block) * channels, blocks.size(block), channels, own, own + channels);
+  }
+#pragma omp parallel for schedule(static) if (blocks.large())
+  for (std::int64_t from = 0; from < channels; from += kChannelsOfPart) {
+    const std::int64_t to = std::min(channels, from + kChannelsOfPart);
+    for (std::int64_t block = 0; block < blocks.count(); ++block) {
+      const float *means = partial.data() + 2 * block * channels, *own = means + channels;
+      const double before = blocks.first(block), size = blocks.size(block), total = before + size;
+      const double share = size / total, between = before * size / total;
+#pragma omp simd
+      for (std::int64_t c = from; c < to; ++c) {
+        const double distance = means[c] - mean[c];
+        mean[c] += distance * share;
+        squares[c] += own[c] + distance * distance * between;
+      }
+    }
+  }
+}
+
+template <bool kRelu>
+void apply(const float* x, std::int64_t pixels, std::int64_t channels, const float* scale, const float* shift,
+           float* y) {
+  write_map(y, pixels, channels, [=](std::int64_t first, std::int64_t c) {
+    return activated<kRelu>(x[first + c] * scale[c] + shift[c]);
+  });
+}
+
+// Sums over the pixels of the gradient g in front of ReLU, and of g * (x - mean).
+template <bool kRelu>
+void gradient_sums(const float* gradient, const float* x, const Blocks& blocks, const float* __restrict scale,
+                   const float* __restrict shift, const float* __restrict mean, double* sums, double* products) {
+  const std::int64_t channels = blocks.channels;
+  std::vector<float> partial(2 * blocks.count() * channels);  // of zeros
+#pragma omp parallel for schedule(static) if (blocks.large())
+  for (std::int64_t block = 0; block < blocks.count(); ++block) {
+    float *__restrict sum = partial.data() + 2 * block * channels, *__restrict product = sum + channels;
+    const float *g0 = gradient + blocks.first(block) * channels, *x0 = x + blocks.first(block) * channels;
+    std::int64_t left = blocks.size(block);
+    for (; left >= 2; left -= 2, g0 += 2 * channels, x0 += 2 * channels) {
+      const float *g1 = g0 + channels, *x1 = x0 + channels;
+#pragma omp simd
+      for (std::int64_t c = 0; c < channels; ++c) {
+        const float a = unactivated<kRelu>(g0[c], x0[c], scale[c], shift[c]);
+        const float b = unactivated<kRelu>(g1[c], x1[c], scale[c], shift[c]);
+        sum[c] += a + b;
+        product[c] += a * (x0[c] - mean[c]) + b * (x1[c] - mean[c]);
+      }
+    }
+    if (left == 1) {
+#pragma omp simd
+      for (std::int64_t c = 0; c < channels; ++c) {
+        const float a = unactivated<kRelu>(g0[c], x0[c], scale[c], shift[c]);
+        sum[c] += a;
+        product[c] += a * (x0[c] - mean[c]);
+      }
+    }
+  }
+#pragma omp parallel for schedule(static) if (blocks.large())
+  for (std::int64_t from = 0; from < channels; from += kChannelsOfPart) {
+    const std::int64_t to = std::min(channels, from + kChannelsOfPart);
+    for (std::int64_t block = 0; block < blocks.count(); ++block) {
+      const float *sum = partial.data() + 2 * block * channels, *product = sum + channels;
+#pragma omp simd
+      for (std::int64_t c = from; c < to; ++c) {
+        sums[c] += sum[c];
+        products[c] += product[c];
+      }
+    }
+  }
+}
+
+template <bool kRelu>
+void backward(const float* gradient, const float* x, const Blocks& blocks, const float* mean, const float* inverse,
+              const float* scale, const float* shift, float* by_x, float* by_weight, float* by_bias) {
+  const std::int64_t pixels = blocks.pixels, channels = blocks.channels;
+  std::vector<double> sums(channels), products(channels);
+  gradient_sums<kRelu>(gradient, x, blocks, scale, shift, mean, sums.data(), products.data());
+  // by_x = scale * (g - mean of g - (x - mean) * inverse * mean of (g * (x - mean) * inverse))
+  std::vector<float> slopes(channels), constants(channels);
+  for (std::int64_t c = 0; c < channels; ++c) {
+    const double of_sums = static_cast<double>(scale[c]) / pixels;
+    slopes[c] = static_cast<float>(of_sums * products[c] * inverse[c] * inverse[c]);
+    constants[c] = static_cast<float>(of_sums * sums[c]);
+    by_weight[c] = static_cast<float>(products[c] * inverse[c]);
+    by_bias[c] = static_cast<float>(sums[c]);
+  }
+  const float *slope = slopes.data(), *constant = constants.data();
+  write_map(by_x, pixels, channels, [=](std::int64_t first, std::int64_t c) {
+    const float own = x[first + c], g = unactivated<kRelu>(gradient[first + c], own, scale[c], shift[c]);
+    return scale[c] * g - (slope[c] * (own - mean[c]) + constant[c]);
+  });
+}
+
+}  // namespace
+
+extern "C" {
+
+// Statistics of the batch, and what they make of weight and bias: y = x * scale + shift. Running statistics go towards
+// the batch's by `momentum`, the variance with pixels - 1 in place of pixels.
+void atrous_batch_norm_statistics(const float* x, std::int64_t pixels, std::int64_t channels, const float* weight,
+                                  const float* bias, double epsilon, double momentum, float* running_mean,
+                                  float* running_variance, float* mean, float* inverse, float* scale, float* shift) {
+  std::vector<double> means(channels), squares(channels);
+  moments(x, Blocks(pixels, channels), means.data(), squares.data());
+  for (std::int64_t c = 0; c < channels; ++c) {
+    const double of_batch = 1. / std::sqrt(squares[c] / pixels + epsilon);
+    mean[c] = static_cast<float>(means[c]);
+    inverse[c] = static_cast<float>(of_batch);
+    scale[c] = static_cast<float>(of_batch * weight[c]);
+    shift[c] = static_cast<float>(bias[c] - means[c] * of_batch * weight[c]);
+    const double unbiased = squares[c] / (pixels - 1);
+    running_mean[c] = static_cast<float>((1. - momentum) * running_mean[c] + momentum * means[c]);
+    running_variance[c] = static_cast<float>((1. - momentum) * running_variance[c] + momentum * unbiased);
+  }
+}
+
+void atrous_batch_norm_apply(const float* x, std::int64_t pixels, std::int64_t channels, const float* scale,
+                             const float* shift, bool relu, float* y) {
+  (relu ? apply<true> : apply<false>)(x, pixels, channels, scale, shift, y);
+}
+
+void atrous_batch_norm_backward(const float* gradient, const float* x, std::int64_t pixels, std::int64_t channels,
+                                const float* mean, const float* inverse, const float* scale, const float* shift,
+                                bool relu, float* by_x, float* by_weight, float* by_bias) {
+  (relu ? backward<true> : backward<false>)(gradient, x, Blocks(pixels, channels), mean, inverse, scale, shift, by_x,
+                                            by_weight, by_bias);
+}
+
+}  // extern "C"

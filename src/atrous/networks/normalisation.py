@@ -1,0 +1,78 @@
+"""Batch norm, with ReLU behind it, whose map is made again in the backward pass rather than kept.
+
+On a CPU a training takes `atrous.networks.fused_batch_norm` where that is in use, and PyTorch's kernels elsewhere.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from atrous.networks import fused_batch_norm
+from atrous.networks.recomputation import recomputed, recomputes_maps
+
+_NO_EPSILON = 1e-30  # 1 + it is 1, also in float64; torch 2.11 refuses 0
+
+
+def normalised(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool) -> Tensor:
+    """Return `norm(x)`, with ReLU behind it if wanted; the map is kept where `norm` speaks with other ranks.
+
+    Args:
+        norm: A batch norm. In the backward pass it normalises again with the statistics of the batch, or its own where
+            it is frozen.
+        x_NCHW: A map.
+        relu: Whether ReLU follows.
+    """
+    if fused_batch_norm.suits(norm, x_NCHW):
+        return _normalised_at_once(norm, x_NCHW, relu=relu)
+    frozen = not norm.training
+    statistics: list[Tensor] = []
+
+    def forward(x_NCHW: Tensor) -> Tensor:
+        y_NCHW: Tensor = norm(x_NCHW)
+        if not frozen:
+            statistics[:] = _statistics_of_batch(y_NCHW)
+        return F.relu(y_NCHW, inplace=True) if relu else y_NCHW
+
+    def again(x_NCHW: Tensor) -> Tensor:
+        if statistics:
+            mean, inverse_deviation = statistics
+            scale = inverse_deviation if norm.weight is None else inverse_deviation * norm.weight
+            y_NCHW = F.batch_norm(x_NCHW, mean, torch.ones_like(mean), scale, norm.bias, False, 0.0, _NO_EPSILON)
+        else:
+            running = (norm.running_mean, norm.running_var) if frozen else (None, None)
+            y_NCHW = F.batch_norm(x_NCHW, *running, norm.weight, norm.bias, not frozen, 0.0, norm.eps)
+        return F.relu(y_NCHW, inplace=True) if relu else y_NCHW
+
+    if type(norm) is not nn.BatchNorm2d:
+        return forward(x_NCHW)
+    return recomputed(forward, x_NCHW, again=again)
+
+
+def _normalised_at_once(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool) -> Tensor:
+    factors: list[Tensor] = []
+
+    def forward(x_NCHW: Tensor) -> Tensor:
+        y_NCHW, scale, shift = fused_batch_norm.batch_norm(norm, x_NCHW, relu=relu)
+        factors[:] = scale, shift
+        return y_NCHW
+
+    def again(x_NCHW: Tensor) -> Tensor:
+        scale, shift = factors
+        return fused_batch_norm.scaled(x_NCHW, scale, shift, relu=relu)
+
+    return recomputed(forward, x_NCHW, again=again)
+
+
+def _statistics_of_batch(y_NCHW: Tensor) -> tuple[Tensor, ...]:
+    """Mean and inverse deviation that batch norm found on a CPU; none where it did not, or on another device.
+
+    PyTorch's CPU kernel computes x * scale + (bias - mean * scale), whoever brings the statistics: with them the map is
+    made again to the bit, without another two passes over its input.
+    """
+    node = y_NCHW.grad_fn
+    on_cpu = y_NCHW.device.type == "cpu"
+    if not (on_cpu and recomputes_maps()) or node is None or node.name() != "NativeBatchNormBackward0":
+        return ()
+    return tuple(getattr(node, f"_saved_result{index}").detach() for index in (1, 2))
