@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from atrous.compiling import cpp_compiler
 from atrous.networks import fused_batch_norm
+from atrous.networks.cpu_kernels import Kernels
 from atrous.networks.normalisation import normalised
 from atrous.networks.recomputation import maps_recomputed
 from atrous.training import batch_norm as policy
@@ -25,9 +26,9 @@ pytestmark = pytest.mark.skipif(cpp_compiler() is None, reason="there is no C++ 
 
 @pytest.fixture(scope="module", autouse=True)
 def _in_use(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    assert fused_batch_norm.use(cache=tmp_path_factory.mktemp("cache"))
+    assert fused_batch_norm.kernels.use(cache=tmp_path_factory.mktemp("cache"))
     yield
-    fused_batch_norm.use(False)
+    fused_batch_norm.kernels.use(False)
 
 
 @contextmanager
@@ -85,10 +86,10 @@ def test_it_is_as_near_to_float64_as_pytorch(shape: tuple[int, int, int, int], r
     if relu:
         gradient = gradient * _away_from_the_bend(x, norm)
     ours = _results(norm, x, gradient, relu=relu)
-    fused_batch_norm.use(False)
+    fused_batch_norm.kernels.use(False)
     pytorchs = _results(norm, x, gradient, relu=relu)
     exact = _results(norm.double(), x.double(), gradient.double(), relu=relu)
-    fused_batch_norm.use()
+    fused_batch_norm.kernels.use()
     assert ours["y"].is_contiguous(memory_format=torch.channels_last)
     assert int(ours["num_batches_tracked"]) == 1
     for name, value in exact.items():
@@ -203,19 +204,19 @@ def test_under_autocast_it_is_left_to_pytorch() -> None:
 def test_a_backward_pass_goes_on_where_a_forward_pass_began_before_it_was_left() -> None:
     x = _map((2, 4, 5, 5)).requires_grad_()
     y = normalised(_norm(4), x, relu=True)
-    fused_batch_norm.use(False)
+    fused_batch_norm.kernels.use(False)
     assert not fused_batch_norm.suits(_norm(4), x)
     assert torch.autograd.grad(y.sum(), x)[0].isfinite().all()
-    assert fused_batch_norm.use()
+    assert fused_batch_norm.kernels.use()
 
 
 def test_without_a_compiler_pytorchs_kernels_stay_and_the_log_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(fused_batch_norm, "_kernels", fused_batch_norm._Kernels())
+    monkeypatch.setattr(fused_batch_norm, "kernels", Kernels(fused_batch_norm.kernels._source))
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("CXX", "none")
     with caplog.at_level(logging.INFO):
-        assert fused_batch_norm.use(cache=tmp_path) is False
+        assert fused_batch_norm.kernels.use(cache=tmp_path) is False
     assert "trainer.cpu_kernels: PyTorch's own" in caplog.text
     assert not fused_batch_norm.suits(_norm(4), _map((2, 4, 5, 5)))

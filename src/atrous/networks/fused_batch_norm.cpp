@@ -205,21 +205,8 @@ void gradient_sums(const float* gradient, const float* x, const Blocks& blocks, 
 }
 
 template <bool kRelu>
-void backward(const float* gradient, const float* x, const Blocks& blocks, const float* mean, const float* inverse,
-              const float* scale, const float* shift, float* by_x, float* by_weight, float* by_bias) {
-  const std::int64_t pixels = blocks.pixels, channels = blocks.channels;
-  std::vector<double> sums(channels), products(channels);
-  gradient_sums<kRelu>(gradient, x, blocks, scale, shift, mean, sums.data(), products.data());
-  // by_x = scale * (g - mean of g - (x - mean) * inverse * mean of (g * (x - mean) * inverse))
-  std::vector<float> slopes(channels), constants(channels);
-  for (std::int64_t c = 0; c < channels; ++c) {
-    const double of_sums = static_cast<double>(scale[c]) / pixels;
-    slopes[c] = static_cast<float>(of_sums * products[c] * inverse[c] * inverse[c]);
-    constants[c] = static_cast<float>(of_sums * sums[c]);
-    by_weight[c] = static_cast<float>(products[c] * inverse[c]);
-    by_bias[c] = static_cast<float>(sums[c]);
-  }
-  const float *slope = slopes.data(), *constant = constants.data();
+void by_input(const float* gradient, const float* x, std::int64_t pixels, std::int64_t channels, const float* mean,
+              const float* slope, const float* constant, const float* scale, const float* shift, float* by_x) {
   write_map(by_x, pixels, channels, [=](std::int64_t first, std::int64_t c) {
     const float own = x[first + c], g = unactivated<kRelu>(gradient[first + c], own, scale[c], shift[c]);
     return scale[c] * g - (slope[c] * (own - mean[c]) + constant[c]);
@@ -254,11 +241,28 @@ void atrous_batch_norm_apply(const float* x, std::int64_t pixels, std::int64_t c
   (relu ? apply<true> : apply<false>)(x, pixels, channels, scale, shift, y);
 }
 
-void atrous_batch_norm_backward(const float* gradient, const float* x, std::int64_t pixels, std::int64_t channels,
-                                const float* mean, const float* inverse, const float* scale, const float* shift,
-                                bool relu, float* by_x, float* by_weight, float* by_bias) {
-  (relu ? backward<true> : backward<false>)(gradient, x, Blocks(pixels, channels), mean, inverse, scale, shift, by_x,
-                                            by_weight, by_bias);
+// Gradients by weight and bias, and for each channel what makes the one by x out of the gradient g in front of ReLU:
+// scale * (g - mean of g - (x - mean) * inverse * mean of (g * (x - mean) * inverse))
+//   = scale * g - (slope * (x - mean) + constant).
+void atrous_batch_norm_sums(const float* gradient, const float* x, std::int64_t pixels, std::int64_t channels,
+                            const float* mean, const float* inverse, const float* scale, const float* shift, bool relu,
+                            float* slope, float* constant, float* by_weight, float* by_bias) {
+  std::vector<double> sums(channels), products(channels);
+  (relu ? gradient_sums<true> : gradient_sums<false>)(gradient, x, Blocks(pixels, channels), scale, shift, mean,
+                                                      sums.data(), products.data());
+  for (std::int64_t c = 0; c < channels; ++c) {
+    const double of_sums = static_cast<double>(scale[c]) / pixels;
+    slope[c] = static_cast<float>(of_sums * products[c] * inverse[c] * inverse[c]);
+    constant[c] = static_cast<float>(of_sums * sums[c]);
+    by_weight[c] = static_cast<float>(products[c] * inverse[c]);
+    by_bias[c] = static_cast<float>(sums[c]);
+  }
+}
+
+void atrous_batch_norm_by_input(const float* gradient, const float* x, std::int64_t pixels, std::int64_t channels,
+                                const float* mean, const float* slope, const float* constant, const float* scale,
+                                const float* shift, bool relu, float* by_x) {
+  (relu ? by_input<true> : by_input<false>)(gradient, x, pixels, channels, mean, slope, constant, scale, shift, by_x);
 }
 
 }  // extern "C"

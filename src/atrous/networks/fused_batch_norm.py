@@ -6,7 +6,6 @@ once more for ReLU's gradient. Here two passes make the result and two the gradi
 
 from __future__ import annotations
 
-import ctypes
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,47 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from atrous.compiling import loaded
 from atrous.networks.atrous_convolution import computes_in_float32_on_cpu
+from atrous.networks.cpu_kernels import Kernels
 
-_SOURCE = Path(__file__).with_suffix(".cpp")
-_FLAGS = ("-O3", "-fopenmp")
-
-
-class _Kernels:
-    """What this process has loaded, and whether trainings take it."""
-
-    def __init__(self) -> None:
-        self.library: ctypes.CDLL | None = None
-        self.in_use = False
-
-
-_kernels = _Kernels()
-
-
-def use(enabled: bool = True, *, cache: str | Path | None = None) -> bool:
-    """Have trainings of this process take these kernels from now on, or no longer.
-
-    Args:
-        enabled: Whether they are taken.
-        cache: Folder for the compiled file; None for $ATROUS_CACHE or ~/.cache/atrous.
-
-    Returns:
-        Whether they are; PyTorch's are where there is no C++ compiler with OpenMP, which is logged.
-    """
-    if enabled and _kernels.library is None:
-        # A cache may be shared by machines: the code is for what PyTorch, too, takes this processor for.
-        wide = ("-mavx2", "-mfma") if torch.backends.cpu.get_cpu_capability().startswith("AVX") else ()
-        instead = "trainer.cpu_kernels: PyTorch's own"
-        _kernels.library = loaded(_SOURCE, flags=(*_FLAGS, *wide), made_with=(), wanted_by=instead, cache=cache)
-    _kernels.in_use = enabled and _kernels.library is not None
-    return _kernels.in_use
+kernels = Kernels(Path(__file__).with_suffix(".cpp"))
 
 
 def suits(norm: nn.BatchNorm2d, x_NCHW: Tensor) -> bool:
     """Whether `batch_norm` computes what `norm` would: in training, in float32 on a CPU, channels last."""
     return (
-        _kernels.in_use
+        kernels.in_use
         and computes_in_float32_on_cpu(x_NCHW)
         and type(x_NCHW) is Tensor  # none without data
         and type(norm) is nn.BatchNorm2d
@@ -69,13 +37,46 @@ def suits(norm: nn.BatchNorm2d, x_NCHW: Tensor) -> bool:
     )
 
 
-def batch_norm(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool) -> tuple[Tensor, Tensor, Tensor]:
+class InputGradient(NamedTuple):
+    """What makes a batch norm's gradient by its input out of the one behind it, for each channel [C].
+
+    With the gradient g in front of ReLU it is scale * g - (slope * (x - mean) + constant).
+    """
+
+    mean: Tensor
+    slope: Tensor
+    constant: Tensor
+    scale: Tensor
+    shift: Tensor
+    relu: bool
+
+
+class Handover:
+    """Has a batch norm leave its gradient by its input to the convolution in front of it.
+
+    In the backward pass the convolution, which has no other reader, then gets the gradient behind the batch norm, and
+    here what makes its own out of it.
+    """
+
+    def __init__(self) -> None:
+        self.left: InputGradient | None = None
+
+    def take(self) -> InputGradient | None:
+        """Return what was left, once."""
+        left, self.left = self.left, None
+        return left
+
+
+def batch_norm(
+    norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool, handover: Handover | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Normalise by the statistics of the batch, which the running ones follow; differentiable once.
 
     Args:
         norm: A batch norm that `suits`.
         x_NCHW: A map, channels last.
         relu: Whether ReLU follows.
+        handover: Where the gradient by x is left to the convolution that made x.
 
     Returns:
         The map, and the scale and shift of every channel that make it again with `scaled`.
@@ -84,20 +85,22 @@ def batch_norm(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool) -> tuple[Ten
         norm.num_batches_tracked.add_(1)
     mean, inverse_deviation, scale, shift = (torch.empty_like(norm.weight) for _ in range(4))
     running = norm.running_mean, norm.running_var
-    _call(
-        "statistics",
+    kernels.call(
+        "atrous_batch_norm_statistics",
         *(x_NCHW, *_shape(x_NCHW), norm.weight, norm.bias, float(norm.eps), float(norm.momentum or 0.0), *running),
         *(mean, inverse_deviation, scale, shift),
     )
     batch = _Batch(mean, inverse_deviation, scale, shift, relu)
-    y_NCHW: Tensor = _BatchNorm.apply(x_NCHW, norm.weight, norm.bias, batch)  # type: ignore[no-untyped-call]
+    y_NCHW: Tensor = _BatchNorm.apply(  # type: ignore[no-untyped-call]
+        x_NCHW, norm.weight, norm.bias, (batch, handover)
+    )
     return y_NCHW, scale, shift
 
 
 def scaled(x_NCHW: Tensor, scale: Tensor, shift: Tensor, *, relu: bool) -> Tensor:
     """Return x * scale + shift, with ReLU behind it if wanted: the bits of `batch_norm`."""
     y_NCHW = torch.empty_like(x_NCHW)
-    _call("apply", x_NCHW, *_shape(x_NCHW), scale, shift, relu, y_NCHW)
+    kernels.call("atrous_batch_norm_apply", x_NCHW, *_shape(x_NCHW), scale, shift, relu, y_NCHW)
     return y_NCHW
 
 
@@ -113,34 +116,34 @@ class _Batch(NamedTuple):
 
 class _BatchNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_NCHW: Tensor, weight: Tensor, bias: Tensor, batch: _Batch) -> Tensor:
+    def forward(
+        ctx: Any,
+        x_NCHW: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        how: tuple[_Batch, Handover | None],
+    ) -> Tensor:
         ctx.save_for_backward(x_NCHW)
-        ctx.batch = batch
-        return scaled(x_NCHW, batch.scale, batch.shift, relu=batch.relu)
+        ctx.batch, ctx.handover = how
+        return scaled(x_NCHW, ctx.batch.scale, ctx.batch.shift, relu=ctx.batch.relu)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_NCHW: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         (x_NCHW,) = ctx.saved_tensors
         gradient_NCHW = gradient_NCHW.contiguous(memory_format=torch.channels_last)
-        mean = ctx.batch.mean
-        by_x, by_weight, by_bias = torch.empty_like(x_NCHW), torch.empty_like(mean), torch.empty_like(mean)
-        _call("backward", gradient_NCHW, x_NCHW, *_shape(x_NCHW), *ctx.batch, by_x, by_weight, by_bias)
+        batch, maps = ctx.batch, (gradient_NCHW, x_NCHW, *_shape(x_NCHW))
+        slope, constant, by_weight, by_bias = (torch.empty_like(batch.mean) for _ in range(4))
+        kernels.call("atrous_batch_norm_sums", *maps, *batch, slope, constant, by_weight, by_bias)
+        by_input = InputGradient(batch.mean, slope, constant, batch.scale, batch.shift, batch.relu)
+        if ctx.handover is not None:
+            ctx.handover.left = by_input
+            return gradient_NCHW, by_weight, by_bias, None
+        by_x = torch.empty_like(x_NCHW)
+        kernels.call("atrous_batch_norm_by_input", *maps, *by_input, by_x)
         return by_x, by_weight, by_bias, None
 
 
 def _shape(x_NCHW: Tensor) -> tuple[int, int]:
     """Pixels and channels of the map as a matrix."""
     return x_NCHW.numel() // x_NCHW.shape[1], x_NCHW.shape[1]
-
-
-def _call(name: str, *arguments: Any) -> None:
-    getattr(_kernels.library, f"atrous_batch_norm_{name}")(*map(_as_c, arguments))
-
-
-def _as_c(argument: Any) -> Any:
-    if isinstance(argument, Tensor):
-        return ctypes.c_void_p(argument.data_ptr())
-    if isinstance(argument, bool):
-        return ctypes.c_bool(argument)
-    return ctypes.c_double(argument) if isinstance(argument, float) else ctypes.c_int64(argument)

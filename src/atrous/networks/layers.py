@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from atrous.errors import ConfigError
 from atrous.networks import atrous_convolution, depthwise_convolution
-from atrous.networks.normalisation import normalised
-from atrous.networks.recomputation import convolved, recomputed
+from atrous.networks.normalisation import convolved_and_normalised
+from atrous.networks.recomputation import recomputed
 
 BATCH_NORM_EPSILON = 1e-5  # ResNet, ASPP, image pooling and decoder; Xception and MobileNetV2 use 1e-3
 
@@ -95,7 +95,8 @@ class ConvBatchNorm(nn.Module):
         """Return [N, out_channels, ceil(H / stride), ceil(W / stride)], with one more ReLU behind it if wanted."""
         if self._pads_as_tensorflow:  # a 3x3 window at 0, 2, ... of an even size, at -1, 1, ... of an odd one
             x_NCHW = F.pad(x_NCHW, (x_NCHW.shape[-1] % 2, 1, x_NCHW.shape[-2] % 2, 1))
-        y_NCHW = normalised(self.norm, convolved(self.conv, x_NCHW), relu=relu or self.activation == "relu")
+        relu = relu or self.activation == "relu"
+        y_NCHW = convolved_and_normalised(self.conv, self.norm, x_NCHW, relu=relu)
         # Not in place: ReLU6 would keep a copy of its input, which is made again otherwise.
         return recomputed(F.relu6, y_NCHW) if self.activation == "relu6" else y_NCHW
 

@@ -9,13 +9,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from atrous.networks import fused_batch_norm
-from atrous.networks.recomputation import recomputed, recomputes_maps
+from atrous.networks import depthwise_gradients, fused_batch_norm
+from atrous.networks.fused_batch_norm import Handover
+from atrous.networks.recomputation import convolved, recomputed, recomputes_depthwise, recomputes_maps
 
 _NO_EPSILON = 1e-30  # 1 + it is 1, also in float64; torch 2.11 refuses 0
 
 
-def normalised(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool) -> Tensor:
+def convolved_and_normalised(conv: nn.Conv2d, norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool) -> Tensor:
+    """Return `norm(conv(x))`, with ReLU behind it if wanted; what can be made again is, as `maps_recomputed` says.
+
+    Args:
+        conv: A convolution.
+        norm: The batch norm behind it.
+        x_NCHW: A map.
+        relu: Whether ReLU follows.
+    """
+    if not depthwise_gradients.suits(conv, norm, x_NCHW):
+        return normalised(norm, convolved(conv, x_NCHW), relu=relu)
+    handover = Handover()
+
+    def convolve(x_NCHW: Tensor) -> Tensor:
+        return depthwise_gradients.convolve(conv, x_NCHW, handover)
+
+    again = recomputes_depthwise(x_NCHW)
+    y_NCHW = recomputed(convolve, x_NCHW, again=conv) if again else convolve(x_NCHW)
+    return normalised(norm, y_NCHW, relu=relu, handover=handover)
+
+
+def normalised(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool, handover: Handover | None = None) -> Tensor:
     """Return `norm(x)`, with ReLU behind it if wanted; the map is kept where `norm` speaks with other ranks.
 
     Args:
@@ -23,9 +45,10 @@ def normalised(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool) -> Tensor:
             it is frozen.
         x_NCHW: A map.
         relu: Whether ReLU follows.
+        handover: What the convolution that made x, if it is another's than PyTorch's, takes its gradient from.
     """
     if fused_batch_norm.suits(norm, x_NCHW):
-        return _normalised_at_once(norm, x_NCHW, relu=relu)
+        return _normalised_at_once(norm, x_NCHW, relu=relu, handover=handover)
     frozen = not norm.training
     statistics: list[Tensor] = []
 
@@ -50,11 +73,11 @@ def normalised(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool) -> Tensor:
     return recomputed(forward, x_NCHW, again=again)
 
 
-def _normalised_at_once(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool) -> Tensor:
+def _normalised_at_once(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool, handover: Handover | None) -> Tensor:
     factors: list[Tensor] = []
 
     def forward(x_NCHW: Tensor) -> Tensor:
-        y_NCHW, scale, shift = fused_batch_norm.batch_norm(norm, x_NCHW, relu=relu)
+        y_NCHW, scale, shift = fused_batch_norm.batch_norm(norm, x_NCHW, relu=relu, handover=handover)
         factors[:] = scale, shift
         return y_NCHW
 

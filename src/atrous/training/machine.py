@@ -9,7 +9,7 @@ import torch
 from atrous.compiling import cpp_compiler
 from atrous.errors import ConfigError
 from atrous.hardware import has_bf16
-from atrous.networks import fused_batch_norm
+from atrous.networks import depthwise_gradients, fused_batch_norm
 from atrous.training import block_allocator
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
@@ -85,6 +85,7 @@ def use_kernels(which: str) -> None:
     """Have a process that trains on a CPU take this package's compiled kernels, or PyTorch's alone.
 
     Args:
-        which: as `trainer.cpu_kernels`; "auto" takes `fused_batch_norm` where there is a C++ compiler.
+        which: as `trainer.cpu_kernels`; "auto" takes ours where there is a C++ compiler.
     """
-    fused_batch_norm.use(which == "auto")
+    for kernels in (fused_batch_norm.kernels, depthwise_gradients.kernels):
+        kernels.use(which == "auto")

@@ -1,0 +1,57 @@
+"""Kernels in C++ beside PyTorch's, for trainings on a CPU: compiled once per machine, called with tensors."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from atrous.compiling import loaded
+
+_FLAGS = ("-O3", "-fopenmp", "-ffp-contract=fast")
+_INSTEAD = "trainer.cpu_kernels: PyTorch's own"
+
+
+class Kernels:
+    """A file of C++ whose functions this process calls once it is loaded.
+
+    Attributes:
+        in_use: Whether trainings of this process take them.
+    """
+
+    def __init__(self, source: Path) -> None:
+        self.in_use = False
+        self._source = source
+        self._library: ctypes.CDLL | None = None
+
+    def use(self, enabled: bool = True, *, cache: str | Path | None = None) -> bool:
+        """Have trainings of this process take them from now on, or no longer.
+
+        Args:
+            enabled: Whether they are taken.
+            cache: Folder for the compiled file; None for $ATROUS_CACHE or ~/.cache/atrous.
+
+        Returns:
+            Whether they are; PyTorch's are where there is no C++ compiler with OpenMP, which is logged.
+        """
+        if enabled and self._library is None:
+            # A cache may be shared by machines: the code is for what PyTorch, too, takes this processor for.
+            wide = ("-mavx2", "-mfma") if torch.backends.cpu.get_cpu_capability().startswith("AVX") else ()
+            self._library = loaded(self._source, flags=(*_FLAGS, *wide), made_with=(), wanted_by=_INSTEAD, cache=cache)
+        self.in_use = enabled and self._library is not None
+        return self.in_use
+
+    def call(self, name: str, *arguments: Any) -> None:
+        """Call a function with tensors (their data), whole numbers (int64), floats (double) and bools."""
+        getattr(self._library, name)(*map(_as_c, arguments))
+
+
+def _as_c(argument: Any) -> Any:
+    if isinstance(argument, Tensor):
+        return ctypes.c_void_p(argument.data_ptr())
+    if isinstance(argument, bool):
+        return ctypes.c_bool(argument)
+    return ctypes.c_double(argument) if isinstance(argument, float) else ctypes.c_int64(argument)
