@@ -20,7 +20,7 @@ struct Map {
   std::int64_t images, rows, columns, channels;
 
   std::int64_t bands() const { return (rows + kRows - 1) / kRows; }
-  // Channels of a piece: as many as leave three rows of it in a core's cache, whole vectors, in pieces of about one size.
+  // Channels of a piece: whole vectors, as many as leave three rows of it in a cache, all pieces of about one size.
   std::int64_t width() const {
     const std::int64_t vectors = channels / kWidth;
     const std::int64_t most = std::max<std::int64_t>(1, kFloatsOfRing / (3 * (columns + 2)) / kWidth);
