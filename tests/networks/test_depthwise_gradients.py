@@ -16,6 +16,7 @@ from atrous.compiling import cpp_compiler
 from atrous.networks import depthwise_gradients, fused_batch_norm
 from atrous.networks.layers import ConvBatchNorm
 from atrous.networks.recomputation import maps_recomputed
+from atrous.networks.xception import xception65
 
 pytestmark = pytest.mark.skipif(cpp_compiler() is None, reason="there is no C++ compiler")
 
@@ -154,3 +155,26 @@ def test_others_are_left_to_pytorch(changes: dict[str, Any]) -> None:
     x.requires_grad_("needs_no_gradient" not in changes)
     assert not depthwise_gradients.suits(layer.conv, layer.norm, x)
     assert torch.isfinite(layer(x)).all()
+
+
+def test_a_whole_network_is_as_near_to_float64_as_with_pytorchs_kernels() -> None:
+    torch.manual_seed(0)
+    network = xception65(middle_units=2, width=0.25).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x, state = _map(2, 3, 65, 65, seed=1), {name: value.clone() for name, value in network.state_dict().items()}
+
+    def gradients(double: bool = False) -> Tensor:
+        network.load_state_dict(state)
+        network.to(torch.float64 if double else torch.float32)
+        y = network(x.to(network.stem[0].conv.weight.dtype))["high"]
+        found = torch.autograd.grad((y * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum(), network.parameters())
+        return torch.cat([one.flatten().double() for one in found])
+
+    ours = gradients()
+    for kernels in (depthwise_gradients.kernels, fused_batch_norm.kernels):
+        kernels.use(False)
+    pytorchs, exact = gradients(), gradients(double=True)
+    for kernels in (depthwise_gradients.kernels, fused_batch_norm.kernels):
+        kernels.use()
+    assert not torch.equal(ours, pytorchs)
+    assert (ours - exact).norm() <= 2 * (pytorchs - exact).norm()
+    assert (ours - exact).norm() <= 0.01 * exact.norm()
