@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -58,13 +58,25 @@ def _results(layer: ConvBatchNorm, x_NCHW: Tensor, gradient_NCHW: Tensor) -> dic
     return {"y": y_NCHW.detach(), **dict(zip(("x", *parameters), found, strict=True))}
 
 
+def _results_of_pytorch(layer: ConvBatchNorm, x_NCHW: Tensor, gradient_NCHW: Tensor) -> dict[str, Tensor]:
+    x_NCHW = x_NCHW.clone().requires_grad_()
+    weight, norm = layer.conv.weight, layer.norm
+    d_NCHW = F.conv2d(x_NCHW, weight, padding=1, groups=weight.shape[0])
+    y_NCHW = F.batch_norm(d_NCHW, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
+    y_NCHW = F.relu(y_NCHW) if layer.activation == "relu" else y_NCHW
+    parameters = dict(layer.named_parameters())
+    found = torch.autograd.grad(y_NCHW, [x_NCHW, *parameters.values()], gradient_NCHW)
+    return {"y": y_NCHW.detach(), **dict(zip(("x", *parameters), found, strict=True))}
+
+
 def _assert_as_in_float64(layer: ConvBatchNorm, x: Tensor, gradient: Tensor) -> None:
     assert depthwise_gradients.suits(layer.conv, layer.norm, x.clone().requires_grad_())
-    found = _results(layer, x, gradient)
-    exact = _results(layer.double(), x.double(), gradient.double())
+    found, of_pytorch = _results(layer, x, gradient), _results_of_pytorch(layer, x, gradient)
+    exact = _results_of_pytorch(layer.double(), x.double(), gradient.double())
     for name, value in exact.items():
-        error = (found[name].double() - value).abs().max()
-        assert error <= 1e-5 * (1 + value.abs().max()), name
+        error, usual = ((each[name].double() - value).abs().max() for each in (found, of_pytorch))
+        # A channel of a few pixels that hardly differ loses digits in any kernel of float32.
+        assert error <= max(1e-5 * (1 + value.abs().max()), 2 * usual), name
 
 
 @pytest.mark.parametrize("relu", [False, True])
@@ -79,6 +91,7 @@ def test_gradients_are_those_of_float64(shape: tuple[int, int, int, int], relu: 
     _assert_as_in_float64(layer, x, gradient)
 
 
+@example(images=1, vectors=4, rows=1, columns=1)  # two pixels: the gradient is what two large terms leave over
 @given(images=st.integers(1, 3), vectors=st.integers(1, 9), rows=st.integers(1, 70), columns=st.integers(1, 20))
 def test_any_shape_has_the_gradients_of_float64(images: int, vectors: int, rows: int, columns: int) -> None:
     shape = images, 8 * vectors, rows, columns + (images * rows == 1)
