@@ -8,6 +8,7 @@ fails leaves the others' figures as they are.
 """
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
@@ -68,8 +69,8 @@ def run(benchmark: Benchmark, *, quick: bool, data: str, out: Path, repeats: int
     Returns:
         Its exit code.
     """
-    words = [*benchmark.arguments, *(benchmark.quick if quick else ()), "--out", str(out)]
-    words += ["--root", str(Path(data).absolute())] if benchmark.wants_data else []
+    words = [*benchmark.arguments, *(benchmark.quick if quick else ()), "--out", os.path.relpath(out, ROOT)]
+    words += ["--root", os.path.relpath(data, ROOT)] if benchmark.wants_data else []
     words += [] if repeats is None else ["--repeats", str(repeats)]
     command = [sys.executable, "-m", f"benchmarks.{benchmark.module}", *words]
     print(f"== {benchmark.name}: {shlex.join(command[1:])}", flush=True)
@@ -107,7 +108,7 @@ def main(words: Sequence[str] | None = None) -> int:
             notes.append(f"`{benchmark.name}` failed; figures below that name it are older.")
     if arguments.quick:
         notes.append("A quick run on small images: no figures to quote.")
-    facts = machine_facts(shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if words is None else words)]))
+    facts = machine_facts()
     write_json(out / "machine.json", facts)
     write_text(out / "index.md", page(sections_in(out), facts, notes=notes))
     print(out / "index.md")

@@ -1,9 +1,13 @@
 """What the command lines of the benchmarks have in common."""
 
 import argparse
+import shlex
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.machine_facts import origin
 from benchmarks.section import Section
 
 
@@ -15,8 +19,10 @@ def add_common_options(parser: argparse.ArgumentParser, *, repeats: int = 3) -> 
 
 
 def finish(sections: Sequence[Section], out: Path | None) -> None:
-    """Print sections, and write them where a folder is given."""
+    """Print sections, and write them where a folder is given, with the command that this process was started by."""
+    module = Path(sys.argv[0]).stem
+    stamp = origin(shlex.join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]]))
     for section in sections:
         section.show()
         if out is not None:
-            section.write(out)
+            replace(section, origin=stamp).write(out)

@@ -12,8 +12,13 @@ from benchmarks.turns import ROOT
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16", "asimd", "sve")
 
 
-def machine_facts(command: str) -> dict[str, str]:
-    """Cores, CPU and GPU, versions, date, commit and command, by name."""
+def origin(command: str) -> str:
+    """When, at which commit and with which command something was measured, as a part of a sentence in Markdown."""
+    return f"on {_today()} at {_commit()} with `{command}`"
+
+
+def machine_facts() -> dict[str, str]:
+    """Cores, CPU and GPU, versions and date, by name."""
     import torch
 
     flags = set(_cpuinfo("flags").split() or _cpuinfo("Features").split())
@@ -24,13 +29,15 @@ def machine_facts(command: str) -> dict[str, str]:
         "torch": f"{torch.__version__}, {torch.get_num_threads()} threads",
         **versions(),
         "Python": platform.python_version(),
-        "date": datetime.datetime.now(tz=datetime.timezone.utc).strftime("%Y-%m-%d"),
-        "commit": _commit(),
-        "command": f"`{command}`",
+        "date": _today(),
     }
     if torch.cuda.is_available():
         facts["GPU"] = torch.cuda.get_device_name()
     return facts
+
+
+def _today() -> str:
+    return datetime.datetime.now(tz=datetime.timezone.utc).strftime("%Y-%m-%d")
 
 
 def _cpuinfo(key: str) -> str:

@@ -7,7 +7,8 @@ from benchmarks.section import Section, goals_table, markdown_table
 _HEAD = """# Benchmarks
 
 What `make bench` measures: every way is a process of its own, the ways take turns in one run, and a ratio is taken
-within a turn; its range over the turns stands in brackets. The JSON files beside this page hold every figure."""
+within a turn; its range over the turns stands in brackets. The JSON files beside this page hold every figure. Each
+table says when, at which commit and with which command it was measured."""
 
 
 def page(sections: Sequence[Section], facts: Mapping[str, str], *, notes: Sequence[str] = ()) -> str:

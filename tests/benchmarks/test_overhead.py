@@ -1,18 +1,34 @@
-"""The overhead's accounts, from files as a run leaves them."""
+"""The overhead's accounts: steps that take turns, and files as a run leaves them."""
 
 import os
 from pathlib import Path
 
 import pytest
-from benchmarks.overhead import accounts, windows
+from benchmarks.overhead import accounts
 
 from atrous.run_store import RunFolder
+from benchmarks import trainer_step
 
 
-def test_windows_are_read_off_the_metrics_without_the_first(tmp_path: Path) -> None:
-    file = tmp_path / "metrics.csv"
-    file.write_text("step,train/images_per_second,val/miou\n5,1,\n10,8,\n10,,0.5\n15,4,\n")
-    assert windows(file, batch_size=16) == [2.0, 4.0]
+class _Clock:
+    """A clock that only moves when it is told to."""
+
+    now = 0.0
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_steps_in_turn_are_timed_apart_and_in_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = _Clock()
+    monkeypatch.setattr(trainer_step.time, "perf_counter", lambda: clock.now)
+    others = iter([7.0, 3.0, 4.0])
+    turns = trainer_step.InTurns(lambda: clock.pass_by(next(others)))
+    for seconds in (50.0, 2.0, 5.0):
+        clock.pass_by(seconds)
+        turns.on_train_batch_end(None, None)  # type: ignore[arg-type]
+    assert turns.seconds == [2.0, 5.0]  # the first step has no beginning
+    assert turns.others == [3.0, 4.0]
 
 
 def test_a_job_is_accounted_from_its_config_to_its_end(tmp_path: Path) -> None:

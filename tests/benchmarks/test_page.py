@@ -1,5 +1,6 @@
 """Sections and the page: what a reader sees, what the JSON keeps."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,16 @@ def test_a_page_opens_with_the_machine_and_all_goals_once() -> None:
     assert text.index(KEPT.what) < text.index(MISSED.what) < tables
     assert text.count(KEPT.what) == text.count(MISSED.what) == 1
     assert text.endswith("- nothing is missing\n")
+
+
+def test_a_table_says_what_it_was_measured_with(tmp_path: Path) -> None:
+    section = replace(_section(), origin="on 2026-11-26 at 5a02607 with `python -m benchmarks`")
+    section.write(tmp_path)
+    assert (
+        Section.read(tmp_path / "evaluation.json")
+        .markdown()
+        .endswith("Measured on 2026-11-26 at 5a02607 with `python -m benchmarks`.")
+    )
 
 
 def test_a_page_without_figures_says_so() -> None:
