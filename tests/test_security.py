@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from atrous.building import build, check_targets
+import atrous
+from atrous.building import build, build_network, check_targets
+from atrous.data.spec import DatasetSpec
 from atrous.errors import CheckpointError, ConfigError
+from atrous.prediction.description import Description
 from atrous.weights.download import fetch
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
@@ -71,6 +74,50 @@ def test_temporary_files_have_names_that_nobody_can_guess() -> None:
     assert not offenders(lambda name, call: name in ("tempfile.mktemp", "os.tempnam", "os.tmpnam"))
 
 
+RESOLVED_LATER = [
+    "${oc.create:{_target_:builtins.open,file:FILE,mode:w}}",
+    "${oc.env:HOME}",
+    "a ${oc.env:HOME} within",
+    "\\${oc.env:HOME}",
+    "${..backbone}",
+]
+
+
+@pytest.mark.parametrize("text", RESOLVED_LATER)
+def test_nothing_in_a_config_is_resolved_after_its_targets_were_checked(text: str, tmp_path: Path) -> None:
+    """Hydra would resolve it while it builds, and build what comes out of it."""
+    file, text = tmp_path / "written", text.replace("FILE", str(tmp_path / "written"))
+    description = {
+        "model": {"_target_": "atrous.DeepLabV3", "aspp_channels": 8},
+        "backbone": {"_target_": "atrous.networks.resnet18", "_partial_": True, "width": 4},
+        "output_stride": 16,
+    }
+    for place in ("model.aspp_channels", "model.aspp_rates", "backbone.width", "output_stride"):
+        part, _, key = place.partition(".")
+        node = {**description[part], key: [text] if key == "aspp_rates" else text} if key else text  # type: ignore[dict-item]
+        with pytest.raises(ConfigError, match="interpolation is not resolved here"):
+            build_network({**description, part: node}, num_classes=3)
+    with pytest.raises(ConfigError, match="interpolation is not resolved here"):
+        check_targets({"model": {text: 1}})
+    assert not file.exists()
+
+
+def test_a_file_of_weights_cannot_have_anything_resolved(tmp_path: Path) -> None:
+    written = tmp_path / "written"
+    config = {
+        "model": {"_target_": "atrous.DeepLabV3", "aspp_channels": 8},
+        "backbone": {"_target_": "atrous.networks.resnet18", "_partial_": True, "width": 4},
+        "output_stride": 16,
+    }
+    assert isinstance(build_network(config, num_classes=2), atrous.DeepLabV3)
+    spec = DatasetSpec(name="two", classes=("a", "b"), palette=((0, 0, 0), (9, 9, 9)), ignore_label=255)
+    evil = {**config["model"], "aspp_channels": f"${{oc.create:{{_target_:builtins.open,file:{written},mode:w}}}}"}  # type: ignore[dict-item]
+    text = Description(**{**config, "model": evil}, spec=spec, preprocessing="inception").to_json()  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="interpolation is not resolved here"):
+        Description.from_json(text, source="file").build()
+    assert not written.exists()
+
+
 ESCAPES = [
     "atrous.studies.pool.subprocess.run",
     "atrous.studies.job_process.subprocess.Popen",
@@ -80,7 +127,6 @@ ESCAPES = [
     "atrous.data.files.Path",
     "atrous.data.importlib.import_module",
     "atrous.weights.download.fetch",
-    "atrous.${oc.env:HOME}",
 ]
 
 

@@ -19,14 +19,19 @@ TRANSFORMS = re.compile(r"albumentations\.[A-Z]\w*")
 def check_targets(node: Any, *, where: str = "", allowed: re.Pattern[str] = OURS) -> None:
     """Refuse any `_target_` that is not allowed, at any depth: configs are data, also those out of a checkpoint.
 
+    An interpolation is refused as well: whoever builds the node would resolve it after this check, and a resolver such
+    as `oc.create` makes a node of it that nobody has looked at.
+
     Args:
         node: the config, or a part of it.
         where: its key, for messages.
         allowed: what a target may be: `OURS`, or `TRANSFORMS` for classes of albumentations.
 
     Raises:
-        ConfigError: names the key and the target.
+        ConfigError: names the key and the target or the interpolation.
     """
+    if isinstance(node, str) and "${" in node:
+        raise ConfigError(f"{where or 'config'}={node!r}: an interpolation is not resolved here, write its value")
     if isinstance(node, Mapping):
         target = node.get("_target_")
         if target is not None and not allowed.fullmatch(str(target)):
@@ -35,6 +40,7 @@ def check_targets(node: Any, *, where: str = "", allowed: re.Pattern[str] = OURS
                 f"{where or 'config'}._target_={target!r}: only classes of {kind} can be built from a config here"
             )
         for key, value in node.items():
+            check_targets(str(key), where=where, allowed=allowed)
             check_targets(value, where=f"{where}.{key}".lstrip("."), allowed=allowed)
     elif isinstance(node, Sequence) and not isinstance(node, str):
         for position, value in enumerate(node):
@@ -58,6 +64,7 @@ def build(node: Mapping[str, Any], *, where: str, allowed: re.Pattern[str] = OUR
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise ConfigError(f"{where}={node!r} is not a constructor call: it has no _target_")
     check_targets(node, where=where, allowed=allowed)
+    check_targets(arguments, where=where, allowed=allowed)
     try:
         return instantiate({**node, "_convert_": "all"}, **arguments)
     except Exception as error:
