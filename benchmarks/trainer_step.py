@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import yaml
 from benchmarks.figures import Figures, Spread, middle, ratio
@@ -101,20 +102,23 @@ class InTurns(Callback):
 def in_turns(config: Mapping[str, Any]) -> Figures:
     """Seconds per step of both, from a run of the config as a job of atrous-train trains it."""
     from atrous.training import run
+    from atrous.training.trainer import build_trainer
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     bare = bare_steps(config)
     turns = InTurns(lambda: next(bare))
-    build = run.build_trainer
 
     def build_with_turns(*arguments: Any, **named: Any) -> Trainer:
-        trainer = build(*arguments, **named)
+        trainer = build_trainer(*arguments, **named)
         trainer.callbacks.append(turns)  # type: ignore[attr-defined]
         return trainer
 
-    run.build_trainer = build_with_turns
     # Left open, the loop's loader would keep its workers, and the process with them.
-    with closing(bare), tempfile.TemporaryDirectory(prefix="atrous-overhead-") as name:
+    with (
+        closing(bare),
+        patch.object(run, "build_trainer", build_with_turns),
+        tempfile.TemporaryDirectory(prefix="atrous-overhead-") as name,
+    ):
         folder = RunFolder(Path(name))
         folder.create(config_yaml=yaml.safe_dump(dict(config)), facts={})
         run.train_and_evaluate(folder, config, [])

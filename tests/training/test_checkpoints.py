@@ -81,6 +81,27 @@ def test_a_run_that_was_never_saved_begins_at_its_beginning(tmp_path: Path) -> N
     assert newest_checkpoint(RunFolder(tmp_path), mends=True) == (None, 0)
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"state_dict": {}}, "global_step=None is no step"),
+        ({"state_dict": {}, "global_step": "4"}, "global_step='4' is no step"),
+        ({"state_dict": {}, "global_step": -1}, "global_step=-1 is no step"),
+        ({"global_step": 4}, "holds no state_dict"),
+        ({"state_dict": [], "global_step": 4}, "holds no state_dict"),
+    ],
+)
+def test_a_checkpoint_without_its_step_or_weights_is_damaged(
+    tmp_path: Path, content: dict[str, object], told: str
+) -> None:
+    run = _run_with(tmp_path, steps=(2, 4))
+    AtomicCheckpointIO().save_checkpoint(content, run.last_checkpoint)
+    with pytest.raises(CheckpointError, match=rf"last\.ckpt: {told}"):
+        read_checkpoint(run.last_checkpoint)
+    assert newest_checkpoint(run, mends=True) == (run.previous_checkpoint, 2)
+    assert run.last_checkpoint.with_name("last.ckpt.damaged-1").is_file()
+
+
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "overwritten", "gone"])
 def test_a_damaged_last_checkpoint_is_set_aside_and_the_one_before_takes_its_place(
     tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]

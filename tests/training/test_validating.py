@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from atrous.run_store import RunFolder
 from atrous.training import validating
 from atrous.training.checkpoints import AtomicCheckpointIO, Checkpoints, newest_checkpoint
-from atrous.training.reporting import StopAt
+from atrous.training.stopping import StopAt
 from atrous.training.validating import StoppedInValidationError, Validations
 
 from .small_trainer import small_trainer
@@ -79,7 +79,7 @@ def _fit(
     """Up to six steps, or `until`, with a validation after every second; `action` ("ask": for a stop) at step `at`."""
     folder = RunFolder(path)
     saved, _ = newest_checkpoint(folder, mends=True)
-    checkpoints, stop = Checkpoints(folder=folder, every=100), StopAt(step=until, every=1)
+    checkpoints, stop = Checkpoints(folder=folder, every=100), StopAt(step=until)
     chosen = (lambda: setattr(stop, "asked", True)) if action == "ask" else action
     module = _Module()
     callbacks = [

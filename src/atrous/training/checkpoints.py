@@ -17,6 +17,7 @@ from atrous.errors import CheckpointError
 from atrous.files import set_aside, write_atomically
 from atrous.networks.segmenter import Segmenter
 from atrous.run_store import RunFolder
+from atrous.training.stopping import is_between_steps
 
 _PREFIX = "model."
 
@@ -67,7 +68,7 @@ def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
     """A checkpoint's content.
 
     Raises:
-        CheckpointError: not there, truncated, or not made of tensors and plain values.
+        CheckpointError: not there, truncated, not made of tensors and plain values, or without the weights or step.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
@@ -76,8 +77,11 @@ def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: not a checkpoint of tensors and plain values ({reason})") from None
-    if not isinstance(content, dict) or "state_dict" not in content:
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"{path}: holds no state_dict; expected a checkpoint of atrous-train")
+    step = content.get("global_step")
+    if not isinstance(step, int) or step < 0:
+        raise CheckpointError(f"{path}: global_step={step!r} is no step; expected a checkpoint of atrous-train")
     return content
 
 
@@ -174,8 +178,12 @@ class Checkpoints(Callback):
         """A training that goes on was saved where it begins."""
         self.saved_at = trainer.global_step or -1
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Save `last` when it is time."""
+        if not is_between_steps(trainer, batch_idx):
+            return
         step = trainer.global_step
         is_time = step % self._every == 0 or is_validated_next(trainer)
         if is_time and step != self.saved_at and step < trainer.max_steps:

@@ -2,7 +2,6 @@
 
 import math
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -45,15 +44,22 @@ class Reporter(Callback):
     ) -> None:
         self._folder, self._every, self._batch_size = folder, max(1, every), batch_size
         self._printed = printed
-        self._since, self._at_step, self._began_at = time.monotonic(), 0, 0
+        self._since, self._at_step = time.monotonic(), 0
         self._validating_since = self._since
         self._trend = Trend(classes=classes, every=self._every)
         self.shown: dict[str, str] = {}
 
+    def state_dict(self) -> dict[str, Any]:
+        """The losses that the trend is told by, kept in the checkpoint."""
+        return {"trend": self._trend.state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self._trend.restore(state_dict["trend"])
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say that the run is running."""
         self._since, self._at_step = time.monotonic(), trainer.global_step
-        self._began_at = trainer.global_step
         self._set_status(trainer, step=trainer.global_step)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
@@ -76,7 +82,7 @@ class Reporter(Callback):
             self._set_status(trainer, step=step, loss=loss, images_per_second=round(speed, 3))
             if self._printed:
                 print(f"step {step}/{trainer.max_steps}  loss {loss:.4f}  {speed:.1f} images/s", flush=True)  # noqa: T201
-            if warning := self._trend.warning(step - self._began_at, loss, lr=rate):
+            if warning := self._trend.warning(step, loss, lr=rate):
                 self._set_status(trainer, warning=warning)
                 print(f"warning: step {step}: {warning}", file=sys.stderr, flush=True)  # noqa: T201
 
@@ -91,42 +97,6 @@ class Reporter(Callback):
     def _set_status(self, trainer: Trainer, **details: Any) -> None:
         if trainer.is_global_zero:
             self._folder.set_status("running", pid=os.getpid(), max_steps=trainer.max_steps, **details)
-
-
-class StopAt(Callback):
-    """Ends the training early, with its checkpoint: at a step, or when asked to (SIGTERM).
-
-    Ranks may hear the signal between different steps, so they agree on the step at which all of them stop.
-
-    Args:
-        step: where to stop, or None.
-        every: optimiser steps between two agreements, when there are several ranks.
-    """
-
-    def __init__(self, *, step: int | None, every: int) -> None:
-        self._step, self._every = step, max(1, every)
-        self._before: Any = signal.SIG_DFL
-        self.asked = False
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take SIGTERM over from Lightning, whose own handler ends the process without a checkpoint."""
-        self._before = signal.signal(signal.SIGTERM, self._ask)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give SIGTERM back: what follows saves nothing halfway, and need not be waited for."""
-        signal.signal(signal.SIGTERM, self._before)
-
-    def _ask(self, *_: object) -> None:
-        self.asked = True
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Stop after the current step: as the last one, since Trainer.should_stop would validate first."""
-        is_asked = self.asked
-        if trainer.world_size > 1:
-            is_time = trainer.global_step % self._every == 0
-            is_asked = is_time and trainer.strategy.reduce_boolean_decision(self.asked, all=False)
-        if is_asked or (self._step is not None and trainer.global_step >= self._step):
-            trainer.fit_loop.epoch_loop.max_steps = trainer.global_step
 
 
 class SamplePredictions(Callback):

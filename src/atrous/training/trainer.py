@@ -25,7 +25,8 @@ from atrous.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from atrous.training.csv_log import CsvLog
 from atrous.training.finite import FiniteGuard
 from atrous.training.progress import StepProgressBar
-from atrous.training.reporting import Reporter, SamplePredictions, StopAt
+from atrous.training.reporting import Reporter, SamplePredictions
+from atrous.training.stopping import StopAt
 from atrous.training.validating import Validations
 from atrous.training.wandb_log import WandbLog
 from atrous.training.watchdog import Watchdog
@@ -125,7 +126,7 @@ def _callbacks(
     train_set, every = data.train_samples.dataset, settings["log_every"]
     sample_id, classes = train_set.sample_id, train_set.spec.num_classes
     checkpoints = Checkpoints(folder=folder, every=settings["checkpoint_every"])
-    stop = StopAt(step=settings["stop_at_step"], every=every)
+    stop = StopAt(step=settings["stop_at_step"])
     reporter = Reporter(folder=folder, every=every, batch_size=batch_size, printed=not shows_bar, classes=classes)
     callbacks: list[Callback] = [  # the guard comes before those who log and save
         FiniteGuard(folder=folder, action=settings["on_nonfinite"], every=every, sample_id=sample_id),

@@ -1,6 +1,7 @@
 """A loss that does not fall, told once, while there is still time to look."""
 
 import math
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 WINDOW_STEPS = 100
@@ -28,11 +29,19 @@ class Trend:
         self._second: list[float] = []
         self._is_over = False
 
+    def state(self) -> dict[str, list[float]]:
+        """What a checkpoint keeps: a training that goes on late has nothing to say of its first windows."""
+        return {"first": self._first, "second": self._second}
+
+    def restore(self, state: Mapping[str, Sequence[float]]) -> None:
+        """Go on from what `state` gave."""
+        self._first, self._second = list(state["first"]), list(state["second"])
+
     def warning(self, steps: int, loss: float, *, lr: float) -> str | None:
         """Take a logged loss, and say what to look at when it is time and the loss has not fallen.
 
         Args:
-            steps: since the training began or went on.
+            steps: since the training began.
             loss: the mean over the batch of that step.
             lr: the rate that it was taken with, for the message.
         """

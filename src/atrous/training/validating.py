@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from atrous.training.checkpoints import Checkpoints, is_validated_next
-from atrous.training.reporting import StopAt
+from atrous.training.stopping import StopAt
 
 _SECONDS_BETWEEN_LINES = 10.0
 
