@@ -38,6 +38,27 @@ def test_missing_surplus_and_misshaped_names_are_listed_and_nothing_is_written()
     assert all(torch.equal(now, then) for now, then in zip(network.parameters(), before, strict=True))
 
 
+def test_what_may_be_of_another_shape_keeps_its_values_as_a_whole() -> None:
+    network = model()
+    before = {name: parameter.clone() for name, parameter in network.named_parameters()}
+    targets = dict(network.named_parameters())
+    values = {
+        "0.weight": torch.ones(3, 2),
+        "0.bias": torch.ones(3),
+        "1.weight": torch.ones(9, 3),
+        "1.bias": torch.ones(1),
+    }
+    report = load_by_name(network, targets=targets, values=values, source="it", resizable=["1.weight", "1.bias"])
+    assert report.loaded == ("0.weight", "0.bias")
+    assert report.left == ("1.weight", "1.bias")
+    assert torch.equal(targets["0.weight"], values["0.weight"])
+    assert all(torch.equal(targets[name], before[name]) for name in report.left)
+    values["1.weight"] = torch.ones(1, 3)
+    report = load_by_name(network, targets=targets, values=values, source="it", resizable=["1.weight", "1.bias"])
+    assert report.left == ()
+    assert torch.equal(targets["1.weight"], values["1.weight"])
+
+
 def test_many_names_are_shortened() -> None:
     with pytest.raises(CheckpointError, match=r"9 surplus: 0, 1, 2, 3, 4, 5 and 3 more$"):
         load_by_name(model(), targets={}, values={str(n): torch.ones(1) for n in range(9)}, source="it")

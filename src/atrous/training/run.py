@@ -26,6 +26,8 @@ from atrous.training.task import SegmentationTask
 from atrous.training.trainer import build_board, build_data_module, build_loggers, build_trainer, is_first_rank
 from atrous.training.validating import StoppedInValidationError
 from atrous.training.wandb_log import WandbLog
+from atrous.weights.matching import LoadReport
+from atrous.weights.own import from_atrous
 
 Config = Mapping[str, Any]
 
@@ -39,8 +41,16 @@ def build_model(config: Config, *, num_classes: int) -> Segmenter:
     if config["recipe"]["pretrained"] is not None:
         from atrous.weights.released import load_pretrained
 
-        load_pretrained(model, config["recipe"]["pretrained"])
+        source = config["recipe"]["pretrained"]
+        _say_what_was_left(f"recipe.pretrained={source}", load_pretrained(model, source))
     return model
+
+
+def _say_what_was_left(source: str, report: LoadReport) -> None:
+    """Which parameters start as they were drawn: those of a new head, or of a classifier of other classes."""
+    if report.left and is_first_rank():
+        shown = ", ".join(report.left[:2]) + (f" and {len(report.left) - 2} more" if len(report.left) > 2 else "")
+        print(f"{source}: {len(report.loaded)} tensors loaded; drawn from the seed: {shown}", flush=True)  # noqa: T201
 
 
 def train_and_evaluate(folder: RunFolder, config: Config, protocols: Sequence[str]) -> None:
@@ -65,7 +75,8 @@ def train_and_evaluate(folder: RunFolder, config: Config, protocols: Sequence[st
     parent = folder.facts().get("parent")
     saved, start = newest_checkpoint(folder, mends=is_first_rank())
     if parent is not None and saved is None:
-        load_weights(model, RunFolder(Path(parent)).last_checkpoint)
+        path = RunFolder(Path(parent)).last_checkpoint
+        _say_what_was_left(f"parent {path}", from_atrous(model, path, any_classes=True))
     board: WandbLog | None = None
     code = 1
     try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from atrous.weights.download import fetch
     from atrous.weights.matching import LoadReport
+    from atrous.weights.own import from_atrous
     from atrous.weights.released import load_preset, load_pretrained
     from atrous.weights.tensorflow import from_tensorflow
     from atrous.weights.tf_checkpoint import open_checkpoint
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LoadReport",
     "fetch",
+    "from_atrous",
     "from_tensorflow",
     "from_torchvision",
     "load_preset",
@@ -28,6 +30,7 @@ __all__ = [
 _FILES = {
     "LoadReport": "matching",
     "fetch": "download",
+    "from_atrous": "own",
     "from_tensorflow": "tensorflow",
     "from_torchvision": "torchvision",
     "load_preset": "released",

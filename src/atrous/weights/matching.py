@@ -30,6 +30,7 @@ def load_by_name(
     values: Mapping[str, Tensor],
     source: str,
     optional: Iterable[str] = (),
+    resizable: Iterable[str] = (),
 ) -> LoadReport:
     """Copy every value into its target; check all names and shapes before the first is written.
 
@@ -39,6 +40,8 @@ def load_by_name(
         values: The source's tensors by the same names, in PyTorch's layout.
         source: What to call the source in errors.
         optional: Targets that the source may lack.
+        resizable: Targets that keep what they hold where the source's are of another shape, all of them if one is: a
+            classifier of other classes.
 
     Raises:
         CheckpointError: Missing, surplus or mis-shaped entries; the network is then as it was.
@@ -46,15 +49,18 @@ def load_by_name(
     missing = sorted(targets.keys() - values.keys() - set(optional))
     surplus = sorted(values.keys() - targets.keys())
     shared = [name for name in targets if name in values]
+    differing = [name for name in shared if values[name].shape != targets[name].shape]
+    kept = set(resizable) if not set(resizable).isdisjoint(differing) else set()
     misshaped = [
         f"{name} is {tuple(values[name].shape)}, wanted {tuple(targets[name].shape)}"
-        for name in shared
-        if values[name].shape != targets[name].shape
+        for name in differing
+        if name not in kept
     ]
     problems = [("missing", missing), ("surplus", surplus), ("of another shape", misshaped)]
     complaints = [f"{len(names)} {kind}: {_shorten(names)}" for kind, names in problems if names]
     if complaints:
         raise CheckpointError(f"{source} does not fit this network; {'; '.join(complaints)}")
+    shared = [name for name in shared if name not in kept]
     with torch.no_grad():
         for name in shared:
             targets[name].copy_(values[name])

@@ -20,6 +20,7 @@ from atrous.networks.segmenter import Segmenter
 from atrous.networks.xception import Xception
 from atrous.weights.download import fetch
 from atrous.weights.matching import LoadReport
+from atrous.weights.own import OWN_FILES, from_atrous
 from atrous.weights.tensorflow import from_tensorflow
 from atrous.weights.torchvision import from_torchvision
 from atrous.weights.zoo import Preset, preset, presets
@@ -63,11 +64,13 @@ def load_preset(name: str, *, source: str | Path | None = None) -> Segmenter:
     return model.eval()
 
 
-def load_weights_of(model: Segmenter | Backbone, found: Preset, *, source: str | Path | None = None) -> LoadReport:
+def load_weights_of(
+    model: Segmenter | Backbone, found: Preset, *, source: str | Path | None = None, any_classes: bool = False
+) -> LoadReport:
     """Fill a network, or a backbone, with a preset's weights; a file that is fetched is checked first."""
     path = fetch(found.url, sha256=found.sha256) if source is None else source
     load = from_tensorflow if found.format == "tensorflow" else from_torchvision
-    return load(model, path)
+    return load(model, path, any_classes=any_classes)
 
 
 def load_pretrained(model: Segmenter, source: str) -> LoadReport:
@@ -75,8 +78,10 @@ def load_pretrained(model: Segmenter, source: str) -> LoadReport:
 
     Args:
         model: The network.
-        source: "imagenet" (the published ImageNet weights of its backbone as it is built), a preset's name, a file of
-            torchvision (.pth), or a TensorFlow checkpoint (prefix or .tar.gz) of the whole network or of its backbone.
+        source: "imagenet" (the published ImageNet weights of its backbone as it is built), a preset's name, a
+            checkpoint of atrous-train (.ckpt), a file of atrous-export (.safetensors), one of torchvision (.pth), or a
+            TensorFlow checkpoint (prefix or .tar.gz) of the whole network or of its backbone. Where the classifier of a
+            whole network is for another number of classes, the network keeps its own.
 
     Returns:
         What was loaded, and the parameters that were left as they were, such as those of a new head.
@@ -88,12 +93,14 @@ def load_pretrained(model: Segmenter, source: str) -> LoadReport:
     if source == IMAGENET or not is_file(source):
         found = preset(imagenet_preset(model.backbone) if source == IMAGENET else source)
         if found.network.model is not None:
-            return load_weights_of(model, found)
+            return load_weights_of(model, found, any_classes=True)
         return _left_in(model, load_weights_of(model.backbone, found))
+    if source.endswith(OWN_FILES) and Path(source).is_file():  # TensorFlow's model.ckpt is a prefix and no file
+        return from_atrous(model, source, any_classes=True)
     if source.endswith(_TORCH_FILES):
-        return from_torchvision(model, source)
+        return from_torchvision(model, source, any_classes=True)
     try:
-        return from_tensorflow(model, source)
+        return from_tensorflow(model, source, any_classes=True)
     except CheckpointError as whole:
         try:
             return _left_in(model, from_tensorflow(model.backbone, source))

@@ -24,7 +24,9 @@ _IMAGENET_HEADS = ("/logits/", "/Logits/", "MobilenetV2/Conv_1/")
 _TRAINING_STATE = ("/Momentum", "/ExponentialMovingAverage", "/RMSProp", "/RMSProp_1")
 
 
-def from_tensorflow(model: Segmenter | Backbone, source: str | Path | Mapping[str, ArrayLike]) -> LoadReport:
+def from_tensorflow(
+    model: Segmenter | Backbone, source: str | Path | Mapping[str, ArrayLike], *, any_classes: bool = False
+) -> LoadReport:
     """Load the official variables into a network, or into a backbone alone.
 
     Args:
@@ -32,6 +34,8 @@ def from_tensorflow(model: Segmenter | Backbone, source: str | Path | Mapping[st
             ImageNet checkpoints, whose classifier is left out.
         source: A checkpoint's prefix ("…/model.ckpt"), the released .tar.gz, or arrays by official variable name.
             Optimiser slots and `global_step` are ignored.
+        any_classes: Whether the classifier keeps its values where the checkpoint's is for another number of classes
+            (`initialize_last_layer` of the official training is false then).
 
     Returns:
         What was loaded; no parameter is left but those of blocks 5 to 7, which no checkpoint has.
@@ -56,6 +60,9 @@ def from_tensorflow(model: Segmenter | Backbone, source: str | Path | Mapping[st
             if not _is_training_state(variable) and not any(part in variable for part in ignored)
         },
         source=name,
+        resizable=[name for name, _ in _classifier(model.classifier)]
+        if any_classes and isinstance(model, Segmenter)
+        else (),
     )
 
 

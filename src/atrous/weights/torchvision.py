@@ -12,13 +12,15 @@ from atrous.errors import CheckpointError
 from atrous.networks.backbone import Backbone
 from atrous.networks.segmenter import Segmenter
 from atrous.weights.matching import LoadReport, load_by_name
-from atrous.weights.torchvision_names import backbone_targets, head_targets, our_branch_order
+from atrous.weights.torchvision_names import backbone_targets, classifier_names, head_targets, our_branch_order
 
 _IMAGENET_HEADS = ("fc.", "classifier.", "features.18.")  # the last of these is MobileNetV2's 1280 channels
 _BACKBONE, _AUXILIARY, _SEGMENTER = "backbone.", "aux_classifier.", "classifier.0."
 
 
-def from_torchvision(model: Segmenter | Backbone, source: str | Path | Mapping[str, Tensor]) -> LoadReport:
+def from_torchvision(
+    model: Segmenter | Backbone, source: str | Path | Mapping[str, Tensor], *, any_classes: bool = False
+) -> LoadReport:
     """Load a state dict of torchvision into a network, or into a backbone alone.
 
     An ImageNet state dict fills the backbone; added blocks and heads keep their values and are listed in the report. A
@@ -29,6 +31,7 @@ def from_torchvision(model: Segmenter | Backbone, source: str | Path | Mapping[s
         model: A network or backbone of torchvision's layout: a ResNet with `stem="7x7", strides_in="first_unit"`, or a
             MobileNetV2 with `padding="symmetric", epsilon=1e-5`.
         source: A file that `torch.save` wrote (never unpickled beyond tensors), or the state dict.
+        any_classes: Whether the classifier keeps its values where the file's is for another number of classes.
 
     Returns:
         What was loaded, and which parameters were left as they were.
@@ -56,6 +59,7 @@ def from_torchvision(model: Segmenter | Backbone, source: str | Path | Mapping[s
         source=name,
         # Files of before PyTorch 0.4.1, torchvision's own among them, do not count batches.
         optional=[entry for entry in targets if entry.endswith(".num_batches_tracked")],
+        resizable=classifier_names(model) if any_classes and is_segmenter and isinstance(model, Segmenter) else (),
     )
 
 

@@ -66,7 +66,13 @@ def head_targets(model: Segmenter) -> Targets:
     yield from _conv_batch_norm(f"{pooling}.1", f"{pooling}.2", context.image_pooling.project)
     yield from _conv_batch_norm("classifier.0.project.0", "classifier.0.project.1", context.project)
     yield from _conv_batch_norm("classifier.1", "classifier.2", refine[0])
-    yield from ((f"classifier.4.{name}", tensor) for name, tensor in model.classifier.named_parameters())
+    names = classifier_names(model)
+    yield from zip(names, (tensor for _, tensor in model.classifier.named_parameters()), strict=True)
+
+
+def classifier_names(model: Segmenter) -> list[str]:
+    """Return the names of the classifier's parameters, in the order that they have in the network."""
+    return [f"classifier.4.{name}" for name, _ in model.classifier.named_parameters()]
 
 
 def our_branch_order(name: str, value: Tensor, model: Segmenter) -> Tensor:
