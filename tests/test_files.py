@@ -1,6 +1,8 @@
 """Atomic writes: the old file or the new one, never something between."""
 
+import errno
 import json
+import os
 import shutil
 import stat
 import subprocess
@@ -12,7 +14,7 @@ from typing import BinaryIO
 import pytest
 import torch
 
-from atrous.files import NoSpaceError, write_atomically, write_json, write_text
+from atrous.files import NoSpaceError, append_text, write_atomically, write_json, write_text
 
 
 def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:
@@ -47,9 +49,37 @@ def test_what_cannot_be_json_leaves_the_old_file(tmp_path: Path) -> None:
     assert (tmp_path / "x.json").read_text() == "1\n"
 
 
-def test_others_may_read_what_was_written(tmp_path: Path) -> None:
-    write_text(tmp_path / "x", "")
-    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o644
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_who_may_read_what_was_written_is_for_the_umask_to_say(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "x", "")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == mode
+
+
+def test_what_is_appended_follows_what_was_there(tmp_path: Path) -> None:
+    for text in ("grüße\r\n", "1\n"):
+        append_text(tmp_path / "x", text)
+    assert (tmp_path / "x").read_bytes() == "grüße\r\n1\n".encode()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_what_cannot_be_appended_names_its_file_and_the_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(NoSpaceError, match=f"no space left in {tmp_path}: x needs about 0.01 MiB"):
+        append_text(tmp_path / "x", "1\n")
+
+
+def test_what_cannot_be_appended_for_another_reason_is_no_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError):
+        append_text(tmp_path, "1\n")
 
 
 def test_a_file_that_cannot_fit_is_refused_before_it_is_begun(tmp_path: Path) -> None:
@@ -99,6 +129,12 @@ def disk_of_three_mebibytes(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("a small disk cannot be mounted here: it takes root, on Linux")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_told_where_a_line_is_appended(disk_of_three_mebibytes: Path) -> None:
+    (disk_of_three_mebibytes / "filler").write_bytes(b"x" * (3 << 20))
+    with pytest.raises(NoSpaceError, match=r"metrics\.csv needs about 0\.01 MiB, 0 MiB are free"):
+        append_text(disk_of_three_mebibytes / "metrics.csv", "1\n")
 
 
 def test_a_full_disk_keeps_the_last_good_checkpoint_and_room_for_the_reason(disk_of_three_mebibytes: Path) -> None:

@@ -13,8 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atrous import run_store
 from atrous.errors import StoreError
-from atrous.run_store import FORMAT, RunFolder, all_runs
+from atrous.files import NoSpaceError
+from atrous.run_files import FORMAT
+from atrous.run_store import RunFolder, all_runs
 
 from .conftest import ReadDamaged
 
@@ -110,6 +113,39 @@ def test_a_newer_run_is_refused_and_nothing_of_it_changes(folder: RunFolder, nam
             look()
         assert str(folder.path) in str(caught.value)
     assert {path.name: path.read_bytes() for path in folder.path.iterdir()} == before
+
+
+def test_a_run_that_has_a_config_has_an_identity(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_store, "write_text", die)
+    with pytest.raises(KeyboardInterrupt):
+        folder.create(config_yaml="a: 1\n", facts={"name": "net"})
+    assert folder.facts()["name"] == "net"
+    assert not folder.config_file.exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(run_store, "write_json", die)
+    other = RunFolder(folder.path.with_name("seed1"))
+    with pytest.raises(KeyboardInterrupt):
+        other.create(config_yaml="a: 1\n", facts={"name": "net"})
+    assert not other.path.exists()
+
+
+@pytest.mark.parametrize("error", [NoSpaceError("no space left in /x"), PermissionError("no"), StoreError("no")])
+def test_a_reason_that_cannot_be_noted_is_printed(
+    folder: RunFolder, error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with folder.noting("failed: the loss is nan"):
+        raise error
+    assert (
+        capsys.readouterr().err == f"{folder.path}: failed: the loss is nan; but status.json does not say so: {error}\n"
+    )
+
+
+def test_what_else_goes_wrong_while_a_reason_is_noted_is_raised(folder: RunFolder) -> None:
+    with pytest.raises(TypeError), folder.noting("failed: the loss is nan"):
+        folder.set_status("failed", reason=object())
 
 
 def test_a_store_lists_its_runs(tmp_path: Path) -> None:

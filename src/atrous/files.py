@@ -4,8 +4,8 @@ import errno
 import itertools
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +17,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class NoSpaceError(AtrousError, OSError):
-    """A file that does not fit on its disk; what was there before is untouched.
+    """A file that does not fit on its disk; what was there before is untouched (`append_text`: but for its end).
 
     Args:
         message: the folder, the file and what it needs; also the error's `strerror`.
@@ -36,35 +36,38 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None], *, size: int
     """Let `write` fill a temporary file beside `path`, flush it to the disk and rename it onto `path`.
 
     Args:
-        path: the file; its folder is made.
+        path: the file; its folder is made. Who may read it is for the umask to say.
         write: gets a binary stream.
         size: bytes that will be written, where they are known; the file that is replaced is an estimate too.
 
     Raises:
         NoSpaceError: the disk has no room, which is asked before and noticed while writing.
     """
-    stream: BinaryIO | None = None
-    temporary: Path | None = None
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         size = max(size, path.stat().st_size if path.is_file() else 0)
         _check_space(path, size)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as stream:
+        with temporary.open("xb") as stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     except BaseException as error:
-        written = 0
-        if temporary is not None:
-            written = temporary.stat().st_size if temporary.exists() else 0
-            temporary.unlink(missing_ok=True)
+        written = _remove(temporary)
         if _is_full(error) and not isinstance(error, NoSpaceError):
             raise _no_space(path, max(size, written), "about" if size > written else "more than") from None
         raise
+
+
+def _remove(temporary: Path) -> int:
+    """Remove a file, if it is there; returns how many bytes it held."""
+    try:
+        written = temporary.stat().st_size
+        temporary.unlink()
+    except OSError:  # it was never made: its folder may be none
+        return 0
+    return written
 
 
 def _check_space(path: Path, size: int) -> None:
@@ -99,6 +102,22 @@ def write_text(path: Path, text: str) -> None:
 
 def _write(stream: BinaryIO, content: bytes) -> None:
     stream.write(content)
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append UTF-8 `text` to `path`; a kill, or a full disk, may leave a part of it at the end.
+
+    Raises:
+        NoSpaceError: the disk has no room.
+    """
+    content = text.encode()
+    try:
+        with path.open("ab") as stream:
+            stream.write(content)
+    except OSError as error:
+        if _is_full(error):
+            raise _no_space(path, len(content), "about") from None
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:

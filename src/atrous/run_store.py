@@ -16,26 +16,18 @@ Training and studies meet only here. Every file is written atomically. A file th
 as NAME.damaged-N by the next start, which makes it anew; one of a newer version is refused and left as it is.
 """
 
-import json
+import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atrous import run_lock
+from atrous import run_files, run_lock
 from atrous.errors import StoreError
 from atrous.files import set_aside, write_json, write_text
-
-FORMAT = 1
-STATES = ("queued", "running", "stopped", "failed", "done")
-_JSON_FILES = ("run.json", "status.json", "results.json")
-_MEND = "the run's own command sets the file aside and makes it anew; or move the folder away to train it anew"
-
-
-class DamagedError(StoreError):
-    """A file of the run store that cannot be read; the next start sets it aside and makes it anew."""
+from atrous.run_files import FORMAT, JSON_FILES, STATES, DamagedError
 
 
 @dataclass(frozen=True)
@@ -70,9 +62,12 @@ class RunFolder:
         return self.path / "checkpoints" / "best.ckpt"
 
     def create(self, *, config_yaml: str, facts: Mapping[str, Any]) -> None:
-        """Write what identifies the run; a folder that has it already keeps its identity."""
-        write_text(self.config_file, config_yaml)
+        """Write what identifies the run; a folder that has it already keeps its identity.
+
+        Readers of a folder look for config.yaml first, so that comes last: where it is, run.json is too.
+        """
         write_json(self.path / "run.json", {"format": FORMAT, **facts})
+        write_text(self.config_file, config_yaml)
 
     def config(self) -> dict[str, Any]:
         """The resolved config, as plain values.
@@ -113,6 +108,18 @@ class RunFolder:
             old = {key: value for key, value in old.items() if key not in ("reason", "exit_code", "traceback")}
         status = {"format": FORMAT, **old, "state": state, **details, "updated": round(time.time(), 3)}
         write_json(self.path / "status.json", status)
+
+    @contextmanager
+    def noting(self, what: str) -> Iterator[None]:
+        """Note how the run ended; where status.json can be neither read nor written, print it instead.
+
+        Args:
+            what: the state and its reason, which a full disk must not hide.
+        """
+        try:
+            yield
+        except (OSError, StoreError) as error:
+            print(f"{self.path}: {what}; but status.json does not say so: {error}", file=sys.stderr, flush=True)  # noqa: T201
 
     def results(self) -> dict[str, Any]:
         """Parameters, Multiply-Adds, times and evaluations; empty where nothing was measured yet."""
@@ -167,7 +174,7 @@ class RunFolder:
             StoreError: a newer version wrote one of the files.
         """
         found = {}
-        for name in _JSON_FILES:
+        for name in JSON_FILES:
             try:
                 self._read(name)
             except DamagedError as error:
@@ -193,23 +200,7 @@ class RunFolder:
             return {}
 
     def _read(self, name: str) -> dict[str, Any]:
-        path = self.path / name
-        try:
-            value = json.loads(path.read_text())
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
-        except (ValueError, RecursionError) as error:
-            raise DamagedError(f"{path}: not readable as JSON ({error}); {_MEND}") from None
-        if not isinstance(value, dict) or not isinstance(value.get("format", FORMAT), int):
-            raise DamagedError(f"{path}: not a file of a run; {_MEND}")
-        if value.get("format", FORMAT) > FORMAT:
-            raise StoreError(
-                f"{path}: written by a newer version of atrous (format {value['format']}, this one reads {FORMAT}): "
-                f"install that version, or move the folder away to train it anew"
-            )
-        return value
+        return run_files.read(self.path / name)
 
 
 def all_runs(store: Path) -> list[RunFolder]:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,7 +70,9 @@ def test_an_interpolation_that_leads_nowhere_is_told(composed: Callable[..., Dic
         resolve(config)
 
 
-@pytest.mark.parametrize("variable", ["WANDB_API_KEY", "CI_JOB_TOKEN", "db_password"])
+@pytest.mark.parametrize(
+    "variable", ["WANDB_API_KEY", "CI_JOB_TOKEN", "db_password", "DB_PASS", "GITHUB_PAT", "API_KEY_2", "DEPLOY_KEY"]
+)
 @pytest.mark.parametrize("value", ["${{oc.env:{variable}}}", "sent-with-{hidden}-in-it"])
 def test_a_secret_of_the_environment_is_never_written_into_a_config(
     composed: Compose, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
@@ -88,7 +91,20 @@ def test_what_else_the_environment_has_may_stand_in_a_config(
     monkeypatch.setenv("VOC_ROOT", "/somewhere/else")
     monkeypatch.setenv("KEY", "voc")  # too short to be a secret
     monkeypatch.setenv("MONKEY_BUSINESS", "/somewhere/else")
+    monkeypatch.setenv("KEY_FOLDER", "/somewhere/else")
+    monkeypatch.setenv("COMPASS_PATH", "/somewhere/else")
     assert resolve(composed("data=voc", "data.root=${oc.env:VOC_ROOT}"))["data"]["root"] == "/somewhere/else"
+
+
+def test_a_path_that_is_there_is_no_secret_whatever_its_variable_is_called(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSH_KEY", str(tmp_path))
+    monkeypatch.setenv("LONG_TOKEN", "x" * 5000)
+    assert resolve(composed("data=voc", "data.root=${oc.env:SSH_KEY}"))["data"]["root"] == str(tmp_path)
+    monkeypatch.setenv("SSH_KEY", str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match=r"data\.root holds the value of .* SSH_KEY"):
+        resolve(composed("data=voc", "data.root=${oc.env:SSH_KEY}"))
 
 
 def _places(node: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:

@@ -8,7 +8,7 @@ import pytest
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig
 
-from atrous.errors import ConfigError
+from atrous.errors import ConfigError, StoreError
 from atrous.studies.local import launch
 from atrous.studies.sweeping import SweepError, load_sweep, run_sweep, save_sweep
 from atrous.studies.table import Sweep
@@ -162,6 +162,17 @@ def test_an_unknown_sweep_is_refused_with_those_there_are(swept: Swept, tmp_path
     save_sweep(sweep, tmp_path)
     with pytest.raises(ConfigError, match=rf"sweep='nope'.*{sweep.table.name}"):
         load_sweep(tmp_path, "nope")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b'{"table": {', b"\xff\xfe", b"[]", b"{}", b'{"table": [], "seeds": [0]}', b'{"seeds": 3}', b"[" * 9999],
+)
+def test_a_damaged_saved_sweep_is_refused_by_name_with_what_mends_it(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "mine.json").write_bytes(content)
+    with pytest.raises(StoreError, match=r"mine\.json: not a sweep that was saved .*atrous-train -m, writes it anew"):
+        load_sweep(tmp_path, "mine")
 
 
 @pytest.mark.parametrize("table", ["deeplabv3/figure4", "deeplabv3plus/table4"])

@@ -1,12 +1,16 @@
 """Which of several ranks' ends is told as the reason, and whether another try is worth it."""
 
+import signal
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 
 import pytest
 
+from atrous import run_store
 from atrous.exit_codes import FAILED, TEMPORARY
+from atrous.files import NoSpaceError
 from atrous.run_store import RunFolder
+from atrous.training import job, run
 from atrous.training.job import note_deaths
 
 
@@ -36,3 +40,47 @@ def test_the_first_cause_is_the_reason(
     assert note_deaths(folder, codes) == code
     assert folder.status()["state"] == "failed"
     assert folder.status()["reason"] == reason
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No JSON file can be written any more."""
+
+    def refuse(path: Path, _: object) -> None:
+        raise NoSpaceError(f"no space left in {path.parent}")
+
+    monkeypatch.setattr(run_store, "write_json", refuse)
+
+
+@pytest.mark.parametrize("error", [ValueError("the loss is nan"), NoSpaceError("the loss is nan")])
+@pytest.mark.usefixtures("full_disk")
+def test_a_reason_that_finds_no_room_is_printed_and_the_job_ends_as_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    (tmp_path / "config.yaml").write_text("trainer: {nodes: 1, devices: 1}")
+    monkeypatch.setattr(run, "train_and_evaluate", fail)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert job.main([str(tmp_path), "single"]) == FAILED
+    said = capsys.readouterr().err
+    assert f"{tmp_path}: failed: " in said
+    assert f"the loss is nan; but status.json does not say so: no space left in {tmp_path}" in said
+
+
+@pytest.mark.parametrize(("codes", "code"), [({0: -SIGKILL}, TEMPORARY), ({0: 3}, FAILED)])
+@pytest.mark.usefixtures("full_disk")
+def test_ranks_that_died_on_a_full_disk_keep_their_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], codes: dict[int, int], code: int
+) -> None:
+    assert note_deaths(RunFolder(tmp_path), codes) == code
+    assert "rank" in capsys.readouterr().err
+
+
+def test_ranks_whose_status_cannot_be_read_keep_their_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "status.json").write_text("{")
+    assert note_deaths(RunFolder(tmp_path), {0: -SIGKILL}) == TEMPORARY
+    assert "rank 0 was killed by SIGKILL; but status.json does not say so" in capsys.readouterr().err

@@ -2,9 +2,11 @@
 
 import dataclasses
 import difflib
+import itertools
 import os
 import typing
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -13,8 +15,9 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from atrous.errors import ConfigError, StoreError
 from atrous.studies.schema import RunConfig
 
-# What a secret's environment variable has between underscores, and the shortest value that is taken for one.
-_SECRET_WORDS = {"KEY", "APIKEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS"}
+# What a secret's environment variable has between underscores, and the shortest value that is taken for one. A KEY is
+# one at the end, and after API: KEY_FOLDER names a folder.
+_SECRET_WORDS = {"APIKEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASS", "PAT", "CREDENTIALS"}
 _SHORTEST_SECRET = 8
 _CONTEXT = ("hydra", "experiment", "scale", "rows", "fail_fast", "output", "sweep", "subject", "tflops")
 
@@ -109,11 +112,7 @@ def _check_sections(schema: Any, plain: Any, prefix: str = "") -> None:
 
 def _refuse_secrets(plain: Any) -> None:
     """A config is written down and sent to W&B; what `${oc.env:...}` or a shell put into it would be, too."""
-    secrets = {
-        value: name
-        for name, value in os.environ.items()
-        if len(value) >= _SHORTEST_SECRET and _SECRET_WORDS & set(name.upper().split("_"))
-    }
+    secrets = {value: name for name, value in os.environ.items() if _is_secret(name, value)}
     for key, text in _texts(plain):
         for value, name in secrets.items():
             if value in text:
@@ -121,6 +120,18 @@ def _refuse_secrets(plain: Any) -> None:
                     f"{key} holds the value of the environment variable {name}, which looks like a secret, and a run's "
                     "config is written to disk and may go to W&B: leave it in the environment"
                 )
+
+
+def _is_secret(name: str, value: str) -> bool:
+    """Whether an environment variable looks like one that holds a secret itself, not the path of a file with it."""
+    words = name.upper().split("_")
+    is_named = words[-1] == "KEY" or ("API", "KEY") in itertools.pairwise(words)
+    if len(value) < _SHORTEST_SECRET or not (is_named or _SECRET_WORDS & set(words)):
+        return False
+    try:
+        return not Path(value).exists()
+    except OSError:  # too long for a path
+        return True
 
 
 def _texts(node: Any, name: str = "") -> Iterator[tuple[str, str]]:

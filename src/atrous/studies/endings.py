@@ -8,10 +8,12 @@ from atrous.run_store import RunFolder
 
 def note_stop(folder: RunFolder) -> None:
     """Say that the job was ended on request, where it could not, or took the request for a failure."""
-    status = folder.status()
-    if status["state"] in ("queued", "running", "failed"):
-        what = f" ({status['reason']})" if "reason" in status else ""
-        folder.set_status("stopped", reason=f"ended on request before it could save{what}")
+    reason = "ended on request before it could save"
+    with folder.noting(f"stopped: {reason}"):
+        status = folder.status()
+        if status["state"] in ("queued", "running", "failed"):
+            what = f" ({status['reason']})" if "reason" in status else ""
+            folder.set_status("stopped", reason=f"{reason}{what}")
 
 
 def note_death(folder: RunFolder, code: int) -> str:
@@ -20,15 +22,16 @@ def note_death(folder: RunFolder, code: int) -> str:
     Returns:
         The reason.
     """
-    if folder.status()["state"] != "failed":
-        reason = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code} without a result"
-        folder.set_status("failed", reason=reason, exit_code=code)
-    status = folder.status()
-    reason = str(status["reason"])
-    before = status.get("restarts", 0)
-    if before and is_of_the_machine(code):
-        reason = f"{reason}; it was started again {before}x before (trainer.restarts)"
-        folder.set_status("failed", reason=reason)
+    reason = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code} without a result"
+    with folder.noting(f"failed: {reason}"):
+        if folder.status()["state"] != "failed":
+            folder.set_status("failed", reason=reason, exit_code=code)
+        status = folder.status()
+        reason = str(status.get("reason", reason))
+        before = status.get("restarts", 0)
+        if before and is_of_the_machine(code):
+            reason = f"{reason}; it was started again {before}x before (trainer.restarts)"
+            folder.set_status("failed", reason=reason)
     return reason
 
 
@@ -38,6 +41,8 @@ def note_restart(folder: RunFolder, code: int, *, number: int, of: int) -> str:
     Returns:
         Why, in words.
     """
-    reason, step = note_death(folder, code), folder.status().get("step", 0)
-    folder.set_status("queued", restarts=number, restarted_after=reason)
+    reason, step = note_death(folder, code), 0
+    with folder.noting(f"queued again: {reason}"):
+        step = folder.status().get("step", 0)
+        folder.set_status("queued", restarts=number, restarted_after=reason)
     return f"{reason}, at step {step}: started again from the last checkpoint (restart {number} of {of})"

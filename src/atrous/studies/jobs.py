@@ -170,9 +170,7 @@ def run(
         except BaseException:
             note_stop(job.folder)
             raise
-        if code != 0 and cancelled():
-            note_stop(job.folder)
-        return _outcome(job, code)
+        return _outcome(job, code, is_cancelled=code != 0 and cancelled())
 
 
 def _run_process(job: Job, process: JobProcess, variables: Mapping[str, str], restarts: int, **options: Any) -> int:
@@ -195,12 +193,13 @@ def _set_aside(job: Job) -> bool:
 
 
 def _write_folder(job: Job) -> None:
+    steps = job.config["recipe"]["max_steps"]
     facts = {
         "name": job.identity.name,
         "key": job.identity.key,
         "family": job.identity.family,
         "seed": job.identity.seed,
-        "max_steps": job.config["recipe"]["max_steps"],
+        "max_steps": steps,
         "command": job.command,
         "table": job.config["table"],
         "row": job.config["row"],
@@ -208,13 +207,14 @@ def _write_folder(job: Job) -> None:
     }
     job.folder.create(config_yaml=yaml.safe_dump(job.config, sort_keys=False), facts=facts)
     if not job.folder.is_done:
-        job.folder.set_status(
-            "queued", host=socket.gethostname(), max_steps=job.config["recipe"]["max_steps"], restarts=0
-        )
+        job.folder.set_status("queued", host=socket.gethostname(), max_steps=steps, restarts=0)
 
 
-def _outcome(job: Job, code: int) -> str:
-    status = job.folder.status()
-    if status["state"] == "stopped" or not job.todo:  # what is killed after its result was written has one
-        return str(status["state"])
+def _outcome(job: Job, code: int, *, is_cancelled: bool) -> str:
+    if is_cancelled:
+        note_stop(job.folder)
+    if not job.todo:
+        return "done"  # what is killed after its result was written has one
+    if is_cancelled or job.folder.status()["state"] == "stopped":
+        return "stopped"
     raise JobError(f"{job.title} failed: {note_death(job.folder, code)}\n  folder: {job.folder.path}")

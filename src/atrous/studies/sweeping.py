@@ -12,7 +12,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from atrous.errors import AtrousError, ConfigError
+from atrous.errors import AtrousError, ConfigError, StoreError
 from atrous.files import write_json
 from atrous.studies import clusters
 from atrous.studies.overrides import without_budget
@@ -94,10 +94,21 @@ def load_sweep(store: Path, name: str) -> Sweep:
 
     Raises:
         ConfigError: lists the sweeps that there are.
+        StoreError: its file is damaged.
     """
     path = store / "sweeps" / f"{name}.json"
     if not path.is_file():
         known = ", ".join(sorted(entry.stem for entry in path.parent.glob("*.json"))) or "none"
         raise ConfigError(f"sweep={name!r} is not in {path.parent}; there are: {known}")
-    content: dict[str, Any] = json.loads(path.read_text())
-    return Sweep(Table.from_plain(content["table"]), tuple(content["seeds"]))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        sweep = Sweep(Table.from_plain(content["table"]), tuple(content["seeds"]))
+        sweep.jobs()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise StoreError(
+            f"{path}: not a sweep that was saved ({type(error).__name__}: {error}); the sweep's own command, "
+            "atrous-train -m, writes it anew"
+        ) from None
+    return sweep

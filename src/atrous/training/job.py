@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, StoreError
 from atrous.exit_codes import DONE, FAILED, TEMPORARY
 from atrous.processes import bound_command
 from atrous.run_store import RunFolder
@@ -41,7 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     if "RANK" not in os.environ and config["trainer"]["nodes"] > 1:
         reason = f"trainer.nodes={config['trainer']['nodes']}, but this process was started on one machine alone"
-        folder.set_status("failed", reason=reason, exit_code=FAILED)
+        with folder.noting(f"failed: {reason}"):
+            folder.set_status("failed", reason=reason, exit_code=FAILED)
         return FAILED
     if "RANK" not in os.environ and config["trainer"]["devices"] > 1:
         return _start_ranks(arguments, int(config["trainer"]["devices"]))
@@ -70,8 +71,9 @@ def _in_words(error: Exception, config: Mapping[str, Any]) -> str:
 
 def _fail(folder: RunFolder, reason: str, *, code: int = FAILED, **details: str) -> None:
     """Say why the run failed, unless another rank has: the first reason is the cause of the others."""
-    if folder.status()["state"] != "failed":
-        folder.set_status("failed", reason=reason, exit_code=code, **details)
+    with folder.noting(f"failed: {reason}"):
+        if folder.status()["state"] != "failed":
+            folder.set_status("failed", reason=reason, exit_code=code, **details)
 
 
 def _start_ranks(arguments: Sequence[str], devices: int) -> int:
@@ -87,9 +89,10 @@ def _start_ranks(arguments: Sequence[str], devices: int) -> int:
     except SystemExit as exit_:
         return int(exit_.code or DONE)
     except SignalException as error:
-        folder = RunFolder(Path(arguments[0]))
-        if folder.status()["state"] in ("queued", "running"):
-            folder.set_status("stopped", reason=f"ended by {error.sigval.name} before it could save")
+        folder, reason = RunFolder(Path(arguments[0])), f"ended by {error.sigval.name} before it could save"
+        with folder.noting(f"stopped: {reason}"):
+            if folder.status()["state"] in ("queued", "running"):
+                folder.set_status("stopped", reason=reason)
         return FAILED
     except ChildFailedError as error:
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
@@ -109,13 +112,22 @@ def note_deaths(folder: RunFolder, codes: Mapping[int, int]) -> int:
     killed = {rank: signal.Signals(-code) for rank, code in codes.items() if code < 0}
     # torchrun has asked the others to end when it saw the first one fail or die.
     first = {rank: number for rank, number in killed.items() if number != signal.SIGTERM}
-    has_said_why = folder.status()["state"] == "failed" or len(killed) < len(codes)
+    has_said_why = _has_failed(folder) or len(killed) < len(codes)
     if first or not has_said_why:
         reason = ", ".join(f"rank {rank} was killed by {number.name}" for rank, number in (first or killed).items())
-        folder.set_status("failed", reason=reason, exit_code=TEMPORARY)
+        with folder.noting(f"failed: {reason}"):
+            folder.set_status("failed", reason=reason, exit_code=TEMPORARY)
         return TEMPORARY
     _fail(folder, f"ranks ended without a reason: {', '.join(f'{rank} (exit code {codes[rank]})' for rank in codes)}")
     return TEMPORARY if TEMPORARY in codes.values() else FAILED
+
+
+def _has_failed(folder: RunFolder) -> bool:
+    """Whether a rank has said why; False where that cannot be read."""
+    try:
+        return bool(folder.status()["state"] == "failed")
+    except StoreError:
+        return False
 
 
 def _quieten() -> None:

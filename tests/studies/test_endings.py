@@ -1,0 +1,81 @@
+"""How a run ended is noted, or, on a disk that is full, printed: the noting never replaces the ending."""
+
+from pathlib import Path
+from signal import SIGKILL, SIGTERM
+from typing import Any
+
+import pytest
+
+from atrous import run_store
+from atrous.files import NoSpaceError
+from atrous.processes import Interrupted
+from atrous.run_store import RunFolder
+from atrous.studies import jobs
+from atrous.studies.endings import note_death, note_restart, note_stop
+
+from .conftest import FakeJobs
+
+
+def _fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, _: object) -> None:
+        raise NoSpaceError(f"no space left in {path.parent}")
+
+    monkeypatch.setattr(run_store, "write_json", refuse)
+
+
+def test_endings_are_noted(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.set_status("running", step=3)
+    assert note_death(folder, -SIGKILL) == "killed by SIGKILL"
+    assert note_restart(folder, -SIGKILL, number=1, of=2).startswith("killed by SIGKILL, at step 3: started again")
+    assert (folder.status()["state"], folder.status()["restarts"]) == ("queued", 1)
+    assert note_death(folder, 3) == "exit code 3 without a result"
+    note_stop(folder)
+    assert folder.status()["reason"] == "ended on request before it could save (exit code 3 without a result)"
+
+
+def test_endings_that_find_no_room_are_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(tmp_path)
+    folder.set_status("running", step=3)
+    _fill_disk(monkeypatch)
+    said = f"; but status.json does not say so: no space left in {tmp_path}\n"
+    assert note_death(folder, -SIGKILL) == "killed by SIGKILL"
+    assert capsys.readouterr().err == f"{tmp_path}: failed: killed by SIGKILL{said}"
+    note_stop(folder)
+    assert capsys.readouterr().err == f"{tmp_path}: stopped: ended on request before it could save{said}"
+    assert note_restart(folder, -SIGKILL, number=1, of=2).startswith("killed by SIGKILL, at step 3: started again")
+    assert f"queued again: killed by SIGKILL{said}" in capsys.readouterr().err
+
+
+def test_an_ending_that_is_noted_without_a_reason_gets_its_exit_code(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.set_status("failed")
+    assert note_death(folder, 3) == "exit code 3 without a result"
+
+
+def test_a_signal_stays_the_ending_on_a_full_disk(
+    fake_jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> int:
+        _fill_disk(monkeypatch)
+        raise Interrupted(SIGTERM)
+
+    monkeypatch.setattr(jobs, "_run_process", interrupt)
+    with pytest.raises(Interrupted) as caught:
+        jobs.run(fake_jobs.job("a"), capture=True)
+    assert caught.value.number == SIGTERM
+    assert "stopped: ended on request before it could save; but status.json does not say so" in capsys.readouterr().err
+
+
+def test_a_job_that_was_cancelled_is_stopped_on_a_full_disk(
+    fake_jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def end(*_: Any, **__: Any) -> int:
+        _fill_disk(monkeypatch)
+        return -SIGTERM
+
+    monkeypatch.setattr(jobs, "_run_process", end)
+    assert jobs.run(fake_jobs.job("a"), capture=True, cancelled=lambda: True) == "stopped"
+    assert "but status.json does not say so" in capsys.readouterr().err
