@@ -1,4 +1,4 @@
-"""README and docs/: no dead links, and every command that they show is one that the program takes."""
+"""README and docs/: no dead links, and every command and every file that they show is one that the program takes."""
 
 import re
 import shlex
@@ -9,14 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from atrous.commands import data, export, predict, report
+from atrous.data.class_list import ClassList
 from atrous.resources import conf_folder, experiments_folder
-from atrous.studies.schema import register
+from atrous.studies.schema import ExperimentConfig, register
 from atrous.studies.table import sweep_of
 
 pytestmark = pytest.mark.no_cover  # what it runs is counted in other tests, in half the time
@@ -25,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"```bash\n(.*?)```", re.DOTALL)
+_YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 _CONFIGS = {"train": "train", "evaluate": "evaluate", "report": "report", "predict": "predict", "export": "export"}
 
 
@@ -133,6 +137,26 @@ def _written_out(name: str, arguments: list[str]) -> Iterator[str]:
             yield f"run='{text.removeprefix('run=')}'"
         else:
             yield text
+
+
+SHOWN_FILES = [(page, text) for page in _pages() for text in _YAML.findall(page.read_text())]
+
+
+def test_the_docs_show_files() -> None:
+    assert len(SHOWN_FILES) > 3
+
+
+@pytest.mark.parametrize(("page", "text"), SHOWN_FILES, ids=lambda shown: getattr(shown, "stem", ""))
+def test_every_file_that_the_docs_show_is_taken(page: Path, text: str) -> None:
+    """A class list says so in its first line; all others are a table, or some keys of one."""
+    content = yaml.safe_load(text)
+    if text.startswith("# classes.yaml"):
+        assert len(ClassList(content, root=page.parent).spec.classes) > 1
+        return
+    content.pop("defaults", None)
+    table = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), OmegaConf.create(content))
+    assert {"rows", "overrides"} & set(content)
+    assert not any(OmegaConf.missing_keys(row) for row in OmegaConf.select(table, "rows"))
 
 
 @pytest.mark.exhaustive

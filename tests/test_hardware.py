@@ -1,18 +1,50 @@
 """What the machine can do, told from what it says of itself."""
 
 import platform
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
 from atrous import hardware
+from atrous.errors import ConfigError
 
 
-def test_the_device_of_an_accelerator() -> None:
-    assert hardware.device_type("cpu") == "cpu"
-    assert hardware.device_type("gpu") == "cuda"
-    assert hardware.device_type("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+@pytest.mark.parametrize(
+    ("accelerator", "has_cuda", "device"),
+    [
+        ("cpu", True, "cpu"),
+        ("gpu", False, "cuda"),
+        ("cuda", True, "cuda"),
+        ("auto", True, "cuda"),
+        ("auto", False, "cpu"),
+    ],
+)
+def test_the_device_of_an_accelerator(
+    accelerator: str, has_cuda: bool, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
+    assert hardware.device_type(accelerator) == device
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "words"),
+    [
+        ("nonsense", "accelerator='nonsense': one of auto, cpu, gpu, cuda"),
+        ("gpu", "accelerator='gpu', but PyTorch finds no GPU here: accelerator=cpu or accelerator=auto"),
+        ("cuda", "accelerator='cuda', but PyTorch finds no GPU here"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(accelerator: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        hardware.require_device(accelerator, key="accelerator")
+
+
+def test_a_name_that_no_device_has_is_never_taken_for_the_cpu() -> None:
+    with pytest.raises(ConfigError, match="device='nonsense': one of auto, cpu, gpu, cuda"):
+        hardware.device_type("nonsense")
 
 
 @pytest.mark.parametrize(("flags", "has"), [("sse avx512f", False), ("sse avx512_bf16", True), ("amx_bf16", True)])

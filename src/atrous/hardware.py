@@ -7,16 +7,45 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from atrous.errors import ConfigError
+
+GPUS = ("gpu", "cuda")
+ACCELERATORS = ("auto", "cpu", *GPUS)
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
 def device_type(accelerator: str) -> str:
-    """`cuda` or `cpu` for the name of an accelerator; `auto` takes CUDA where there is one."""
+    """`cuda` or `cpu` for the name of an accelerator; `auto` takes CUDA where there is one.
+
+    Raises:
+        ConfigError: another name. Whether a GPU that is named is there, `require_device` says.
+    """
+    if accelerator not in ACCELERATORS:
+        raise ConfigError(f"device={accelerator!r}: one of {', '.join(ACCELERATORS)}")
+    return "cuda" if accelerator in GPUS or (accelerator == "auto" and has_cuda()) else "cpu"
+
+
+def require_device(accelerator: str, *, key: str) -> None:
+    """Refuse the name of a device that does not exist, or that is not in this machine.
+
+    Args:
+        accelerator: one of ACCELERATORS; PyTorch is loaded only for a GPU.
+        key: what has this value, for errors.
+
+    Raises:
+        ConfigError: says what would be right.
+    """
+    if accelerator not in ACCELERATORS:
+        raise ConfigError(f"{key}={accelerator!r}: one of {', '.join(ACCELERATORS)}")
+    if accelerator in GPUS and not has_cuda():
+        raise ConfigError(f"{key}={accelerator!r}, but PyTorch finds no GPU here: {key}=cpu or {key}=auto")
+
+
+def has_cuda() -> bool:
+    """Whether PyTorch, which is loaded for that, finds a GPU on this machine."""
     import torch
 
-    if accelerator in ("cuda", "gpu") or (accelerator == "auto" and torch.cuda.is_available()):
-        return "cuda"
-    return "cpu"
+    return torch.cuda.is_available()
 
 
 def has_bf16(device: str) -> bool:

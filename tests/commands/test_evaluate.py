@@ -25,6 +25,7 @@ from .conftest import Run, Trained
         (("weights=xception_65_imagenet",), ("backbone for ImageNet",)),
         (("weights=xception65_coco_voc_trainaug",), ("on which data?", "data=voc data.root=FOLDER")),
         (("weights=mobilenetv2_coco_voc_trainaug", "run=."), ("run=.", "one of them at a time")),
+        (("run=.", "data.root=."), ("'data.root'", "did you mean data_root?")),
     ],
 )
 def test_a_mistake_is_one_line(atrous: Run, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
@@ -133,8 +134,12 @@ def test_another_split_has_an_entry_of_its_own(trained: Trained) -> None:
         (("compare=.",), ("run='.'", "config.yaml")),
         (("compare=${run}",), ("is the run itself",)),
         (("batch_size=0",), ("batch_size=0", "at least 1")),
+        (("threads=-2",), ("threads=-2", "at least 0")),
+        (("accelerator=nonsense",), ("accelerator='nonsense'", "one of auto, cpu, gpu, cuda")),
+        (("accelerator=gpu",), ("accelerator='gpu'", "no GPU", "accelerator=cpu")),
         (("protocol=tiles_os8", "split=nowhere"), ("nowhere", "train, val")),
         (("data=camvid", "data.root=gone"), ("gone",)),
+        (("+data.root=.",), ("data.root without data=NAME", "data_root=FOLDER")),
     ],
 )
 def test_what_it_cannot_do_is_refused(trained: Trained, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
@@ -179,3 +184,11 @@ def test_an_unfinished_run_is_refused_with_the_command_that_finishes_it(atrous: 
     assert ended.code == 2
     for word in ("stopped at step 3 of 9", "atrous-train seed=7"):
         assert word in ended.errors[0]
+
+
+def test_an_unfinished_run_without_its_identity_is_refused_in_words(atrous: Run, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("{}")
+    ended = atrous("evaluate", "run=.")
+    assert ended.code == 2
+    (line,) = ended.errors
+    assert "the command that began it, which run.json does not tell" in line

@@ -1,12 +1,14 @@
-"""Mistakes in a table's own file: one line with the file, the key and what would be right."""
+"""Mistakes in a table's own file, and keys that are not there: one line with the key and what would be right."""
 
+import re
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 
-from atrous.commands.explain import explain
+from atrous.commands.explain import explain, raised_by_hydra
 from atrous.resources import conf_folder
 from atrous.studies.schema import register
 
@@ -29,3 +31,32 @@ def test_a_mistake_in_a_tables_file_is_told_with_the_file_and_the_key(text: str,
         with pytest.raises(HydraException) as caught:
             compose(config_name="train", overrides=[f"hydra.searchpath=[file://{tmp_path}]", "+experiment=p/t"])
         assert explain(caught.value, config_name="train").startswith(f"experiments/p/t.yaml: {message}")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.root=/images", "unknown key 'data.root'; did you mean data_root?"),
+        ("data.val.limit=2", "unknown key 'data.val.limit'; data is null here and has no keys until one is chosen"),
+        ("data.num_workers=2", "unknown key 'data.num_workers'; data is null here .* add data=NAME, one of camvid, "),
+    ],
+)
+def test_a_key_of_data_that_was_not_chosen_is_told_with_what_would_be_right(override: str, message: str) -> None:
+    with pytest.raises(HydraException) as caught:
+        _composed("evaluate", "run=R", override)
+    assert re.match(message, explain(caught.value, config_name="evaluate"))
+
+
+def test_what_omegaconf_falls_over_is_hydras_error_only_where_hydra_called_it() -> None:
+    with pytest.raises(AssertionError) as caught:
+        _composed("train", "logger.wandb.images=1")
+    assert raised_by_hydra(caught.value)
+    with pytest.raises(AssertionError) as caught:
+        OmegaConf.update(_composed("train"), "logger.wandb.images", 1)
+    assert not raised_by_hydra(caught.value)
+
+
+def _composed(config_name: str, *overrides: str) -> DictConfig:
+    register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
+        return compose(config_name=config_name, overrides=list(overrides))

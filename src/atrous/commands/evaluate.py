@@ -14,6 +14,7 @@ from atrous.commands.evaluate_subject import RELEASED, Subject, subject_of_run, 
 from atrous.errors import ConfigError, StoreError
 from atrous.evaluation.servers import SERVER_NAMES
 from atrous.files import write_text
+from atrous.hardware import require_device
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
@@ -67,6 +68,9 @@ def _check(config: DictConfig, names: list[str]) -> None:
         raise ConfigError(f"precision={config.precision!r}: one of {', '.join(PRECISIONS)}")
     if config.batch_size is not None and config.batch_size < 1:
         raise ConfigError(f"batch_size={config.batch_size}: at least 1")
+    if config.threads < 0:
+        raise ConfigError(f"threads={config.threads}: at least 0, which leaves the number to torch")
+    require_device(config.accelerator, key="accelerator")
 
 
 def _require_writable(subject: Subject) -> None:

@@ -108,9 +108,9 @@ def subject_of_run(path: str, config: DictConfig) -> Subject:
     if not folder.is_done:
         status = folder.status()
         where = f"at step {status.get('step', 0)} of {status.get('max_steps', '?')}"
-        raise StoreError(
-            f"{folder.path} is {status['state']} {where}: finish it first with its command, {folder.facts()['command']}"
-        )
+        command = folder.facts().get("command")
+        advice = f"its command, {command}" if command else "the command that began it, which run.json does not tell"
+        raise StoreError(f"{folder.path} is {status['state']} {where}: finish it first with {advice}")
     checkpoint = folder.last_checkpoint if config.checkpoint == "last" else folder.best_checkpoint
     if not checkpoint.is_file():
         advice = "; it is kept when a training validates" if config.checkpoint == "best" else ""
@@ -152,8 +152,12 @@ def _adapt(run_config: dict[str, Any], config: DictConfig) -> str:
 
     suffix, data = "", run_config["data"]
     if config.data is not None:
+        choice = HydraConfig.get().runtime.choices["data"]
+        if choice is None:
+            keys = ", ".join(f"data.{key}" for key in config.data)
+            raise ConfigError(f"{keys} without data=NAME changes no data: choose one, or give data_root=FOLDER alone")
         data.update(OmegaConf.to_container(config.data, resolve=True, throw_on_missing=True))
-        suffix += f"@{HydraConfig.get().runtime.choices['data']}"
+        suffix += f"@{choice}"
     if config.data_root is not None:
         data["root"] = data["val"]["root"] = config.data_root
     if config.split is not None:

@@ -50,11 +50,17 @@ def explain(error: BaseException, *, config_name: str) -> str:
 
 
 def raised_by_hydra(error: BaseException) -> bool:
-    """Tell whether Hydra itself fell over what it was given, such as `model=3`, without an error of its own."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
+    """Tell whether Hydra fell over what it was given, such as `model=3`, without an error of its own.
+
+    So it did where OmegaConf fell over what Hydra handed on, such as `logger.wandb.images=1` where there is no such
+    section, but not where somebody else called OmegaConf.
+    """
+    caller, trace = "", error.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__"))
+        caller = caller if module.startswith("omegaconf.") else module
         trace = trace.tb_next
-    return trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith("hydra.")
+    return caller.startswith("hydra.")
 
 
 def _in_table(line: str) -> str:
@@ -103,6 +109,12 @@ def _wrong_type(error: OmegaConfBaseException) -> str:
 
 def _similar(key: str, config_name: str) -> str:
     names, (group, _, leaf) = sorted(_known_keys(config_name)), key.rpartition(".")
+    joined, section = key.replace(".", "_"), key.partition(".")[0]
+    if joined in names:
+        return f"did you mean {joined}?"
+    if section in names and (conf_folder() / section).is_dir():
+        choices = ", ".join(sorted(path.stem for path in (conf_folder() / section).glob("*.yaml")))
+        return f"{section} is null here and has no keys until one is chosen: add {section}=NAME, one of {choices}"
     for choice in sorted((conf_folder() / group).glob("*.yaml")) if group else ():
         if key in _known_keys(config_name, f"{group}={choice.stem}"):
             return f"it is a key of {group}={choice.stem}: add that"

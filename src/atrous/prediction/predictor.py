@@ -18,7 +18,7 @@ from atrous.evaluation.inference import mean_probabilities, run_passes
 from atrous.evaluation.preparation import prepared
 from atrous.evaluation.protocol import Protocol, load_protocol
 from atrous.evaluation.tiles import tiled_labels
-from atrous.hardware import device_type, has_bf16, repeatable_kernels
+from atrous.hardware import device_type, has_bf16, repeatable_kernels, require_device
 from atrous.networks.segmenter import Segmenter
 from atrous.prediction.description import Description
 from atrous.prediction.result import Prediction
@@ -37,7 +37,7 @@ class Predictor:
         device: "cpu", "cuda", or "auto".
 
     Raises:
-        ConfigError: an unknown precision.
+        ConfigError: an unknown precision, or a device that is not here.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Predictor:
     ) -> None:
         if precision not in PRECISIONS:
             raise ConfigError(f"precision={precision!r}: one of {', '.join(PRECISIONS)}")
+        require_device(device, key="device")
         self.description, self.device = description, device_type(device)
         self.bf16 = precision == "bf16" or (precision == "auto" and has_bf16(self.device))
         self.network = prepared(network.to(self.device), bf16=self.bf16)

@@ -10,11 +10,11 @@ from atrous.evaluation.protocol import load_protocol
 from atrous.evaluation.servers import SERVER_NAMES
 from atrous.networks import unit_strides
 from atrous.networks.output_stride import aspp_rates_at, check_output_stride
+from atrous.studies.machine_checks import machine_problems
 from atrous.studies.recipe_checks import recipe_problems
 from atrous.studies.shape_checks import shape_problems
 from atrous.studies.trainer_checks import trainer_problems
-
-ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
+from atrous.studies.value_checks import value_problems
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -69,8 +69,6 @@ def _check_batch(config: Mapping[str, Any]) -> Iterator[str]:
     size, shown = recipe["batch_size"], f"trainer.devices={devices}"
     if nodes != 1:
         shown = f"trainer.nodes={nodes} x {shown}"
-    if trainer["accelerator"] not in ACCELERATORS:
-        yield f"trainer.accelerator={trainer['accelerator']!r}: one of {', '.join(ACCELERATORS)}"
     if min(nodes, devices, accumulate, size) < 1:
         values = f"{shown}, trainer.accumulate={accumulate} and recipe.batch_size={size}"
         yield f"{values} must all be at least 1"
@@ -171,8 +169,10 @@ _RULES = (
     _check_batch,
     _check_multi_grid,
     _check_networks,
+    value_problems,
     recipe_problems,
     _check_evaluation,
     _check_data_root,
     trainer_problems,
+    machine_problems,
 )

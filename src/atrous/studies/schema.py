@@ -167,7 +167,7 @@ class EvaluateConfig:
     boundary: bool = False
     page: bool = True
     submission: str | None = None
-    data: DataConfig | None = None
+    data: Any = None  # a DataConfig where data=NAME chose one; OmegaConf falls over keys of an optional section
     data_root: str | None = None
     split: str | None = None
     store: str = "outputs"

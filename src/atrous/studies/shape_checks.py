@@ -9,7 +9,7 @@ _ROWS = (  # the group, the key, and what a row of it holds
     ("model", "decoder_convolutions", ("kernel", "channels")),
     ("model", "head_convolutions", ("kernel", "channels")),
 )
-_LARGEST = 1 << 16  # of any of these numbers: more is a slip of the keyboard, and would take all memory
+LARGEST = 1 << 16  # of any of these numbers: more is a slip of the keyboard, and would take all memory
 _MOST_UNITS = 1000
 
 
@@ -37,8 +37,8 @@ def _rows(value: Any, where: str, names: Sequence[str]) -> Iterator[str]:
     rows = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     for row in rows:
         is_row = isinstance(row, Sequence) and not isinstance(row, str) and len(row) == len(names)
-        if not is_row or not all(type(number) is int and 1 <= number <= _LARGEST for number in row):
-            yield f"{where}={value!r}: a list of [{', '.join(names)}], each a whole number from 1 to {_LARGEST}"
+        if not is_row or not all(type(number) is int and 1 <= number <= LARGEST for number in row):
+            yield f"{where}={value!r}: a list of [{', '.join(names)}], each a whole number from 1 to {LARGEST}"
             return
 
 

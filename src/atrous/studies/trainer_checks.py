@@ -1,4 +1,4 @@
-"""What `trainer` may say beyond devices and batches, whose rule is in checks.py."""
+"""What `trainer` may say beyond ranges of numbers, and devices and batches, whose rule is in checks.py."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,10 +13,6 @@ def trainer_problems(config: Mapping[str, Any]) -> Iterator[str]:
     trainer = config["trainer"]
     if trainer["on_nonfinite"] not in NONFINITE:
         yield f"trainer.on_nonfinite={trainer['on_nonfinite']!r}: one of {', '.join(NONFINITE)}"
-    if trainer["timeout_seconds"] < 0:
-        yield f"trainer.timeout_seconds={trainer['timeout_seconds']:g}: seconds, e.g. 600, or 0 to wait for ever"
-    if trainer["restarts"] < 0:
-        yield f"trainer.restarts={trainer['restarts']}: at least 0, which never starts a run again"
     for key in ("cpu_allocator", "cpu_kernels"):
         if trainer[key] not in AUTO_OR_PYTORCH:
             yield f"trainer.{key}={trainer[key]}: one of {', '.join(AUTO_OR_PYTORCH)}"

@@ -1,0 +1,55 @@
+"""What a run asks of a device: this machine is asked only where it is the one that the run starts on."""
+
+from typing import Any
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+
+from atrous import hardware
+from atrous.studies.machine_checks import machine_problems
+
+
+def _problems(accelerator: str, precision: str = "auto") -> list[str]:
+    config: dict[str, Any] = {"trainer": {"accelerator": accelerator}, "recipe": {"precision": precision}}
+    return list(machine_problems(config))
+
+
+@pytest.fixture(params=[False, True], ids=["checked elsewhere", "starts here"])
+def starts_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether a command's task runs."""
+    here: bool = request.param
+    monkeypatch.setattr(HydraConfig, "initialized", lambda: here)
+    return here
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda"])
+@pytest.mark.parametrize("has_cuda", [False, True])
+def test_a_gpu_has_to_be_there_where_a_run_starts(
+    accelerator: str, has_cuda: bool, starts_here: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "has_cuda", lambda: has_cuda)
+    problems = _problems(accelerator, "16-mixed")
+    assert len(problems) == int(starts_here and not has_cuda)
+    assert all(
+        f"trainer.accelerator='{accelerator}'" in text and "trainer.accelerator=cpu" in text for text in problems
+    )
+
+
+def test_half_precision_is_refused_on_a_cpu_wherever_it_is_known(
+    starts_here: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "has_cuda", lambda: False)
+    assert len(_problems("auto", "16-mixed")) == int(starts_here)
+    (problem,) = _problems("cpu", "16-mixed")
+    assert "recipe.precision='16-mixed' needs a GPU" in problem
+    assert "bf16-mixed" in problem
+    assert _problems("cpu", "bf16-mixed") == []
+    monkeypatch.setattr(hardware, "has_cuda", lambda: True)
+    assert _problems("auto", "16-mixed") == []
+
+
+def test_pytorch_is_not_asked_where_no_gpu_is_wanted(starts_here: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "has_cuda", lambda: pytest.fail("PyTorch was asked"))
+    assert _problems("auto") == _problems("cpu") == []
+    (problem,) = _problems("tpu")
+    assert problem == "trainer.accelerator='tpu': one of auto, cpu, gpu, cuda"
