@@ -12,7 +12,7 @@ from torch.multiprocessing.spawn import spawn
 from atrous import DeepLabV3
 from atrous.data.spec import VOC_SPEC
 from atrous.networks import ResNet
-from atrous.training.batch_norm import CrossRankBatchNorm2d, batch_norms, set_decay, synchronise
+from atrous.training.batch_norm import CrossRankBatchNorm2d, batch_norms, set_decay, synchronise, warning_of_parts
 from atrous.training.task import SegmentationTask
 
 
@@ -101,3 +101,14 @@ def test_synchronising_changes_no_name_and_no_weight() -> None:
     synced = synchronise(model, on_cuda=False)
     assert all(torch.equal(value, before[name]) for name, value in synced.state_dict().items())
     assert {type(norm) for norm in batch_norms(synced)} == {CrossRankBatchNorm2d}
+
+
+@pytest.mark.parametrize(("accumulate", "frozen"), [(1, False), (4, True)])
+def test_a_batch_in_one_part_or_frozen_statistics_need_no_warning(accumulate: int, frozen: bool) -> None:
+    assert warning_of_parts({"batch_size": 16, "batch_norm": {"frozen": frozen}}, accumulate) is None
+
+
+def test_parts_of_a_batch_are_warned_of_with_what_batch_norm_sees() -> None:
+    warning = warning_of_parts({"batch_size": 16, "batch_norm": {"frozen": False}}, 4)
+    assert warning is not None
+    assert "trainer.accumulate=4: batch norm sees 4 images at once, not the 16 of recipe.batch_size" in warning

@@ -1,6 +1,6 @@
 """Batch norm's policy: decay by group, frozen for good, in step across ranks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -90,3 +90,20 @@ class CrossRankBatchNorm2d(nn.BatchNorm2d):
                 self.num_batches_tracked.add_(1)
         y: Tensor = centred * torch.rsqrt(variance_C + self.eps)[:, None, None]
         return (y * self.weight[:, None, None] + self.bias[:, None, None]).to(x_NCHW.dtype)
+
+
+def warning_of_parts(recipe: Mapping[str, Any], accumulate: int) -> str | None:
+    """What is to be said where a batch comes in parts and batch norm sees one at a time; None where it does not matter.
+
+    Args:
+        recipe: the config's `recipe`.
+        accumulate: parts of a batch.
+    """
+    if accumulate == 1 or recipe["batch_norm"]["frozen"]:
+        return None
+    size = recipe["batch_size"]
+    return (
+        f"trainer.accumulate={accumulate}: batch norm sees {size // accumulate} images at once, not the {size} of "
+        "recipe.batch_size, and scores can be lower; with trained weights, recipe.batch_norm.frozen=true does not "
+        "depend on it"
+    )

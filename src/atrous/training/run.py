@@ -1,6 +1,7 @@
 """A run from its config to its results: build, train, measure."""
 
 import resource
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,10 +13,11 @@ from lightning.pytorch import Trainer
 
 from atrous.building import build_datasets, build_network
 from atrous.data.dataset import SegmentationDataset
-from atrous.hardware import device_type
+from atrous.hardware import device_type, require_device
 from atrous.networks.activation_checkpointing import checkpoint_activations
 from atrous.networks.complexity import multiply_adds
 from atrous.networks.segmenter import Segmenter
+from atrous.revision import revision
 from atrous.run_store import RunFolder
 from atrous.training import batch_norm, machine
 from atrous.training.checkpoints import load_weights, newest_checkpoint
@@ -61,6 +63,7 @@ def train_and_evaluate(folder: RunFolder, config: Config, protocols: Sequence[st
         config: the resolved config.
         protocols: names of the protocols to measure.
     """
+    require_device(config["trainer"]["accelerator"], key="trainer.accelerator")
     device = device_type(config["trainer"]["accelerator"])
     if device == "cpu":
         machine.use_allocator(config["trainer"]["cpu_allocator"], config["trainer"]["activation_checkpointing"])
@@ -134,6 +137,8 @@ def _fit(
     checkpoint_activations(model, settings["activation_checkpointing"])
     if settings["nodes"] * settings["devices"] > 1:
         batch_norm.synchronise(model, on_cuda=device_type(settings["accelerator"]) == "cuda")
+    if is_first_rank() and (warning := batch_norm.warning_of_parts(recipe, settings["accumulate"])):
+        print(f"warning: {warning}", file=sys.stderr, flush=True)  # noqa: T201
     trainer = build_trainer(folder, config, data=data, loggers=loggers)
     began = time.monotonic()
     with suppress(StoppedInValidationError):
@@ -172,6 +177,7 @@ def _record(
         "skipped_steps": next((each.skipped for each in trainer.callbacks if isinstance(each, FiniteGuard)), 0),  # type: ignore[attr-defined]
         "peak_memory_mib": round(_peak_memory_mib(trainer)),
         "torch": torch.__version__,
+        "atrous": revision(),
     }
     folder.add_results(training=training, model=cost)
     if trainer.global_step < config["recipe"]["max_steps"]:

@@ -8,9 +8,11 @@ import pytest
 from omegaconf import DictConfig
 
 from atrous.studies import jobs
+from atrous.studies.reports.forms import render_csv, render_markdown
 from atrous.studies.reports.results import collect
 from atrous.studies.reports.rows import RowResult, TableResult
 from atrous.studies.reports.store import Store, read_store
+from atrous.studies.reports.words import code_of
 from atrous.studies.table import Sweep
 
 from ..conftest import FakeJobs
@@ -64,6 +66,27 @@ def test_seeds_of_earlier_sweeps_count(swept: Swept, composed: Compose, store: P
     for seed in (1, 2):
         _run(composed, swept(*TABLE, f"seed={seed}")[1], store)
     assert [seed.seed for seed in _row(collect(swept(*TABLE)[1], store=store), "os8").seeds] == [1, 2]
+
+
+def test_a_table_names_the_code_that_trained_it_and_rows_of_other_code(
+    swept: Swept, composed: Compose, store: Path
+) -> None:
+    _, sweep = swept(*TABLE[:2], "rows=[os8,os32]")
+    _run(composed, sweep, store)
+    assert code_of(collect(sweep, store=store)) == ""  # of before it was written down
+    for number, file in enumerate(sorted(store.glob("runs/*/seed0/results.json"))):
+        results = json.loads(file.read_text())
+        file.write_text(json.dumps({**results, "training": {**results["training"], "atrous": "0.1.0 at abc"}}))
+        if number:
+            break
+    one = collect(sweep, store=store)
+    assert code_of(one) == "Trained by atrous 0.1.0 at abc."
+    assert code_of(one) in render_markdown(one)
+    assert ",0.1.0 at abc," in render_csv(one)
+    file.write_text(file.read_text().replace("at abc", "at def"))
+    text = code_of(collect(sweep, store=store))
+    assert text.startswith("Trained by different versions of atrous: 0.1.0 at abc: os")
+    assert "; 0.1.0 at def: os" in text
 
 
 def test_agreement_is_kendalls_tau_of_paper_and_measurement(swept: Swept, composed: Compose, store: Path) -> None:

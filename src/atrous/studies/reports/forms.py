@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from atrous.studies.reports.rows import RowResult, TableResult
-from atrous.studies.reports.words import headline, legend_of, notes_of
+from atrous.studies.reports.words import code_of, headline, legend_of, notes_of
 
 _WIDEST = 36  # characters of a cell in Markdown and LaTeX
 _MEASURED: dict[str, Callable[[RowResult], str]] = {
@@ -44,7 +44,7 @@ def render_markdown(result: TableResult) -> str:
     if rows:
         lines += [_line(list(rows[0])), "|" + " --- |" * len(rows[0])]
         lines += [_line([shortened(text) for text in row.values()]) for row in rows]
-        lines += ["", legend_of(result), ""]
+        lines += ["", legend_of(result), "", *([code_of(result), ""] if code_of(result) else [])]
     lines += [f"The paper's trend: {table.trend}", ""] if table.trend else []
     lines += [f"* {text}" for text in [*notes_of(result), *table.deviations]]
     lines += ["", "Commands:", "", "```", *(row.command for row in result.rows), "```"] if rows else []
@@ -57,12 +57,13 @@ def render_csv(result: TableResult) -> str:
     names = row_columns(result)
     writer = csv.writer(stream, lineterminator="\n")
     titles = [f"paper_{result.table.metric}", "measured_mean", "measured_std", "seeds", "scores", "difference"]
-    writer.writerow([*names, *titles, "parameters", "multiply_adds", "seconds", "scale", "state", "command"])
+    writer.writerow([*names, *titles, "parameters", "multiply_adds", "seconds", "scale", "state", "code", "command"])
     for row in result.rows:
         scores = " ".join(f"{score:.6f}" for score in row.scores)
         numbers = [row.paper, row.mean, row.spread, len(row.scores), scores, row.difference, row.parameters]
         named = [_column(row, name) for name in names]
-        writer.writerow([*named, *numbers, row.multiply_adds, row.seconds, result.table.scale, row.state, row.command])
+        rest = [row.multiply_adds, row.seconds, result.table.scale, row.state, "; ".join(row.code), row.command]
+        writer.writerow([*named, *numbers, *rest])
     return stream.getvalue()
 
 

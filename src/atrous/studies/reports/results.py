@@ -56,8 +56,13 @@ def measured_row(
         multiply_adds=model.get("multiply_adds"),
         size=(model["size"][0], model["size"][1]) if model.get("size") else None,
         seconds=statistics.fmean(known) if known else None,
+        code=tuple(sorted({str(run.results["training"]["atrous"]) for run in done if _knows_its_code(run)})),
         metric=metric,
     )
+
+
+def _knows_its_code(run: StoredRun) -> bool:
+    return "atrous" in run.results.get("training", {})
 
 
 def _collect_row(store: Store, sweep: Sweep, row: Row, identify: Identify, metric: str) -> RowResult:

@@ -42,7 +42,8 @@ class CutRun:
 class RowResult:
     """A row and what was measured of it; only finished trainings with the full budget count.
 
-    With `baseline`, the seeds of the row that it is held against, its number is what it has more, seed by seed.
+    With `baseline`, the seeds of the row that it is held against, its number is what it has more, seed by seed. `code`
+    holds the versions and commits of atrous that trained it.
     """
 
     row: Row
@@ -53,6 +54,7 @@ class RowResult:
     multiply_adds: int | None = None
     size: tuple[int, int] | None = None
     seconds: float | None = None
+    code: tuple[str, ...] = ()
     metric: str = "miou"
     baseline: tuple[SeedResult, ...] | None = None
 

@@ -13,7 +13,7 @@ from atrous.studies.reports.forms import cells, row_columns
 from atrous.studies.reports.frame import between, frame, label_of, link, run_page
 from atrous.studies.reports.pictures import picture_name
 from atrous.studies.reports.rows import RowResult, TableResult
-from atrous.studies.reports.words import agreement_of, legend_of, seeds_of
+from atrous.studies.reports.words import agreement_of, code_of, legend_of, seeds_of
 
 FORMS = {"table.md": "Markdown", "table.csv": "CSV", "table.tex": "LaTeX"}
 
@@ -38,6 +38,7 @@ def render_page(result: TableResult, *, page: PurePosixPath, way: Sequence[tuple
     parts += [f'<p class="soft">The paper: {escape(table.trend)}</p>'] if table.trend else []
     if result.rows:
         parts += ["<h2>Table</h2>", _table(result, page), f'<p class="soft">{escape(legend_of(result))}</p>']
+        parts += [f'<p class="soft">{escape(code_of(result))}</p>']
         forms = " · ".join(link(title, name) for name, title in FORMS.items())
         parts.append(f"<p>The same as {forms}</p>")
     else:

@@ -60,6 +60,18 @@ def notes_of(result: TableResult) -> list[str]:
     return [*notes, *(f"{row.row.name}: {row.row.note}" for row in result.rows if row.row.note)]
 
 
+def code_of(result: TableResult) -> str:
+    """Which code trained the rows: the version and the commit, or all of them with their rows; empty if unknown."""
+    rows: dict[str, list[str]] = {}
+    for row in result.rows:
+        for code in row.code:
+            rows.setdefault(code, []).append(row.row.name)
+    if len(rows) < 2:
+        return "".join(f"Trained by atrous {code}." for code in rows)
+    found = "; ".join(f"{code}: {', '.join(names)}" for code, names in sorted(rows.items()))
+    return f"Trained by different versions of atrous: {found}."
+
+
 def progress_of(result: TableResult) -> str:
     """The state of a table in a few words."""
     states = [seed.state for row in result.rows for seed in row.seeds]
