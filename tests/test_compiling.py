@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import logging
 import os
 from pathlib import Path
@@ -57,7 +58,36 @@ def test_what_somebody_else_could_have_written_is_not_loaded(source: Path, tmp_p
     (tmp_path / "link").symlink_to(library)
     assert _is_mine(library)
     assert not _is_mine(tmp_path / "link")
-    assert sorted(path.suffix for path in library.parent.iterdir()) == [".lock", ".so"]
+    assert sorted(path.suffix for path in library.parent.iterdir()) == [".lock", ".sha256", ".so"]
+
+
+@pytest.mark.parametrize("damaged", [".so", ".sha256"])
+def test_a_file_that_was_cut_off_is_compiled_again(source: Path, tmp_path: Path, damaged: str) -> None:
+    assert _answer(_loaded(source, tmp_path)) == 42
+    (library,) = tmp_path.glob("compiled-*/answer-*.so")
+    whole, path = library.read_bytes(), library.with_suffix(damaged)
+    cut_off = path.read_bytes()[: path.stat().st_size // 2]
+    path.unlink()  # what is loaded stays whole
+    path.write_bytes(cut_off)
+    assert _answer(_loaded(source, tmp_path)) == 42
+    assert library.read_bytes() == whole
+    assert path.stat().st_size == 2 * len(cut_off) + (path.stat().st_size % 2)
+
+
+def test_a_file_that_cannot_be_loaded_is_compiled_again_once(
+    source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert _answer(_loaded(source, tmp_path)) == 42
+    (library,) = tmp_path.glob("compiled-*/answer-*.so")
+    library.unlink()
+    library.write_bytes(b"of another machine")
+    library.chmod(0o700)
+    library.with_suffix(".sha256").write_text(hashlib.sha256(b"of another machine").hexdigest())
+    assert _answer(_loaded(source, tmp_path)) == 42
+    source.write_text("int unfinished(); int here = unfinished();\n")  # compiles; loading finds no such function
+    with caplog.at_level(logging.WARNING):
+        assert _loaded(source, tmp_path) is None
+    assert "unfinished" in caplog.text
 
 
 def test_nothing_is_written_into_a_folder_that_others_can_write(

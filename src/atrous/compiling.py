@@ -16,6 +16,7 @@ from pathlib import Path
 
 from atrous.cache import cache_folder, locked
 from atrous.errors import AtrousError
+from atrous.files import write_text
 
 _log = logging.getLogger(__name__)
 _COMPILER_SECONDS = 120
@@ -49,25 +50,42 @@ def loaded(
         return None
     try:
         folder = cache_folder(cache).resolve() / f"compiled-{os.geteuid()}"
-        return ctypes.CDLL(str(_compiled(source, [compiler, *flags], made_with, folder)))
+        return _loaded(source, [compiler, *flags], made_with, folder)
     except _FAILURES as error:
         said = getattr(error, "stderr", "") or str(error)
         _log.warning("%s, since %s could not be compiled or loaded: %s", wanted_by, source.name, said.strip()[-300:])
         return None
 
 
-def _compiled(source: Path, compiler: Sequence[str], made_with: Sequence[str], folder: Path) -> Path:
-    """The library in a folder that this user alone writes: it is code."""
+def _loaded(source: Path, compiler: Sequence[str], made_with: Sequence[str], folder: Path) -> ctypes.CDLL:
+    """The library, kept in a folder that this user alone writes: it is code."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _is_mine(folder):
         raise PermissionError(f"{folder} belongs to another user or can be written by others")
     made_of = [*compiler, *made_with, *platform.libc_ver(), platform.machine(), source.read_text()]
     library = folder / f"{source.stem}-{hashlib.sha256(chr(0).join(made_of).encode()).hexdigest()[:16]}.so"
-    if not _is_mine(library):
+    command = [compiler[0], str(source), *compiler[1:]]
+    if not _is_whole(library):
         with locked(library):
-            if not _is_mine(library):  # unless another process was faster
-                _compile([compiler[0], str(source), *compiler[1:]], library)
-    return library
+            if not _is_whole(library):  # unless another process was faster
+                _compile(command, library)
+    try:
+        return ctypes.CDLL(str(library))
+    except OSError:  # compiled by a machine that is not quite like this one
+        with locked(library):
+            _compile(command, library)
+        return ctypes.CDLL(str(library))
+
+
+def _is_whole(library: Path) -> bool:
+    """Whether it is as it was compiled, by this user: a part of it, after a full disk, would end the process."""
+    if not (_is_mine(library) and _sum_of(library).is_file()):
+        return False
+    return _sum_of(library).read_bytes() == hashlib.sha256(library.read_bytes()).hexdigest().encode()
+
+
+def _sum_of(library: Path) -> Path:
+    return library.with_suffix(".sha256")
 
 
 def _is_mine(path: Path) -> bool:
@@ -89,4 +107,5 @@ def _compile(command: Sequence[str], library: Path) -> None:
         made.chmod(0o700)
         with made.open("rb") as stream:
             os.fsync(stream.fileno())
+        write_text(_sum_of(library), hashlib.sha256(made.read_bytes()).hexdigest())
         made.replace(library)

@@ -75,6 +75,7 @@ def test_it_is_used_in_training_only_and_where_onednn_is_slow() -> None:
     assert not _pays(x_NCHW, kernel_size=3, rate=2, groups=64)
     assert not _pays(x_NCHW, kernel_size=3, rate=(2, 3))
     assert not _pays(x_NCHW, kernel_size=3, rate=2, training=False)
+    assert not _pays(x_NCHW[:0], kernel_size=3, rate=2)
     with torch.no_grad():
         assert not _pays(x_NCHW, kernel_size=3, rate=2)
     with torch.autocast("cpu", torch.bfloat16):
@@ -85,3 +86,14 @@ def test_it_is_used_in_training_only_and_where_onednn_is_slow() -> None:
 def test_a_layer_takes_it_where_it_pays(side: int, node: str) -> None:
     layer = ConvBatchNorm(in_channels=64, out_channels=64, kernel_size=3)
     assert getattr(layer.conv(torch.randn(1, 64, side, side)).grad_fn, "name", str)() == node
+
+
+def test_no_images_and_another_padding_are_left_to_pytorch() -> None:
+    torch.manual_seed(0)
+    layer = ConvBatchNorm(in_channels=128, out_channels=128, kernel_size=3)
+    x_NCHW = torch.randn(1, 128, 33, 33).to(memory_format=torch.channels_last)
+    assert layer.conv(x_NCHW[:0]).shape == (0, 128, 33, 33)
+    layer.conv.padding_mode = "circular"
+    layer.conv._reversed_padding_repeated_twice = [1, 1, 1, 1]
+    expected = F.conv2d(F.pad(x_NCHW, (1, 1, 1, 1), mode="circular"), layer.conv.weight)
+    torch.testing.assert_close(layer.conv(x_NCHW), expected)

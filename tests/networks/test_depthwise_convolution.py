@@ -66,3 +66,11 @@ def test_a_layer_takes_it_where_it_pays(rate: int, node: str) -> None:
     layer = ConvBatchNorm(in_channels=64, out_channels=64, kernel_size=3, groups=64, rate=rate)
     x_NCHW = torch.randn(1, 64, 9, 9).to(memory_format=torch.channels_last)
     assert getattr(layer.conv(x_NCHW).grad_fn, "name", str)() == node
+
+
+def test_another_padding_is_left_to_pytorch() -> None:
+    layer = ConvBatchNorm(in_channels=64, out_channels=64, kernel_size=3, groups=64, rate=6)
+    x_NCHW = torch.randn(1, 64, 9, 9).to(memory_format=torch.channels_last)
+    assert pays(layer.conv, x_NCHW)
+    layer.conv.padding_mode = "circular"
+    assert not pays(layer.conv, x_NCHW)

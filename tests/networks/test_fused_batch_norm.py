@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +14,6 @@ from torch.nn import functional as F
 
 from atrous.compiling import cpp_compiler
 from atrous.networks import fused_batch_norm
-from atrous.networks.cpu_kernels import Kernels
 from atrous.networks.normalisation import normalised
 from atrous.networks.recomputation import maps_recomputed
 from atrous.training import batch_norm as policy
@@ -178,6 +175,13 @@ def _across_ranks() -> nn.BatchNorm2d:
     return norm[0]  # type: ignore[return-value]
 
 
+def _with(**tensors: Tensor) -> nn.BatchNorm2d:
+    norm = _norm(4)
+    for name, tensor in tensors.items():
+        setattr(norm, name, nn.Parameter(tensor) if name in ("weight", "bias") else tensor)
+    return norm
+
+
 @pytest.mark.parametrize(
     ("norm", "x"),
     [
@@ -187,6 +191,10 @@ def _across_ranks() -> nn.BatchNorm2d:
         (nn.BatchNorm2d(4, affine=False), _map((2, 4, 5, 5))),
         (nn.BatchNorm2d(4, track_running_stats=False), _map((2, 4, 5, 5))),
         (nn.BatchNorm2d(4, momentum=None), _map((2, 4, 5, 5))),
+        (_with(running_mean=torch.zeros(4).double()), _map((2, 4, 5, 5))),
+        (_with(running_var=torch.ones(4).double()), _map((2, 4, 5, 5))),
+        (_with(weight=torch.ones(8)[::2]), _map((2, 4, 5, 5))),
+        (_with(bias=torch.zeros(8)[::2]), _map((2, 4, 5, 5))),
         (_norm(4), torch.randn(2, 4, 5, 5)),
         (_norm(4), _map((2, 4, 5, 5)).to("meta")),
     ],
@@ -208,15 +216,3 @@ def test_a_backward_pass_goes_on_where_a_forward_pass_began_before_it_was_left()
     assert not fused_batch_norm.suits(_norm(4), x)
     assert torch.autograd.grad(y.sum(), x)[0].isfinite().all()
     assert fused_batch_norm.kernels.use()
-
-
-def test_without_a_compiler_pytorchs_kernels_stay_and_the_log_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(fused_batch_norm, "kernels", Kernels(fused_batch_norm.kernels._source))
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.setenv("CXX", "none")
-    with caplog.at_level(logging.INFO):
-        assert fused_batch_norm.kernels.use(cache=tmp_path) is False
-    assert "trainer.cpu_kernels: PyTorch's own" in caplog.text
-    assert not fused_batch_norm.suits(_norm(4), _map((2, 4, 5, 5)))

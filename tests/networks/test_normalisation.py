@@ -1,13 +1,18 @@
 """Batch norm with ReLU whose map is made again: gradients stay those of plain autograd, a batch counts once."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import prune
 
+from atrous.compiling import cpp_compiler
+from atrous.networks import depthwise_gradients, fused_batch_norm
+from atrous.networks.layers import ConvBatchNorm
 from atrous.networks.normalisation import normalised
 from atrous.networks.recomputation import maps_recomputed
 from atrous.training.batch_norm import freeze
@@ -39,6 +44,98 @@ def test_batch_norm_with_relu_has_the_gradients_of_autograd_and_counts_a_batch_o
     assert all(map(torch.equal, kept, made_again))
     assert int(norm.num_batches_tracked or 0) == (0 if frozen else counted + 1)
     assert torch.equal(mean, norm.running_mean) is frozen
+
+
+def test_a_hook_that_replaces_the_map_is_run_once_and_heeded() -> None:
+    torch.manual_seed(0)
+    norm, conv, calls = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), [0]
+
+    def half(module: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> Tensor:
+        calls[0] += 1
+        return y / 2
+
+    norm.register_forward_hook(half)
+    kept, made_again = (
+        _gradients(lambda x: conv(normalised(norm, conv(x), relu=True)), [conv.weight, norm.weight], again=again)
+        for again in (False, True)
+    )
+    assert all(map(torch.equal, kept, made_again))
+    assert calls == [2]
+
+
+def test_a_hook_keeps_the_map_in_front_of_relu() -> None:
+    seen: list[Tensor] = []
+    norm = nn.BatchNorm2d(4)
+    norm.register_forward_hook(lambda module, inputs, y: seen.append(y))
+    normalised(norm, torch.randn(2, 4, 9, 9, requires_grad=True), relu=True)
+    assert seen[0].min() < 0
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def _keep_output(layer: ConvBatchNorm, seen: list[Tensor]) -> None:
+    layer.conv.register_forward_hook(lambda module, inputs, y: seen.append(y))
+
+
+def _replace_output(layer: ConvBatchNorm, seen: list[Tensor]) -> None:
+    layer.conv.register_forward_hook(lambda module, inputs, y: y * torch.linspace(0.1, 3, 16)[:, None, None])
+
+
+def _replace_map(layer: ConvBatchNorm, seen: list[Tensor]) -> None:
+    layer.norm.register_forward_pre_hook(lambda module, inputs: inputs[0] * 2 + inputs[0].square())
+
+
+def _prune(layer: ConvBatchNorm, seen: list[Tensor]) -> None:
+    prune.l1_unstructured(layer.conv, "weight", 0.5)  # type: ignore[no-untyped-call]
+
+
+def _adapt(layer: ConvBatchNorm, seen: list[Tensor]) -> None:
+    class Adapted(nn.Conv2d):
+        def forward(self, x_NCHW: Tensor) -> Tensor:
+            y_NCHW: Tensor = self._conv_forward(x_NCHW, self.weight * 2, None)
+            return y_NCHW
+
+    layer.conv.__class__ = Adapted  # type: ignore[assignment]
+
+
+def _gradients_of_steps(change: Callable[[ConvBatchNorm, list[Tensor]], None], *, depthwise: bool) -> list[Tensor]:
+    """Of three steps with a loss on what a hook has seen, too."""
+    torch.manual_seed(0)
+    layer = ConvBatchNorm(in_channels=16, out_channels=16, kernel_size=3, groups=16, activation="none")
+    layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    found: list[Tensor] = []
+    seen: list[Tensor] = []
+    change(layer, seen)
+    for _ in range(3):
+        x = torch.randn(2, 16, 9, 9).to(memory_format=torch.channels_last).requires_grad_()
+        with maps_recomputed(depthwise, depthwise=True):
+            y = layer(x)
+        loss = (y.square() * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum()
+        loss = loss + sum(own.pow(3).sum() for own in seen)
+        found += torch.autograd.grad(loss, [x, *layer.parameters()])
+        seen.clear()
+    return found
+
+
+@pytest.mark.skipif(cpp_compiler() is None, reason="there is no C++ compiler")
+@pytest.mark.parametrize("depthwise", [False, True])
+@pytest.mark.parametrize("change", [_keep_output, _replace_output, _replace_map, _prune, _adapt])
+def test_with_hooks_or_a_weight_of_its_own_gradients_are_those_without_kernels(
+    change: Callable[[ConvBatchNorm, list[Tensor]], None], depthwise: bool, cache: Path
+) -> None:
+    pytorchs = _gradients_of_steps(change, depthwise=False)
+    kernels = depthwise_gradients.kernels, fused_batch_norm.kernels
+    try:
+        assert all(own.use(cache=cache) for own in kernels)
+        ours = _gradients_of_steps(change, depthwise=depthwise)
+    finally:
+        for own in kernels:
+            own.use(False)
+    for found, expected in zip(ours, pytorchs, strict=True):
+        assert (found - expected).norm() <= 1e-5 * expected.norm()
 
 
 def test_no_batch_norm_is_made_again_with_an_epsilon_of_0_which_torch_2_11_refuses(

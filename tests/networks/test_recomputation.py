@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
-from atrous.networks.recomputation import maps_recomputed, recomputed
+from atrous.networks.recomputation import convolved, is_plain, maps_recomputed, recomputed
 
 
 def _counted(times: list[int]) -> Callable[[Tensor], Tensor]:
@@ -78,6 +79,30 @@ def test_a_map_at_the_place_of_one_that_is_gone_is_not_taken_for_it() -> None:
     pytest.skip("the allocator never used a place again")
 
 
+def test_a_graph_that_is_dropped_without_a_backward_pass_frees_its_maps() -> None:
+    x = torch.randn(9, requires_grad=True)
+    with maps_recomputed():
+        exponential = (2 * x).exp()  # which autograd saves as its result
+        y = recomputed(torch.sin, exponential).square()
+    kept = StorageWeakRef(exponential.untyped_storage())  # type: ignore[no-untyped-call]
+    del exponential
+    assert not kept.expired()  # type: ignore[no-untyped-call]
+    del y
+    assert kept.expired()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_kept_map_that_is_changed_before_the_backward_pass_has_pytorchs_error(again: bool) -> None:
+    x = torch.randn(3, requires_grad=True)
+    with maps_recomputed():
+        kept = 2 * x
+        y = (recomputed(lambda map_: map_ + 1, kept) if again else kept).square()
+    with torch.no_grad():
+        kept.mul_(3)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(y.sum(), x)
+
+
 def test_threads_keep_their_maps_apart() -> None:
     def gradient(seed: int) -> bool:
         x = torch.randn(1000, generator=torch.Generator().manual_seed(seed), requires_grad=True)
@@ -96,3 +121,28 @@ def test_without_it_every_map_is_kept() -> None:
         y = recomputed(_counted(times), x).square().sum()
     torch.autograd.grad(y, x)
     assert times == [1]
+
+
+def test_a_convolution_with_a_hook_or_of_another_class_is_computed_once() -> None:
+    class Other(nn.Conv2d):
+        pass
+
+    x, calls = torch.randn(1, 4, 5, 5, requires_grad=True), [0]
+    hooked, other = nn.Conv2d(4, 4, 3, groups=4), Other(4, 4, 3, groups=4)
+    assert is_plain(hooked)
+    assert not is_plain(other)
+    hooked.register_forward_hook(lambda *_: calls.__setitem__(0, calls[0] + 1))
+    with maps_recomputed(depthwise=True):
+        y = convolved(hooked, x).square()
+    torch.autograd.grad(y.sum(), x)
+    assert calls == [1]
+
+
+def test_a_hook_of_all_modules_is_seen() -> None:
+    conv = nn.Conv2d(4, 4, 3)
+    handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
+    try:
+        assert not is_plain(conv)
+    finally:
+        handle.remove()
+    assert is_plain(conv)

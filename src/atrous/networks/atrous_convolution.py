@@ -27,16 +27,16 @@ def pays(conv: nn.Conv2d, x_NCHW: Tensor) -> bool:
     size, rate, stride = conv.kernel_size[0], conv.dilation[0], conv.stride[0]
     return (
         conv.training
-        and conv.kernel_size == (size, size)
-        and conv.dilation == (rate, rate)
-        and conv.stride == (stride, stride)
+        and (conv.kernel_size, conv.dilation, conv.stride) == ((size, size), (rate, rate), (stride, stride))
         and isinstance(conv.padding, tuple)
         and len(set(conv.padding)) == 1
+        and conv.padding_mode == "zeros"
         and conv.groups == 1
         and conv.bias is None
         and conv.weight.requires_grad
-        and _is_slow_in_onednn(conv, x_NCHW)
         and torch.is_grad_enabled()
+        and x_NCHW.numel() > 0  # no images are no tiles
+        and _is_slow_in_onednn(conv, x_NCHW)
         and computes_in_float32_on_cpu(x_NCHW)
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from atrous.compiling import loaded
 
@@ -45,8 +45,26 @@ class Kernels:
         return self.in_use
 
     def call(self, name: str, *arguments: Any) -> None:
-        """Call a function with tensors (their data), whole numbers (int64), floats (double) and bools."""
-        getattr(self._library, name)(*map(_as_c, arguments))
+        """Call a function with tensors (their data), whole numbers (int64), floats (double) and bools.
+
+        Raises:
+            MemoryError: There is no memory for what it computes in between.
+        """
+        function = getattr(self._library, name)
+        function.restype = ctypes.c_bool
+        if not function(*map(_as_c, arguments)):
+            raise MemoryError(f"not enough memory for {name}")
+
+
+def is_readable(tensor: Tensor | None) -> bool:
+    """Whether a function can read a parameter or a buffer where it lies: in float32 on a CPU, without gaps."""
+    return (
+        tensor is not None
+        and type(tensor) in (Tensor, nn.Parameter)
+        and tensor.device.type == "cpu"
+        and tensor.dtype == torch.float32
+        and tensor.is_contiguous()
+    )
 
 
 def _as_c(argument: Any) -> Any:

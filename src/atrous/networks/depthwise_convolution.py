@@ -33,6 +33,7 @@ def pays(conv: nn.Conv2d, x_NCHW: Tensor) -> bool:
         and conv.kernel_size == (size, size)
         and max(rows, columns) > (1 if differentiated else _FAST_FORWARD)
         and conv.padding == (rows * (size // 2), columns * (size // 2))
+        and conv.padding_mode == "zeros"
         and conv.stride == (1, 1)
         and conv.bias is None
         and x_NCHW.is_contiguous(memory_format=torch.channels_last)

@@ -3,8 +3,12 @@
 // Maps are channels last, of a multiple of 8 channels. The gradient in front of batch norm, which both gradients of the
 // convolution read, is made row by row and stays in a core's cache: it is never a map of its own.
 
+#include <omp.h>
+
 #include <algorithm>
 #include <cstdint>
+#include <memory>
+#include <new>
 #include <vector>
 
 namespace {
@@ -40,11 +44,14 @@ struct Norm {
 // Rows of a piece of the gradient in front of batch norm, a column of zeros on either side.
 class Gradients {
  public:
-  Gradients(const Map& map, std::int64_t channels)
-      : map_(map), channels_(channels), row_((map.columns + 2) * channels), data_(3 * row_ + 16) {
-    const auto at = reinterpret_cast<std::uintptr_t>(data_.data());
-    rows_ = data_.data() + (64 - at % 64) % 64 / sizeof(float);
+  // Args: the map; channels of the piece; memory for `floats` of them.
+  Gradients(const Map& map, std::int64_t channels, float* memory)
+      : map_(map), channels_(channels), row_((map.columns + 2) * channels) {
+    const auto at = reinterpret_cast<std::uintptr_t>(memory);
+    rows_ = memory + (64 - at % 64) % 64 / sizeof(float);
   }
+
+  static std::int64_t floats(const Map& map, std::int64_t channels) { return 3 * (map.columns + 2) * channels + 16; }
 
   const float* row(std::int64_t row) const { return rows_ + (row + 3) % 3 * row_; }
 
@@ -74,7 +81,6 @@ class Gradients {
  private:
   const Map& map_;
   std::int64_t channels_, row_;
-  std::vector<float> data_;
   float* rows_;
 };
 
@@ -82,8 +88,9 @@ inline Vector load(const float* from) { return *reinterpret_cast<const Vector*>(
 inline void store(float* to, Vector value) { *reinterpret_cast<Vector*>(to) = value; }
 
 // One row of the gradient by x, and what the row adds to the kernel's, for eight channels.
-inline void row_of_vector(const Gradients& gradients, const float* x, const float* kernel, const Map& map,
-                          std::int64_t row, std::int64_t channels, std::int64_t c, float* by_x, float* by_kernel) {
+inline void row_of_vector(const Gradients& gradients, const float* __restrict x, const float* __restrict kernel,
+                          const Map& map, std::int64_t row, std::int64_t channels, std::int64_t c,
+                          float* __restrict by_x, float* __restrict by_kernel) {
   const float* rows[3] = {gradients.row(row + 1), gradients.row(row), gradients.row(row - 1)};  // of taps 0, 1, 2
   Vector sums[kTaps] = {};
   for (std::int64_t column = 0; column < map.columns; ++column) {
@@ -109,18 +116,21 @@ void gradients(const float* gradient, const float* y, const float* x, const Map&
                const Norm& norm, float* by_x, float* by_kernel) {
   const std::int64_t width = map.width();
   std::vector<float> partial(map.pieces() * kTaps * width);  // of zeros
+  // What the threads need is had before they start: an exception must not leave one.
+  const std::int64_t of_thread = kTaps * width + Gradients::floats(map, width);
+  const std::unique_ptr<float[]> memory(new float[omp_get_max_threads() * of_thread]);
 #pragma omp parallel for schedule(dynamic)
   for (std::int64_t piece = 0; piece < map.pieces(); ++piece) {
     const std::int64_t part = piece % map.parts(), band = piece / map.parts() % map.bands();
     const std::int64_t image = piece / map.parts() / map.bands(), from = part * width;
     const std::int64_t channels = std::min(width, map.channels - from);
-    std::vector<float> of_taps(kTaps * channels);
+    float* of_taps = memory.get() + omp_get_thread_num() * of_thread;
     for (std::int64_t c = 0; c < channels; ++c) {
       for (int tap = 0; tap < kTaps; ++tap) {
         of_taps[tap * channels + c] = kernel[(from + c) * kTaps + tap];
       }
     }
-    Gradients made(map, channels);
+    Gradients made(map, channels, of_taps + kTaps * channels);
     const std::int64_t first = band * kRows, last = std::min(map.rows, first + kRows);
     made.make<kRelu>(gradient, y, norm, image, first - 1, from);
     made.make<kRelu>(gradient, y, norm, image, first, from);
@@ -128,7 +138,7 @@ void gradients(const float* gradient, const float* y, const float* x, const Map&
       made.make<kRelu>(gradient, y, norm, image, row + 1, from);
       const std::int64_t start = map.at(image, row) + from;
       for (std::int64_t c = 0; c < channels; c += kWidth) {
-        row_of_vector(made, x + start, of_taps.data(), map, row, channels, c, by_x + start,
+        row_of_vector(made, x + start, of_taps, map, row, channels, c, by_x + start,
                       partial.data() + piece * kTaps * width);
       }
     }
@@ -148,13 +158,18 @@ void gradients(const float* gradient, const float* y, const float* x, const Map&
 }  // namespace
 
 // Args: the gradient behind batch norm; the convolution's output y and input x; its kernel [channels, 3, 3]; what batch
-// norm makes of a gradient. The number of channels is a multiple of 8.
-extern "C" void atrous_depthwise_gradients(const float* gradient, const float* y, const float* x, std::int64_t images,
+// norm makes of a gradient. The number of channels is a multiple of 8. Returns whether there was memory for it.
+extern "C" bool atrous_depthwise_gradients(const float* gradient, const float* y, const float* x, std::int64_t images,
                                            std::int64_t rows, std::int64_t columns, std::int64_t channels,
                                            const float* kernel, const float* mean, const float* slope,
                                            const float* constant, const float* scale, const float* shift, bool relu,
                                            float* by_x, float* by_kernel) {
   const Map map{images, rows, columns, channels};
   const Norm norm{mean, slope, constant, scale, shift};
-  (relu ? gradients<true> : gradients<false>)(gradient, y, x, map, kernel, norm, by_x, by_kernel);
+  try {
+    (relu ? gradients<true> : gradients<false>)(gradient, y, x, map, kernel, norm, by_x, by_kernel);
+  } catch (const std::bad_alloc&) {  // which must not reach who calls from C
+    return false;
+  }
+  return true;
 }

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from atrous.networks import fused_batch_norm
-from atrous.networks.cpu_kernels import Kernels
+from atrous.networks.cpu_kernels import Kernels, is_readable
 from atrous.networks.fused_batch_norm import Handover
+from atrous.networks.recomputation import is_plain
 
 kernels = Kernels(Path(__file__).with_suffix(".cpp"))
 
@@ -24,6 +25,7 @@ def suits(conv: nn.Conv2d, norm: nn.BatchNorm2d, x_NCHW: Tensor) -> bool:
     """Whether `convolve` can stand for `conv` in front of `norm`: in training, in float32 on a CPU, channels last."""
     return (
         kernels.in_use
+        and is_plain(conv)  # else its output may have other readers
         and conv.groups == conv.in_channels == conv.out_channels
         and conv.in_channels % 8 == 0
         and conv.kernel_size == (3, 3)
@@ -31,7 +33,7 @@ def suits(conv: nn.Conv2d, norm: nn.BatchNorm2d, x_NCHW: Tensor) -> bool:
         and conv.padding_mode == "zeros"
         and conv.bias is None
         and conv.weight.requires_grad
-        and conv.weight.is_contiguous()
+        and is_readable(conv.weight)
         and x_NCHW.requires_grad
         and torch.is_grad_enabled()
         and fused_batch_norm.suits(norm, x_NCHW)
@@ -70,6 +72,9 @@ class _DepthwiseConv(torch.autograd.Function):
                 [True, True, False],
             )
             return by_x, by_weight, None, None
+        gradient_NCHW, y_NCHW, x_NCHW = (  # hooks on saved tensors may have moved them
+            map_NCHW.contiguous(memory_format=torch.channels_last) for map_NCHW in (gradient_NCHW, y_NCHW, x_NCHW)
+        )
         images, channels, rows, columns = x_NCHW.shape
         by_x, by_weight = torch.empty_like(x_NCHW), torch.empty_like(weight_C1kk)
         kernels.call(

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <new>
 #include <vector>
 
 #ifdef __AVX__
@@ -213,56 +214,74 @@ void by_input(const float* gradient, const float* x, std::int64_t pixels, std::i
   });
 }
 
+// Whether there was memory for it: an exception must not reach who calls from C.
+template <typename Compute>
+bool done(const Compute& compute) {
+  try {
+    compute();
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  return true;
+}
+
 }  // namespace
 
+// All return whether there was memory for what they compute in between.
 extern "C" {
 
 // Statistics of the batch, and what they make of weight and bias: y = x * scale + shift. Running statistics go towards
 // the batch's by `momentum`, the variance with pixels - 1 in place of pixels.
-void atrous_batch_norm_statistics(const float* x, std::int64_t pixels, std::int64_t channels, const float* weight,
+bool atrous_batch_norm_statistics(const float* x, std::int64_t pixels, std::int64_t channels, const float* weight,
                                   const float* bias, double epsilon, double momentum, float* running_mean,
                                   float* running_variance, float* mean, float* inverse, float* scale, float* shift) {
-  std::vector<double> means(channels), squares(channels);
-  moments(x, Blocks(pixels, channels), means.data(), squares.data());
-  for (std::int64_t c = 0; c < channels; ++c) {
-    const double of_batch = 1. / std::sqrt(squares[c] / pixels + epsilon);
-    mean[c] = static_cast<float>(means[c]);
-    inverse[c] = static_cast<float>(of_batch);
-    scale[c] = static_cast<float>(of_batch * weight[c]);
-    shift[c] = static_cast<float>(bias[c] - means[c] * of_batch * weight[c]);
-    const double unbiased = squares[c] / (pixels - 1);
-    running_mean[c] = static_cast<float>((1. - momentum) * running_mean[c] + momentum * means[c]);
-    running_variance[c] = static_cast<float>((1. - momentum) * running_variance[c] + momentum * unbiased);
-  }
+  return done([=] {
+    std::vector<double> means(channels), squares(channels);
+    moments(x, Blocks(pixels, channels), means.data(), squares.data());
+    for (std::int64_t c = 0; c < channels; ++c) {
+      const double of_batch = 1. / std::sqrt(squares[c] / pixels + epsilon);
+      mean[c] = static_cast<float>(means[c]);
+      inverse[c] = static_cast<float>(of_batch);
+      scale[c] = static_cast<float>(of_batch * weight[c]);
+      shift[c] = static_cast<float>(bias[c] - means[c] * of_batch * weight[c]);
+      const double unbiased = squares[c] / (pixels - 1);
+      running_mean[c] = static_cast<float>((1. - momentum) * running_mean[c] + momentum * means[c]);
+      running_variance[c] = static_cast<float>((1. - momentum) * running_variance[c] + momentum * unbiased);
+    }
+  });
 }
 
-void atrous_batch_norm_apply(const float* x, std::int64_t pixels, std::int64_t channels, const float* scale,
+bool atrous_batch_norm_apply(const float* x, std::int64_t pixels, std::int64_t channels, const float* scale,
                              const float* shift, bool relu, float* y) {
   (relu ? apply<true> : apply<false>)(x, pixels, channels, scale, shift, y);
+  return true;
 }
 
 // Gradients by weight and bias, and for each channel what makes the one by x out of the gradient g in front of ReLU:
 // scale * (g - mean of g - (x - mean) * inverse * mean of (g * (x - mean) * inverse))
 //   = scale * g - (slope * (x - mean) + constant).
-void atrous_batch_norm_sums(const float* gradient, const float* x, std::int64_t pixels, std::int64_t channels,
+bool atrous_batch_norm_sums(const float* gradient, const float* x, std::int64_t pixels, std::int64_t channels,
                             const float* mean, const float* inverse, const float* scale, const float* shift, bool relu,
                             float* slope, float* constant, float* by_weight, float* by_bias) {
-  std::vector<double> sums(channels), products(channels);
-  (relu ? gradient_sums<true> : gradient_sums<false>)(gradient, x, Blocks(pixels, channels), scale, shift, mean,
-                                                      sums.data(), products.data());
-  for (std::int64_t c = 0; c < channels; ++c) {
-    const double of_sums = static_cast<double>(scale[c]) / pixels;
-    slope[c] = static_cast<float>(of_sums * products[c] * inverse[c] * inverse[c]);
-    constant[c] = static_cast<float>(of_sums * sums[c]);
-    by_weight[c] = static_cast<float>(products[c] * inverse[c]);
-    by_bias[c] = static_cast<float>(sums[c]);
-  }
+  return done([=] {
+    std::vector<double> sums(channels), products(channels);
+    (relu ? gradient_sums<true> : gradient_sums<false>)(gradient, x, Blocks(pixels, channels), scale, shift, mean,
+                                                        sums.data(), products.data());
+    for (std::int64_t c = 0; c < channels; ++c) {
+      const double of_sums = static_cast<double>(scale[c]) / pixels;
+      slope[c] = static_cast<float>(of_sums * products[c] * inverse[c] * inverse[c]);
+      constant[c] = static_cast<float>(of_sums * sums[c]);
+      by_weight[c] = static_cast<float>(products[c] * inverse[c]);
+      by_bias[c] = static_cast<float>(sums[c]);
+    }
+  });
 }
 
-void atrous_batch_norm_by_input(const float* gradient, const float* x, std::int64_t pixels, std::int64_t channels,
+bool atrous_batch_norm_by_input(const float* gradient, const float* x, std::int64_t pixels, std::int64_t channels,
                                 const float* mean, const float* slope, const float* constant, const float* scale,
                                 const float* shift, bool relu, float* by_x) {
   (relu ? by_input<true> : by_input<false>)(gradient, x, pixels, channels, mean, slope, constant, scale, shift, by_x);
+  return true;
 }
 
 }  // extern "C"

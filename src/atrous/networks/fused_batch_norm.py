@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from atrous.networks.atrous_convolution import computes_in_float32_on_cpu
-from atrous.networks.cpu_kernels import Kernels
+from atrous.networks.cpu_kernels import Kernels, is_readable
+from atrous.networks.recomputation import is_plain
 
 kernels = Kernels(Path(__file__).with_suffix(".cpp"))
 
@@ -26,11 +27,12 @@ def suits(norm: nn.BatchNorm2d, x_NCHW: Tensor) -> bool:
         and computes_in_float32_on_cpu(x_NCHW)
         and type(x_NCHW) is Tensor  # none without data
         and type(norm) is nn.BatchNorm2d
+        and is_plain(norm)
         and norm.training
         and norm.momentum is not None
         and norm.affine
         and norm.track_running_stats
-        and norm.weight.dtype == torch.float32
+        and all(map(is_readable, (norm.weight, norm.bias, norm.running_mean, norm.running_var)))
         and x_NCHW.numel() > x_NCHW.shape[1] > 0  # else PyTorch says what is wrong
         and x_NCHW.shape[1] == norm.num_features
         and x_NCHW.is_contiguous(memory_format=torch.channels_last)
@@ -130,8 +132,9 @@ class _BatchNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_NCHW: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        (x_NCHW,) = ctx.saved_tensors
-        gradient_NCHW = gradient_NCHW.contiguous(memory_format=torch.channels_last)
+        x_NCHW, gradient_NCHW = (
+            map_NCHW.contiguous(memory_format=torch.channels_last) for map_NCHW in (*ctx.saved_tensors, gradient_NCHW)
+        )
         batch, maps = ctx.batch, (gradient_NCHW, x_NCHW, *_shape(x_NCHW))
         slope, constant, by_weight, by_bias = (torch.empty_like(batch.mean) for _ in range(4))
         kernels.call("atrous_batch_norm_sums", *maps, *batch, slope, constant, by_weight, by_bias)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from atrous.networks import depthwise_gradients, fused_batch_norm
 from atrous.networks.fused_batch_norm import Handover
-from atrous.networks.recomputation import convolved, recomputed, recomputes_depthwise, recomputes_maps
+from atrous.networks.recomputation import convolved, is_plain, recomputed, recomputes_depthwise, recomputes_maps
 
 _NO_EPSILON = 1e-30  # 1 + it is 1, also in float64; torch 2.11 refuses 0
 
@@ -38,7 +38,7 @@ def convolved_and_normalised(conv: nn.Conv2d, norm: nn.BatchNorm2d, x_NCHW: Tens
 
 
 def normalised(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool, handover: Handover | None = None) -> Tensor:
-    """Return `norm(x)`, with ReLU behind it if wanted; the map is kept where `norm` speaks with other ranks.
+    """Return `norm(x)`, with ReLU behind it if wanted; the map is kept where `norm` is not PyTorch's alone.
 
     Args:
         norm: A batch norm. In the backward pass it normalises again with the statistics of the batch, or its own where
@@ -47,6 +47,9 @@ def normalised(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool, handover: Ha
         relu: Whether ReLU follows.
         handover: What the convolution that made x, if it is another's than PyTorch's, takes its gradient from.
     """
+    if not is_plain(norm):  # a hook that has read the map wants it as it was
+        own_NCHW: Tensor = norm(x_NCHW)
+        return F.relu(own_NCHW) if relu else own_NCHW
     if fused_batch_norm.suits(norm, x_NCHW):
         return _normalised_at_once(norm, x_NCHW, relu=relu, handover=handover)
     frozen = not norm.training

@@ -19,9 +19,28 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 
 Compute = Callable[..., Tensor]
 _Key = tuple[int, int, torch.Size, tuple[int, ...], torch.dtype]
+
+
+class _Kept:
+    """A tensor that is kept, without its history: autograd's graph holds what is saved, which would hold the graph."""
+
+    __slots__ = ("_version", "tensor")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor if tensor.grad_fn is None else tensor.detach()
+        self._version = tensor._version
+
+    def read(self) -> Tensor:
+        if self.tensor._version != self._version:  # PyTorch looks only where nobody else says what is saved
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an inplace operation: "
+                f"a map {list(self.tensor.shape)} is at version {self.tensor._version}, expected {self._version}"
+            )
+        return self.tensor
 
 
 class _Recipe:
@@ -33,7 +52,7 @@ class _Recipe:
 
     __slots__ = ("_compute", "_sources", "_value", "readers")
 
-    def __init__(self, compute: Compute, sources: Sequence[_Recipe | Tensor]) -> None:
+    def __init__(self, compute: Compute, sources: Sequence[_Recipe | _Kept]) -> None:
         self._compute, self._sources = compute, sources
         self._value: Tensor | None = None
         self.readers = 0
@@ -44,9 +63,7 @@ class _Recipe:
     def read(self) -> Tensor:
         value = self._value
         if value is None:
-            value = self._compute(
-                *(source.read() if isinstance(source, _Recipe) else source for source in self._sources)
-            )
+            value = self._compute(*(source.read() for source in self._sources))
         self.readers -= 1
         self._value = value if self.readers > 0 else None
         return value
@@ -57,7 +74,7 @@ class _Saved:
 
     __slots__ = ("content",)
 
-    def __init__(self, content: Tensor | _Recipe) -> None:
+    def __init__(self, content: _Kept | _Recipe) -> None:
         self.content = content
 
 
@@ -77,7 +94,7 @@ class _Tape:
         recipe = self.recipe_of(tensor)
         if recipe is not None:
             recipe.readers += 1
-        saved = _Saved(tensor if recipe is None else recipe)
+        saved = _Saved(recipe or _Kept(tensor))
         if self._just_saved is not None:
             self._just_saved.append(saved)
         return saved
@@ -88,7 +105,7 @@ class _Tape:
         return recipe if known is not None and known() is not None else None
 
     def run(self, compute: Compute, again: Compute, inputs: tuple[Tensor, ...]) -> Tensor:
-        sources = [self.recipe_of(tensor) or tensor.detach() for tensor in inputs]
+        sources = [self.recipe_of(tensor) or _Kept(tensor) for tensor in inputs]
         versions = [tensor._version for tensor in inputs]
         self._just_saved = []
         try:
@@ -96,12 +113,12 @@ class _Tape:
         finally:
             self._just_saved = None
         for tensor, version, source in zip(inputs, versions, sources, strict=True):
-            if tensor._version != version and isinstance(source, Tensor):
+            if tensor._version != version and isinstance(source, _Kept):
                 return result  # its input is gone
         recipe, key = _Recipe(again, sources), _key(result)
         self._known[key] = (weakref.ref(result), recipe)
         for saved in own:  # ReLU saves its own result
-            if isinstance(saved.content, Tensor) and _key(saved.content) == key:
+            if isinstance(saved.content, _Kept) and _key(saved.content.tensor) == key:
                 saved.content = recipe
                 recipe.readers += 1
         return result
@@ -131,9 +148,25 @@ def recomputed(compute: Compute, *inputs: Tensor, again: Compute | None = None) 
 
 def convolved(conv: nn.Conv2d, x_NCHW: Tensor) -> Tensor:
     """Return `conv(x)`; a depthwise result, as large as its input and quickly made, is made again if wanted."""
-    if conv.groups == conv.in_channels > 1 and recomputes_depthwise(x_NCHW):
+    if conv.groups == conv.in_channels > 1 and recomputes_depthwise(x_NCHW) and is_plain(conv):
         return recomputed(conv, x_NCHW)
     return conv(x_NCHW)  # type: ignore[no-any-return]
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Whether to call a module is to compute what its class says, and its class is PyTorch's or of this package.
+
+    Hooks and the classes of others may replace the weight or the result, read them, or count the calls.
+    """
+    if torch.compiler.is_compiling():  # where nothing is made again, nor by other kernels
+        return True
+    hooks = (
+        *(module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks),
+        *(torch_module._global_forward_pre_hooks, torch_module._global_forward_hooks),
+        *(torch_module._global_backward_pre_hooks, torch_module._global_backward_hooks),
+    )
+    known = type(module).__module__.startswith(("torch.nn.modules.", "atrous."))
+    return known and not any(hooks) and "forward" not in vars(module)
 
 
 def recomputes_depthwise(x_NCHW: Tensor) -> bool:
@@ -167,8 +200,6 @@ def maps_recomputed(enabled: bool = True, *, depthwise: bool = False) -> Iterato
 
 
 def _unpack(saved: _Saved) -> Tensor:
-    if isinstance(saved.content, Tensor):
-        return saved.content
     with torch.no_grad():
         return saved.content.read()
 
