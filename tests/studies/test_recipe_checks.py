@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from atrous.run_store import RunFolder
 from atrous.studies.configuration import resolve
 from atrous.studies.recipe_checks import recipe_problems, recipe_warnings
 
@@ -78,6 +79,28 @@ def test_a_file_of_weights_is_let_through_with_any_preprocessing(
     (tmp_path / "weights.pth").touch()
     values = {"recipe.pretrained": str(tmp_path / "weights.pth"), "recipe.preprocessing": "imagenet"}
     assert list(recipe_problems(changed(values))) == []
+
+
+def test_a_runs_checkpoint_asks_for_the_preprocessing_of_its_run(
+    changed: Callable[[Config], Config], tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path)
+    run.last_checkpoint.parent.mkdir()
+    run.last_checkpoint.touch()
+    values = {"recipe.pretrained": str(run.last_checkpoint), "recipe.preprocessing": "imagenet"}
+    assert list(recipe_problems(changed(values))) == []  # it was moved away from its run
+    run.create(config_yaml="recipe: {preprocessing: inception}", facts={})
+    (problem,) = recipe_problems(changed(values))
+    assert "were trained with 'inception': recipe.preprocessing=inception" in problem
+    assert list(recipe_problems(changed({**values, "recipe.preprocessing": "inception"}))) == []
+    for damaged in ("recipe: [1, 2]", "{"):
+        run.config_file.write_text(damaged)
+        assert list(recipe_problems(changed(values))) == []
+
+
+def test_a_folder_of_a_run_is_answered_with_its_checkpoint(changed: Callable[[Config], Config], tmp_path: Path) -> None:
+    (problem,) = recipe_problems(changed({"recipe.pretrained": str(tmp_path)}))
+    assert problem.endswith(f"{tmp_path}/checkpoints/last.ckpt")
 
 
 LONG_MEMORY = {"recipe.batch_norm.backbone_decay": 0.9997, "recipe.batch_norm.head_decay": 0.9997}

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from atrous.errors import ConfigError
+from atrous.errors import ConfigError, StoreError
+from atrous.run_store import RunFolder
 from atrous.weights.zoo import preset
 
 _LEFT_OVER = 0.1  # of the initial statistics, which evaluation notices
@@ -59,9 +60,9 @@ def recipe_warnings(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _preprocessing_of(backbone: Mapping[str, Any], source: str | None) -> str | None:
-    """What published weights were trained with; None for none, for a file, and for a name that is unknown."""
+    """What published weights or those of a run were trained with; None for none, other files and unknown names."""
     if source is None or Path(source).is_file() or Path(f"{source}.index").is_file():
-        return None
+        return None if source is None else _preprocessing_of_run(Path(source))
     if source == "imagenet":
         is_torchvision = backbone.get("strides_in") == "first_unit" or backbone.get("padding") == "symmetric"
         return "imagenet" if is_torchvision else "inception"
@@ -71,8 +72,24 @@ def _preprocessing_of(backbone: Mapping[str, Any], source: str | None) -> str | 
         return None
 
 
+def _preprocessing_of_run(checkpoint: Path) -> str | None:
+    """What a run's config says, in whose folder a checkpoint still lies."""
+    run = RunFolder(checkpoint.parent.parent)
+    if checkpoint.suffix != ".ckpt" or not run.config_file.is_file():
+        return None
+    try:
+        recipe = run.config().get("recipe")
+    except StoreError:
+        return None
+    found = recipe.get("preprocessing") if isinstance(recipe, Mapping) else None
+    return found if isinstance(found, str) else None
+
+
 def _check_pretrained(source: str | None) -> Iterator[str]:
     if source is None or source == "imagenet" or Path(source).is_file() or Path(f"{source}.index").is_file():
+        return
+    if Path(source).is_dir():
+        yield f"recipe.pretrained={source!r} is a folder; of a run, give its checkpoint: {source}/checkpoints/last.ckpt"
         return
     try:
         preset(source)
