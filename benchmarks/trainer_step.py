@@ -37,6 +37,7 @@ def bare_steps(config: Mapping[str, Any]) -> Generator[None]:
     import torch
 
     from atrous.building import build_datasets
+    from atrous.networks.activation_checkpointing import checkpoint_activations
     from atrous.training import machine
     from atrous.training.run import build_model
     from atrous.training.task import SegmentationTask
@@ -46,6 +47,7 @@ def bare_steps(config: Mapping[str, Any]) -> Generator[None]:
     datasets = build_datasets(config["data"], cached=True)
     model = build_model(config, num_classes=datasets[0].spec.num_classes)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    checkpoint_activations(model, config["trainer"]["activation_checkpointing"])
     data = build_data_module(config, *datasets)
     task = SegmentationTask(
         model=model,

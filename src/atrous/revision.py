@@ -25,16 +25,19 @@ def describe(package: Path) -> str:
     if not _git(package, "ls-files", "--error-unmatch", "__init__.py"):
         return ""
     commit = _git(package, "rev-parse", "--short", "HEAD")
-    return f"{commit} changed" if commit and _git(package, "status", "--porcelain", "--", ".") else commit
+    changes = _git(package, "status", "--porcelain", "--", ".")
+    if changes is None:
+        return f"{commit}, changed or not" if commit else ""
+    return f"{commit} changed" if commit and changes else commit or ""
 
 
-def _git(folder: Path, *words: str) -> str:
-    """What git says in a folder; empty where it is missing, slow, or finds fault."""
+def _git(folder: Path, *words: str) -> str | None:
+    """What git says in a folder; None where it is missing, slow, or finds fault."""
     command = ["git", "--no-optional-locks", "-C", str(folder), *words]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

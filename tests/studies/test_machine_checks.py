@@ -1,11 +1,16 @@
 """What a run asks of a device: this machine is asked only where it is the one that the run starts on."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
 
 from atrous import hardware
+from atrous.errors import ConfigError
+from atrous.studies import jobs
 from atrous.studies.machine_checks import machine_problems
 
 
@@ -53,3 +58,16 @@ def test_pytorch_is_not_asked_where_no_gpu_is_wanted(starts_here: bool, monkeypa
     assert _problems("auto") == _problems("cpu") == []
     (problem,) = _problems("tpu")
     assert problem == "trainer.accelerator='tpu': one of auto, cpu, gpu, cuda"
+
+
+def test_a_run_that_is_done_asks_no_machine_for_its_score(
+    composed: Callable[..., DictConfig], fake_jobs: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ["data=shapes", "trainer.accelerator=gpu", f"store={tmp_path}"]
+    jobs.run(jobs.prepare(composed(*overrides), overrides), capture=True)
+    monkeypatch.setattr(HydraConfig, "initialized", lambda: True)
+    monkeypatch.setattr(hardware, "has_cuda", lambda: False)
+    assert jobs.prepare(composed(*overrides), overrides).todo == []
+    overrides.append("seed=1")
+    with pytest.raises(ConfigError, match=r"trainer\.accelerator='gpu', but PyTorch finds no GPU"):
+        jobs.prepare(composed(*overrides), overrides)

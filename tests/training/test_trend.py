@@ -68,3 +68,20 @@ def test_the_recipe_of_shapes_is_not_told() -> None:
     losses += (0.519489, 0.420998, 0.478873, 0.423957, 0.476246, 0.546062, 0.451115, 0.493727, 0.55249, 0.458575)
     trend = Trend(classes=SHAPES_SPEC.num_classes, every=10)
     assert [trend.warning(10 * entry, loss, lr=0.1) for entry, loss in enumerate(losses, 1)] == [None] * 20
+
+
+def test_a_training_that_goes_on_is_told_once_and_by_its_first_steps() -> None:
+    trend = Trend(classes=21, every=10)
+    assert [trend.warning(step, GUESS, lr=0.1) for step in range(10, 160, 10)] == [None] * 15
+    again = Trend(classes=21, every=10)
+    again.restore(trend.state())
+    told = [step for step in range(160, 400, 10) if again.warning(step, GUESS, lr=0.1) is not None]
+    assert told == [200]
+    late = Trend(classes=21, every=10)
+    late.restore(again.state())
+    assert [late.warning(step, 100 * GUESS, lr=0.1) for step in range(400, 800, 10)] == [None] * 40
+
+
+def test_a_training_that_goes_on_late_from_an_older_checkpoint_has_nothing_to_say() -> None:
+    trend = Trend(classes=21, every=10)
+    assert [trend.warning(step, GUESS, lr=0.1) for step in range(5000, 6000, 10)] == [None] * 100

@@ -23,6 +23,7 @@ from atrous.studies.configuration import Config, resolve
 from atrous.studies.endings import note_death, note_restart, note_stop
 from atrous.studies.identity import Identity, identify
 from atrous.studies.job_process import JobProcess, JobServer, process_environment
+from atrous.studies.machine_checks import check_machine
 from atrous.studies.parents import parent_overrides
 from atrous.studies.recipe_checks import recipe_warnings
 
@@ -68,9 +69,8 @@ class Job:
         wanted = list(self.config["protocols"])
         if not self.folder.is_done:
             return wanted
-        return self.folder.missing_protocols(
-            wanted, boundary=self.config["boundary"], submission=self.config["submission"]
-        )
+        told = {key: self.config[key] for key in ("boundary", "submission")}
+        return self.folder.missing_protocols(wanted, **told)
 
     @property
     def warnings(self) -> list[str]:
@@ -105,6 +105,7 @@ def prepare(config: DictConfig, overrides: list[str]) -> Job:
     job = Job(plain, identity, identity.folder(plain["store"]), tuple(overrides), parent)
     job.folder.damaged()  # a newer version's folder is refused here, before anything is written
     if job.todo:
+        check_machine(plain)
         build_datasets(plain["data"])
         if plain["submission"] is not None:
             _check_test_set(plain)
@@ -201,8 +202,7 @@ def _write_folder(job: Job) -> None:
         "seed": job.identity.seed,
         "max_steps": steps,
         "command": job.command,
-        "table": job.config["table"],
-        "row": job.config["row"],
+        **{key: job.config[key] for key in ("table", "row")},
         "parent": None if job.parent is None else str(job.parent.folder.path),
     }
     job.folder.create(config_yaml=yaml.safe_dump(job.config, sort_keys=False), facts=facts)

@@ -9,6 +9,17 @@ from atrous import hardware
 from atrous.errors import ConfigError
 
 
+def check_machine(config: Mapping[str, Any]) -> None:
+    """Refuse a run that a device cannot do; one that is done is read on any machine, and is not asked.
+
+    Raises:
+        ConfigError: as `check` of a config.
+    """
+    problems = list(machine_problems(config))
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
 def machine_problems(config: Mapping[str, Any]) -> Iterator[str]:
     """What the devices cannot do, a line each: the key, its value and what would be right.
 

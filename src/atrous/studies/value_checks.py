@@ -105,7 +105,7 @@ _RULES: tuple[_Rule, ...] = (
     ("trainer.val_every", _at_least(0), "at least 0, which validates ten times in a training"),
     ("trainer.checkpoint_every", _at_least(1), "at least 1"),
     ("trainer.log_every", _at_least(1), "at least 1"),
-    ("trainer.stop_at_step", _at_least(0), "at least 0, or null to train to the end"),
+    ("trainer.stop_at_step", _at_least(1), "at least 1, or null to train to the end"),
     ("trainer.timeout_seconds", _at_least(0), "seconds, e.g. 600, or 0 to wait for ever"),
     ("trainer.restarts", _at_least(0), "at least 0, which never starts a run again"),
     ("logger.wandb.images", _at_least(0), "at least 0, which sends none"),

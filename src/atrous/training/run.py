@@ -64,6 +64,7 @@ def train_and_evaluate(folder: RunFolder, config: Config, protocols: Sequence[st
         protocols: names of the protocols to measure.
     """
     require_device(config["trainer"]["accelerator"], key="trainer.accelerator")
+    revision()  # now: the files may change while it trains
     device = device_type(config["trainer"]["accelerator"])
     if device == "cpu":
         machine.use_allocator(config["trainer"]["cpu_allocator"], config["trainer"]["activation_checkpointing"])
@@ -77,7 +78,7 @@ def train_and_evaluate(folder: RunFolder, config: Config, protocols: Sequence[st
     model = build_model(config, num_classes=train_set.spec.num_classes)
     parent = folder.facts().get("parent")
     saved, start = newest_checkpoint(folder, mends=is_first_rank())
-    if parent is not None and saved is None:
+    if parent is not None and start == 0:
         path = RunFolder(Path(parent)).last_checkpoint
         _say_what_was_left(f"parent {path}", from_atrous(model, path, any_classes=True))
     board: WandbLog | None = None
@@ -177,7 +178,7 @@ def _record(
         "skipped_steps": next((each.skipped for each in trainer.callbacks if isinstance(each, FiniteGuard)), 0),  # type: ignore[attr-defined]
         "peak_memory_mib": round(_peak_memory_mib(trainer)),
         "torch": torch.__version__,
-        "atrous": revision(),
+        "atrous": "; ".join(dict.fromkeys([*filter(None, [earlier.get("atrous")]), revision()])),
     }
     folder.add_results(training=training, model=cost)
     if trainer.global_step < config["recipe"]["max_steps"]:

@@ -1,11 +1,13 @@
 """A training that ends before its last step: at a given one, or when asked to, and on all ranks at the same one."""
 
 import signal
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.distributed.constants import default_pg_timeout
 
 
 def is_between_steps(trainer: Trainer, batch_idx: int) -> bool:
@@ -25,13 +27,14 @@ class StopAt(Callback):
 
     Args:
         step: where to stop, or None.
+        patience: how long a rank waits for the others' answers.
 
     Attributes:
         asked: whether this rank was asked to end.
     """
 
-    def __init__(self, *, step: int | None) -> None:
-        self._step = step
+    def __init__(self, *, step: int | None, patience: timedelta = default_pg_timeout) -> None:
+        self._step, self._patience = step, patience
         self._before: Any = signal.SIG_DFL
         self._ranks: Any = None
         self._heard = torch.zeros(1, dtype=torch.uint8)
@@ -43,7 +46,7 @@ class StopAt(Callback):
         self._before = signal.signal(signal.SIGTERM, self._ask)
         if trainer.world_size > 1:
             # On CPUs, apart from the gradients: to ask must not make a step wait for its device.
-            self._ranks = dist.new_group(backend="gloo")
+            self._ranks = dist.new_group(backend="gloo", timeout=self._patience)
         if self._step is not None and trainer.global_step >= self._step:
             _end(trainer)
 

@@ -126,7 +126,7 @@ def _callbacks(
     train_set, every = data.train_samples.dataset, settings["log_every"]
     sample_id, classes = train_set.sample_id, train_set.spec.num_classes
     checkpoints = Checkpoints(folder=folder, every=settings["checkpoint_every"])
-    stop = StopAt(step=settings["stop_at_step"])
+    stop = StopAt(step=settings["stop_at_step"], patience=_patience(settings["timeout_seconds"]))
     reporter = Reporter(folder=folder, every=every, batch_size=batch_size, printed=not shows_bar, classes=classes)
     callbacks: list[Callback] = [  # the guard comes before those who log and save
         FiniteGuard(folder=folder, action=settings["on_nonfinite"], every=every, sample_id=sample_id),
@@ -158,9 +158,13 @@ def _strategy(ranks: int, device: str, *, patience: float) -> Strategy:
     # Buffers are equal on all ranks already, and shards of val may differ in length: nothing is broadcast in forward.
     return DDPStrategy(
         process_group_backend=backend,
-        # Who waits for a rank that hangs is patient until the watchdog has named the one that hangs.
-        timeout=timedelta(seconds=1.5 * patience) if patience > 0 else default_pg_timeout,
+        timeout=_patience(patience),
         broadcast_buffers=False,
         gradient_as_bucket_view=True,
         static_graph=True,
     )
+
+
+def _patience(seconds: float) -> timedelta:
+    """Who waits for a rank that hangs is patient until the watchdog has named the one that hangs."""
+    return timedelta(seconds=1.5 * seconds) if seconds > 0 else default_pg_timeout

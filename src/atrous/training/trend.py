@@ -1,8 +1,9 @@
 """A loss that does not fall, told once, while there is still time to look."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from statistics import fmean
+from typing import Any
 
 WINDOW_STEPS = 100
 _LEAST_ENTRIES = 5  # in each of the two windows: fewer say more about their batches than about the training
@@ -29,13 +30,14 @@ class Trend:
         self._second: list[float] = []
         self._is_over = False
 
-    def state(self) -> dict[str, list[float]]:
+    def state(self) -> dict[str, Any]:
         """What a checkpoint keeps: a training that goes on late has nothing to say of its first windows."""
-        return {"first": self._first, "second": self._second}
+        return {"first": self._first, "second": self._second, "is_over": self._is_over}
 
-    def restore(self, state: Mapping[str, Sequence[float]]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         self._first, self._second = list(state["first"]), list(state["second"])
+        self._is_over = bool(state["is_over"])
 
     def warning(self, steps: int, loss: float, *, lr: float) -> str | None:
         """Take a logged loss, and say what to look at when it is time and the loss has not fallen.

@@ -15,7 +15,8 @@ from atrous.exit_codes import TEMPORARY
 from atrous.files import write_atomically
 from atrous.run_store import RunFolder
 
-_WAITING_IN = ("torch/distributed/", "torch/autograd/graph.py")  # where a rank is that waits for another one
+# Where a rank is that waits for another one.
+_WAITING_IN = ("torch/distributed/", "torch/autograd/graph.py", "atrous/training/stopping.py")
 
 
 class Watchdog(Callback):

@@ -38,7 +38,7 @@ def render_page(result: TableResult, *, page: PurePosixPath, way: Sequence[tuple
     parts += [f'<p class="soft">The paper: {escape(table.trend)}</p>'] if table.trend else []
     if result.rows:
         parts += ["<h2>Table</h2>", _table(result, page), f'<p class="soft">{escape(legend_of(result))}</p>']
-        parts += [f'<p class="soft">{escape(code_of(result))}</p>']
+        parts += [f'<p class="soft">{escape(code_of(result))}</p>'] if code_of(result) else []
         forms = " · ".join(link(title, name) for name, title in FORMS.items())
         parts.append(f"<p>The same as {forms}</p>")
     else:

@@ -66,8 +66,10 @@ def code_of(result: TableResult) -> str:
     for row in result.rows:
         for code in row.code:
             rows.setdefault(code, []).append(row.row.name)
+        if row.scores and not row.code:
+            rows.setdefault("a version that was not noted", []).append(row.row.name)
     if len(rows) < 2:
-        return "".join(f"Trained by atrous {code}." for code in rows)
+        return "".join(f"Trained by atrous {code}." for code in rows if any(row.code for row in result.rows))
     found = "; ".join(f"{code}: {', '.join(names)}" for code, names in sorted(rows.items()))
     return f"Trained by different versions of atrous: {found}."
 
