@@ -10,6 +10,7 @@ from atrous.evaluation.protocol import load_protocol
 from atrous.evaluation.servers import SERVER_NAMES
 from atrous.networks import unit_strides
 from atrous.networks.output_stride import aspp_rates_at, check_output_stride
+from atrous.studies.machine_checks import accelerator_problems
 from atrous.studies.recipe_checks import recipe_problems
 from atrous.studies.shape_checks import shape_problems
 from atrous.studies.trainer_checks import trainer_problems
@@ -173,4 +174,5 @@ _RULES = (
     _check_evaluation,
     _check_data_root,
     trainer_problems,
+    accelerator_problems,
 )

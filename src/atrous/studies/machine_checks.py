@@ -20,6 +20,13 @@ def check_machine(config: Mapping[str, Any]) -> None:
         raise ConfigError("\n".join(problems))
 
 
+def accelerator_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    """Whether the device is one on any machine."""
+    accelerator = config["trainer"]["accelerator"]
+    if accelerator not in hardware.ACCELERATORS:
+        yield f"trainer.accelerator={accelerator!r}: one of {', '.join(hardware.ACCELERATORS)}"
+
+
 def machine_problems(config: Mapping[str, Any]) -> Iterator[str]:
     """What the devices cannot do, a line each: the key, its value and what would be right.
 

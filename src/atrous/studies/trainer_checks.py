@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from atrous.hardware import ACCELERATORS
-
 NONFINITE = ("stop", "skip")
 AUTO_OR_PYTORCH = ("auto", "pytorch")
 RECOMPUTED = ("none", "maps", "units")  # as atrous.networks.activation_checkpointing, which loads torch
@@ -13,8 +11,6 @@ RECOMPUTED = ("none", "maps", "units")  # as atrous.networks.activation_checkpoi
 def trainer_problems(config: Mapping[str, Any]) -> Iterator[str]:
     """What cannot be in `trainer`, a line each: the key, its value and what would be right."""
     trainer = config["trainer"]
-    if trainer["accelerator"] not in ACCELERATORS:
-        yield f"trainer.accelerator={trainer['accelerator']!r}: one of {', '.join(ACCELERATORS)}"
     if trainer["on_nonfinite"] not in NONFINITE:
         yield f"trainer.on_nonfinite={trainer['on_nonfinite']!r}: one of {', '.join(NONFINITE)}"
     for key in ("cpu_allocator", "cpu_kernels"):
