@@ -18,7 +18,7 @@ def origin(command: str) -> str:
 
 
 def machine_facts() -> dict[str, str]:
-    """Cores, CPU and GPU, versions and date, by name."""
+    """Cores, CPU and GPU, and versions, by name."""
     import torch
 
     flags = set(_cpuinfo("flags").split() or _cpuinfo("Features").split())
@@ -29,7 +29,6 @@ def machine_facts() -> dict[str, str]:
         "torch": f"{torch.__version__}, {torch.get_num_threads()} threads",
         **versions(),
         "Python": platform.python_version(),
-        "date": _today(),
     }
     if torch.cuda.is_available():
         facts["GPU"] = torch.cuda.get_device_name()
@@ -48,9 +47,15 @@ def _cpuinfo(key: str) -> str:
 
 
 def _commit() -> str:
-    words = ["git", "describe", "--always", "--dirty"]
+    """The commit, `-dirty` where anything has changed since but the page that benchmarks write."""
+    commit = _git("rev-parse", "--short", "HEAD")
+    changed = _git("status", "--porcelain", "--", ".", ":!docs/benchmarks")
+    return f"{commit}-dirty" if commit and changed else commit or "unknown"
+
+
+def _git(*words: str) -> str:
     try:
-        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        return "unknown"
-    return done.stdout.strip() or "unknown"
+        return ""
+    return done.stdout.strip()
