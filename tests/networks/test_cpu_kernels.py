@@ -42,7 +42,7 @@ for module, name, arguments in calls:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_without_memory_they_raise_and_the_process_goes_on(tmp_path: Path) -> None:
     done = subprocess.run(

@@ -114,7 +114,7 @@ def _rank(rank: int, path: Path, port: int) -> None:
 def test_ranks_stop_behind_one_step_when_one_of_them_is_asked(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    start_processes(_rank, args=(tmp_path, port), nprocs=2, start_method="spawn")  # type: ignore[no-untyped-call]
+    start_processes(_rank, args=(tmp_path, port), nprocs=2, start_method="fork")  # type: ignore[no-untyped-call]
     # Asked in the third step, which it tells behind it; all of them know behind the fourth.
     assert [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)] == ["4", "4"]
     assert read_checkpoint(RunFolder(tmp_path).last_checkpoint)["global_step"] == 4
