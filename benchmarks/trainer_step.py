@@ -39,8 +39,7 @@ def bare_steps(config: Mapping[str, Any]) -> Generator[None]:
     from atrous.building import build_datasets
     from atrous.networks.activation_checkpointing import checkpoint_activations
     from atrous.training import machine
-    from atrous.training.run import build_model
-    from atrous.training.task import SegmentationTask
+    from atrous.training.run import build_model, build_task
     from atrous.training.trainer import build_data_module
 
     recipe = config["recipe"]
@@ -49,14 +48,7 @@ def bare_steps(config: Mapping[str, Any]) -> Generator[None]:
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     checkpoint_activations(model, config["trainer"]["activation_checkpointing"])
     data = build_data_module(config, *datasets)
-    task = SegmentationTask(
-        model=model,
-        spec=datasets[0].spec,
-        seed=config["seed"],
-        max_steps=recipe["max_steps"],
-        preprocessing=recipe["preprocessing"],
-        optimizer=recipe["optimizer"],
-    ).train()
+    task = build_task(config, model, spec=datasets[0].spec).train()
     settings = task.configure_optimizers()
     optimizer, schedule = settings["optimizer"], settings["lr_scheduler"]["scheduler"]
     dtype = machine.autocast_dtype(machine.resolve_precision(recipe["precision"], "cpu"))

@@ -18,7 +18,7 @@ from atrous.networks.segmenter import Segmenter
 from atrous.prediction.description import Description
 from atrous.prediction.loading import load_network
 from atrous.prediction.safetensors_file import read_safetensors, write_safetensors
-from atrous.prediction.torch_files import read_torch
+from atrous.weights.torch_files import read_torch
 
 from ..conftest import ReadDamaged
 from .conftest import CONFIG

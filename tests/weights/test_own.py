@@ -71,8 +71,8 @@ def test_a_file_that_is_none_is_refused_by_its_name(tmp_path: Path, name: str) -
     if name.endswith("safetensors"):
         pytest.importorskip("safetensors")
     (tmp_path / name).write_bytes(b"no weights at all")
-    with pytest.raises(CheckpointError, match=f"{name} cannot be read"):
+    with pytest.raises(CheckpointError, match=rf"{name}.*(cannot be read|not a file of tensors)"):
         load_pretrained(_model(2, seed=1), str(tmp_path / name))
     torch.save({"weights": 1}, tmp_path / "other.ckpt")
-    with pytest.raises(CheckpointError, match="holds no network"):
+    with pytest.raises(CheckpointError, match="holds no state_dict"):
         from_atrous(_model(2, seed=1), tmp_path / "other.ckpt")

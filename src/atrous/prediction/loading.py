@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from atrous.errors import CheckpointError, ConfigError, StoreError
 from atrous.networks.segmenter import Segmenter
@@ -12,12 +11,11 @@ from atrous.prediction.label_spaces import spec_of_data
 from atrous.prediction.predictor import Predictor
 from atrous.prediction.released import load_release, load_tensorflow, load_torchvision
 from atrous.prediction.safetensors_file import read_safetensors
-from atrous.prediction.torch_files import read_torch
 from atrous.run_store import RunFolder
 from atrous.weights.matching import load_by_name
+from atrous.weights.own import tensors_of_checkpoint
 
 _TORCH_FILES = (".pth", ".pt")
-_MODEL = "model."  # of the names in a checkpoint of atrous-train
 CHECKPOINTS = ("last", "best")
 
 
@@ -96,7 +94,7 @@ def _load_run(folder: RunFolder, checkpoint: str) -> tuple[Segmenter, Descriptio
         )
     description = _description(folder)
     network = description.build()
-    weights = _weights(path)
+    weights = tensors_of_checkpoint(path)
     found = len(weights.get("classifier.bias", ()))
     if found != description.spec.num_classes:
         spec = description.spec
@@ -119,10 +117,3 @@ def _description(folder: RunFolder) -> Description:
         )
     except (KeyError, IndexError, TypeError) as error:
         raise StoreError(f"{folder.config_file}: not the config of a run ({type(error).__name__}: {error})") from None
-
-
-def _weights(path: Path) -> dict[str, Any]:
-    content = read_torch(path)
-    if "state_dict" not in content:
-        raise CheckpointError(f"{path}: holds no state_dict; expected a checkpoint of atrous-train")
-    return {name[len(_MODEL) :]: value for name, value in content["state_dict"].items() if name.startswith(_MODEL)}

@@ -10,10 +10,10 @@ from atrous.errors import CheckpointError, ConfigError
 from atrous.networks.segmenter import Segmenter
 from atrous.prediction.description import Description
 from atrous.prediction.label_spaces import spec_of_release
-from atrous.prediction.torch_files import read_torch
 from atrous.weights.download import fetch
 from atrous.weights.tensorflow import from_tensorflow
 from atrous.weights.tf_checkpoint import open_checkpoint
+from atrous.weights.torch_files import read_torch
 from atrous.weights.torchvision import from_torchvision
 from atrous.weights.zoo import Preset, preset, presets
 

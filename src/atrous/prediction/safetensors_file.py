@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from atrous.errors import CheckpointError, ConfigError
+from atrous.errors import CheckpointError
 from atrous.files import write_atomically
 from atrous.networks.segmenter import Segmenter
 from atrous.prediction.description import Description
+from atrous.weights import own
 from atrous.weights.matching import load_by_name
 
 _KEY = "atrous"
@@ -23,7 +22,9 @@ def write_safetensors(path: Path, network: Segmenter, description: Description) 
         ConfigError: The package safetensors is missing.
     """
     tensors = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
-    content: bytes = _package().torch.save(tensors, metadata={_KEY: description.to_json(), "format": "pt"})
+    content: bytes = own.safetensors_package().torch.save(
+        tensors, metadata={_KEY: description.to_json(), "format": "pt"}
+    )
     write_atomically(path, lambda stream: _write(stream, content))
 
 
@@ -34,13 +35,7 @@ def read_safetensors(path: Path) -> tuple[Segmenter, Description]:
         ConfigError: The package safetensors is missing.
         CheckpointError: Damaged, without our metadata, or weights that do not fit it.
     """
-    package = _package()
-    try:
-        with package.safe_open(path, framework="pt") as stream:
-            metadata = stream.metadata() or {}
-            tensors: dict[str, Tensor] = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-    except (OSError, package.SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read as safetensors (is it whole?): {error}") from None
+    tensors, metadata = own.read_safetensors(path)
     if _KEY not in metadata:
         raise CheckpointError(
             f"{path} holds weights but no description of their network; only files of atrous-export can be loaded"
@@ -53,12 +48,3 @@ def read_safetensors(path: Path) -> tuple[Segmenter, Description]:
 
 def _write(stream: Any, content: bytes) -> None:
     stream.write(content)
-
-
-def _package() -> Any:
-    try:
-        import safetensors
-        import safetensors.torch
-    except ImportError:
-        raise ConfigError(".safetensors needs the package safetensors: pip install 'atrous[export]'") from None
-    return safetensors

@@ -14,7 +14,6 @@ from hydra import compose
 from omegaconf import DictConfig
 
 from atrous import processes
-from atrous.building import build_datasets, build_test_set
 from atrous.errors import AtrousError
 from atrous.exit_codes import is_of_the_machine
 from atrous.run_store import RunFolder
@@ -69,8 +68,9 @@ class Job:
         wanted = list(self.config["protocols"])
         if not self.folder.is_done:
             return wanted
-        told = {key: self.config[key] for key in ("boundary", "submission")}
-        return self.folder.missing_protocols(wanted, **told)
+        return self.folder.missing_protocols(
+            wanted, boundary=self.config["boundary"], submission=self.config["submission"]
+        )
 
     @property
     def warnings(self) -> list[str]:
@@ -106,16 +106,7 @@ def prepare(config: DictConfig, overrides: list[str]) -> Job:
     job.folder.damaged()  # a newer version's folder is refused here, before anything is written
     if job.todo:
         check_machine(plain)
-        build_datasets(plain["data"])
-        if plain["submission"] is not None:
-            _check_test_set(plain)
     return job
-
-
-def _check_test_set(config: Config) -> None:
-    from atrous.evaluation.submission import SERVERS, check_submission
-
-    check_submission(build_test_set(config["data"]), SERVERS[config["submission"]])
 
 
 def run(
@@ -202,7 +193,8 @@ def _write_folder(job: Job) -> None:
         "seed": job.identity.seed,
         "max_steps": steps,
         "command": job.command,
-        **{key: job.config[key] for key in ("table", "row")},
+        "table": job.config["table"],
+        "row": job.config["row"],
         "parent": None if job.parent is None else str(job.parent.folder.path),
     }
     job.folder.create(config_yaml=yaml.safe_dump(job.config, sort_keys=False), facts=facts)

@@ -1,4 +1,4 @@
-"""What a run asks of a device: of any, and of this machine where it is the one that the run starts on."""
+"""What a run asks of the machine that it starts on: a device that can do it, and images."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,18 +6,25 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from atrous import hardware
+from atrous.building import build_datasets, build_test_set
 from atrous.errors import ConfigError
 
 
 def check_machine(config: Mapping[str, Any]) -> None:
-    """Refuse a run that a device cannot do; one that is done is read on any machine, and is not asked.
+    """Refuse a run that cannot be made here; one that is done is read on any machine, and is not asked.
 
     Raises:
-        ConfigError: as `check` of a config.
+        ConfigError: what a device cannot do, a line per problem, or data that cannot be built.
+        DataError: folders, lists or files that are not there, also of the test set of a submission.
     """
     problems = list(machine_problems(config))
     if problems:
         raise ConfigError("\n".join(problems))
+    build_datasets(config["data"])
+    if config["submission"] is not None:
+        from atrous.evaluation.submission import SERVERS, check_submission
+
+        check_submission(build_test_set(config["data"]), SERVERS[config["submission"]])
 
 
 def accelerator_problems(config: Mapping[str, Any]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 
 from atrous.building import build_datasets, build_network
 from atrous.data.dataset import SegmentationDataset
+from atrous.data.spec import DatasetSpec
 from atrous.hardware import device_type, require_device
 from atrous.networks.activation_checkpointing import checkpoint_activations
 from atrous.networks.complexity import multiply_adds
@@ -46,6 +47,28 @@ def build_model(config: Config, *, num_classes: int) -> Segmenter:
         source = config["recipe"]["pretrained"]
         _say_what_was_left(f"recipe.pretrained={source}", load_pretrained(model, source))
     return model
+
+
+def build_task(config: Config, model: Segmenter, *, spec: DatasetSpec) -> SegmentationTask:
+    """The loss, the optimiser and the schedule of a config around its network.
+
+    Args:
+        config: the resolved config.
+        model: its network.
+        spec: its label space.
+    """
+    recipe = config["recipe"]
+    return SegmentationTask(
+        model=model,
+        spec=spec,
+        seed=config["seed"],
+        max_steps=recipe["max_steps"],
+        preprocessing=recipe["preprocessing"],
+        optimizer=recipe["optimizer"],
+        freeze_batch_norm=recipe["batch_norm"]["frozen"],
+        upsample_logits=recipe["upsample_logits"],
+        compiled=config["trainer"]["compile"],
+    )
 
 
 def _say_what_was_left(source: str, report: LoadReport) -> None:
@@ -122,17 +145,7 @@ def _fit(
     cost = _cost(config, model)
     data = build_data_module(config, *datasets)
     data.start_step = start * settings["accumulate"]
-    task = SegmentationTask(
-        model=model,
-        spec=datasets[0].spec,
-        seed=config["seed"],
-        max_steps=recipe["max_steps"],
-        preprocessing=recipe["preprocessing"],
-        optimizer=recipe["optimizer"],
-        freeze_batch_norm=recipe["batch_norm"]["frozen"],
-        upsample_logits=recipe["upsample_logits"],
-        compiled=settings["compile"],
-    )
+    task = build_task(config, model, spec=datasets[0].spec)
     if settings["channels_last"]:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     checkpoint_activations(model, settings["activation_checkpointing"])

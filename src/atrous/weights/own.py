@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from atrous.errors import CheckpointError, ConfigError
 from atrous.networks.segmenter import Segmenter
 from atrous.weights.matching import LoadReport, load_by_name
+from atrous.weights.torch_files import read_torch
 
 OWN_FILES = (".ckpt", ".safetensors")
 _MODEL = "model."  # of the names in a checkpoint of atrous-train
@@ -33,7 +33,7 @@ def from_atrous(model: Segmenter, source: str | Path, *, any_classes: bool = Fal
         CheckpointError: The file cannot be read, or names or shapes do not fit.
     """
     path = Path(source)
-    values = _of_safetensors(path) if path.suffix == ".safetensors" else _of_checkpoint(path)
+    values = read_safetensors(path)[0] if path.suffix == ".safetensors" else tensors_of_checkpoint(path)
     targets = model.state_dict(keep_vars=True)
     classifier = [name for name in targets if name.startswith("classifier.")]
     return load_by_name(
@@ -41,28 +41,43 @@ def from_atrous(model: Segmenter, source: str | Path, *, any_classes: bool = Fal
     )
 
 
-def _of_checkpoint(path: Path) -> Mapping[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file may raise anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{path} cannot be read as a checkpoint (is it whole?): {reason}") from None
-    state = content.get("state_dict") if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not any(str(name).startswith(_MODEL) for name in state):
-        raise CheckpointError(f"{path} holds no network; expected a checkpoint of atrous-train, such as last.ckpt")
+def tensors_of_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Return the weights of the network in a checkpoint of atrous-train, by the network's names.
+
+    Raises:
+        CheckpointError: The file cannot be read, or holds no network.
+    """
+    state = read_torch(path).get("state_dict")
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: holds no state_dict; expected a checkpoint of atrous-train, such as last.ckpt")
     named = {str(name): value for name, value in state.items()}
     return {name[len(_MODEL) :]: value for name, value in named.items() if name.startswith(_MODEL)}
 
 
-def _of_safetensors(path: Path) -> Mapping[str, Tensor]:
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and the metadata of a .safetensors file.
+
+    Raises:
+        ConfigError: The package safetensors is missing.
+        CheckpointError: The file cannot be read.
+    """
+    package = safetensors_package()
+    try:
+        with package.safe_open(path, framework="pt") as stream:
+            return {name: stream.get_tensor(name) for name in stream.keys()}, stream.metadata() or {}  # noqa: SIM118
+    except (OSError, package.SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors (is it whole?): {error}") from None
+
+
+def safetensors_package() -> Any:
+    """Return the package, with its part for PyTorch.
+
+    Raises:
+        ConfigError: It is missing.
+    """
     try:
         import safetensors
-        from safetensors.torch import load_file
+        import safetensors.torch
     except ImportError:
-        raise ConfigError(
-            f"recipe.pretrained={str(path)!r} needs the package safetensors: pip install 'atrous[export]'"
-        ) from None
-    try:
-        return load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read as safetensors (is it whole?): {error}") from None
+        raise ConfigError(".safetensors needs the package safetensors: pip install 'atrous[export]'") from None
+    return safetensors
