@@ -83,6 +83,15 @@ def test_a_link_in_place_of_a_file_is_refused(tmp_path: Path, kind: bytes) -> No
         open_checkpoint(path, cache=tmp_path / "cache")
 
 
+def test_a_file_larger_than_the_disk_is_refused_before_it_is_written(tmp_path: Path) -> None:
+    bomb = tarfile.TarInfo("deeplabv3_pascal/model.ckpt.data-00000-of-00001")
+    bomb.size = 1 << 60
+    (tmp_path / "bomb.tgz").write_bytes(gzip.compress(bomb.tobuf(tarfile.GNU_FORMAT)))
+    with pytest.raises(CheckpointError, match=r"model\.ckpt\.data.* has 1152921504\.6 GB, more than the disk's free"):
+        open_checkpoint(tmp_path / "bomb.tgz", cache=tmp_path / "cache")
+    assert list((tmp_path / "cache" / "unpacked").glob("*bomb*/*")) == []
+
+
 def test_archives_with_no_or_several_checkpoints_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"graph.tar.gz holds no V2 checkpoint"):
         open_checkpoint(archive(tmp_path / "graph.tar.gz", {"frozen_inference_graph.pb": b""}), cache=tmp_path)

@@ -48,6 +48,8 @@ def _unpack(archive: Path, folder: Path) -> None:
     try:
         with tarfile.open(archive, "r:gz") as tar:
             for member in _checkpoint_files(tar, archive):
+                if member.size > shutil.disk_usage(folder).free:  # a bomb of an archive does not fill the disk first
+                    raise OSError(f"{member.name} has {member.size / 1e9:.1f} GB, more than the disk's free space")
                 content = tar.extractfile(member)
                 assert content is not None  # of a regular file
                 # "x": two files of one name would leave a checkpoint mixed of both

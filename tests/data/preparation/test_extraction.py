@@ -182,7 +182,20 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
         copy(source, target, length)
 
     monkeypatch.setattr(shutil, "copyfileobj", fill)
-    with pytest.raises(DataError, match=r"disk of '.*' is full .* while unpacking a\.tgz; nothing was kept"):
+    with pytest.raises(DataError, match=r"disk of '.*' is full, .* while unpacking a\.tgz; nothing was kept"):
+        extract(archive, inside="top/in", into=tmp_path / "out")
+    _assert_nothing_was_left(tmp_path, archive)
+
+
+@pytest.mark.parametrize(("name", "make"), [("a.tgz", _tar), ("a.zip", _zip)])
+def test_a_file_larger_than_the_disk_is_refused_before_a_byte_of_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[..., Path]
+) -> None:
+    archive = make(tmp_path / name, GOOD[1:2])
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=len(GOOD[1][1]) - 1))
+    monkeypatch.setattr(shutil, "copyfileobj", lambda *_: pytest.fail("something was written"))
+    with pytest.raises(DataError, match=r"is full, or would be \(.* GB free\), while unpacking"):
         extract(archive, inside="top/in", into=tmp_path / "out")
     _assert_nothing_was_left(tmp_path, archive)
 

@@ -1,6 +1,7 @@
 """Unpacking archives that others made: nothing leaves the target, and a part is never taken for the whole."""
 
 import errno
+import os
 import re
 import shutil
 import stat
@@ -118,6 +119,8 @@ def _extract_to(target: Path, archive: Path, *, inside: PurePosixPath, only: Seq
 
 def _write(member: Member, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    if member.size > shutil.disk_usage(path.parent).free:  # a bomb of an archive does not fill the disk first
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     source = member.open()
     assert source is not None  # it is a file
     with source, path.open("xb") as target:  # x: an archive that holds a name twice is corrupt
@@ -165,8 +168,8 @@ def _disk_message(error: OSError, archive: Path, into: Path) -> str:
     if error.errno == errno.ENOSPC:
         free = shutil.disk_usage(into.parent).free / 1e9
         return (
-            f"the disk of {str(into.parent)!r} is full ({free:.1f} GB free) while unpacking {archive.name}; nothing "
-            "was kept. Make room and run the same command again"
+            f"the disk of {str(into.parent)!r} is full, or would be ({free:.1f} GB free), while unpacking "
+            f"{archive.name}; nothing was kept. Make room and run the same command again"
         )
     if isinstance(error, FileExistsError | NotADirectoryError):
         return f"archive {str(archive)!r} is corrupt: two entries have the name {error.filename!r}"
