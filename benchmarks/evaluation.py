@@ -23,6 +23,7 @@ from benchmarks.section import Section
 from benchmarks.turns import in_process, take_turns
 from torch.utils.data import DataLoader, Dataset
 
+from atrous import hardware
 from atrous.data.decoded import Decoded
 from atrous.data.preprocessing import INCEPTION
 from atrous.data.shapes import SHAPES_SPEC, Shapes
@@ -86,7 +87,7 @@ def measure(name: str, work: Work) -> Figures:
     if name == PLAIN:
         pixels = plain(model, dataset, batch=work.batch)
     else:
-        precision = machine.resolve_precision("auto", "cpu")
+        precision = hardware.resolve_precision("auto", "cpu")
         feeding: dict[str, Any] = {"batch_size": work.batch, "autocast": machine.autocast_dtype(precision)}
         options: dict[str, Any] = {"padded_size": None, "preprocessing_name": "inception"}
         pixels = int(evaluate(model, dataset, Protocol(), **options, **feeding)["pixels"])

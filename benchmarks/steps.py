@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from atrous.data.preprocessing import INCEPTION
 from atrous.data.spec import VOC_SPEC
-from atrous.hardware import has_bf16
+from atrous.hardware import has_bf16, resolve_precision
 from atrous.networks.activation_checkpointing import Recomputed, checkpoint_activations
 from atrous.studies.job_process import process_environment
 from atrous.training import batch_norm, machine
@@ -53,7 +53,7 @@ class Setting:
 
 def precision_of(manner: str, device: str) -> str:
     """The precision of a manner, as `recipe.precision` names it."""
-    return "32-true" if manner in (PLAIN, FLOAT32) else machine.resolve_precision("auto", device)
+    return "32-true" if manner in (PLAIN, FLOAT32) else resolve_precision("auto", device)
 
 
 def checkpointing_of(manner: str) -> Recomputed:

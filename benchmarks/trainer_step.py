@@ -36,6 +36,7 @@ def bare_steps(config: Mapping[str, Any]) -> Generator[None]:
     """A loop over the run's batches with its network, loss, optimiser and schedule; each `next` is a step."""
     import torch
 
+    from atrous import hardware
     from atrous.building import build_datasets
     from atrous.networks.activation_checkpointing import checkpoint_activations
     from atrous.training import machine
@@ -51,7 +52,7 @@ def bare_steps(config: Mapping[str, Any]) -> Generator[None]:
     task = build_task(config, model, spec=datasets[0].spec).train()
     settings = task.configure_optimizers()
     optimizer, schedule = settings["optimizer"], settings["lr_scheduler"]["scheduler"]
-    dtype = machine.autocast_dtype(machine.resolve_precision(recipe["precision"], "cpu"))
+    dtype = machine.autocast_dtype(hardware.resolve_precision(recipe["precision"], "cpu"))
     for step, batch in enumerate(data.train_dataloader()):
         with torch.enable_grad(), torch.autocast("cpu", dtype, enabled=dtype is not None):
             loss = task.training_step(batch, step)

@@ -65,3 +65,10 @@ def test_repeatable_kernels_are_chosen_without_a_trial_and_what_was_set_is_put_b
         with hardware.repeatable_kernels(tf32=tf32):
             assert flags() == (False, True, tf32, tf32)
         assert flags() == before
+
+
+def test_auto_is_bf16_only_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has, precision in ((True, "bf16-mixed"), (False, "32-true")):
+        monkeypatch.setattr(hardware, "has_bf16", lambda device, has=has: has)
+        assert hardware.resolve_precision("auto", "cpu") == precision
+        assert hardware.resolve_precision("32-true", "cpu") == "32-true"

@@ -60,6 +60,13 @@ def has_bf16(device: str) -> bool:
     return cpuinfo.is_file() and bool(_BF16_FLAGS & set(cpuinfo.read_text().split()))
 
 
+def resolve_precision(key: str, device: str) -> str:
+    """Lightning's precision for `recipe.precision`: `auto` is bf16 where it is in hardware, else exact float32."""
+    if key != "auto":
+        return key
+    return "bf16-mixed" if has_bf16(device) else "32-true"
+
+
 @contextmanager
 def repeatable_kernels(*, tf32: bool = False) -> Iterator[None]:
     """Have CUDA compute by the same kernels in every process; PyTorch's flags are put back afterwards.

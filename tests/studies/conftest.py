@@ -74,8 +74,13 @@ class FakeJobs:
 
     def job(self, row: str, *, seed: int = 0, **trainer: int) -> Job:
         config: dict[str, Any] = {
-            "trainer": {"devices": 1, "threads": 1, "accelerator": "cpu", "restarts": 0, **trainer},
-            "recipe": {"max_steps": 2},
+            "trainer": {
+                **{"devices": 1, "threads": 1, "accelerator": "cpu", "restarts": 0, "nodes": 1, "accumulate": 1},
+                "activation_checkpointing": "maps",
+                **trainer,
+            },
+            "recipe": {"max_steps": 2, "batch_size": 4, "crop_size": 65, "precision": "32-true"},
+            "data": {"num_workers": 1, "val_batch_size": 1},
             "protocols": ["single"],
             "boundary": False,
             "submission": None,

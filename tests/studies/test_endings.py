@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from atrous import run_store
+from atrous import full_memory, run_store
 from atrous.files import NoSpaceError
 from atrous.processes import Interrupted
 from atrous.run_store import RunFolder
 from atrous.studies import jobs
-from atrous.studies.endings import note_death, note_restart, note_stop
+from atrous.studies.endings import note_death, note_full_memory, note_restart, note_stop
 
 from .conftest import FakeJobs
 
@@ -47,6 +47,28 @@ def test_endings_that_find_no_room_are_printed(
     assert capsys.readouterr().err == f"{tmp_path}: stopped: ended on request before it could save{said}"
     assert note_restart(folder, -SIGKILL, number=1, of=2).startswith("killed by SIGKILL, at step 3: started again")
     assert f"queued again: killed by SIGKILL{said}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "done", "stopped", "failed"])
+def test_full_memory_is_noted_where_nothing_else_was(tmp_path: Path, state: str) -> None:
+    folder = RunFolder(tmp_path)
+    folder.set_status(state, reason="before")
+    note_full_memory(folder)
+    if state in ("queued", "running"):
+        assert note_death(folder, -SIGKILL).startswith("killed by SIGKILL: the kernel ended a process meanwhile")
+        assert folder.status()["exit_code"] == -SIGKILL
+    else:
+        assert (folder.status()["state"], folder.status().get("reason")) == (state, "before")
+
+
+def test_a_job_that_is_killed_for_memory_is_failed_with_what_to_lower(
+    fake_jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter([3])
+    monkeypatch.setattr(full_memory, "kills", lambda: next(counts, 4))
+    fake_jobs.behave(a="kill")
+    with pytest.raises(jobs.JobError, match="killed by SIGKILL: the kernel ended a process meanwhile"):
+        jobs.run(fake_jobs.job("a"), capture=True)
 
 
 def test_an_ending_that_is_noted_without_a_reason_gets_its_exit_code(tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from atrous import forkserver
-from atrous.studies.job_process import JobServer, process_environment
+from atrous import forkserver, full_memory
+from atrous.run_store import RunFolder
+from atrous.studies.job_process import JobProcess, JobServer, process_environment
 
 ALONE = {"threads": 0, "devices": 1}
 
@@ -53,3 +55,27 @@ def test_jobs_come_from_one_process_until_it_is_killed_or_the_variables_change(t
         second = parent()
         assert second == parent() != first
         assert parent(OMP_NUM_THREADS="3") != second
+
+
+@pytest.mark.parametrize(
+    ("ending", "kills", "told"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", 1, True),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 0, False),
+        ("os.kill(os.getpid(), signal.SIGTERM)", 1, False),
+        ("signal.signal(signal.SIGTERM, signal.SIG_IGN); open('started', 'w'); time.sleep(60)", 1, False),
+    ],
+    ids=["out of memory", "killed by somebody", "ended by somebody", "killed by us"],
+)
+def test_a_process_that_was_killed_while_memory_ran_out_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, kills: int, told: bool
+) -> None:
+    counts = iter([3])
+    monkeypatch.setattr(full_memory, "kills", lambda: next(counts, 3 + kills))
+    monkeypatch.chdir(tmp_path)
+    job = JobProcess(RunFolder(tmp_path), 0.5, lambda: False)
+    with (tmp_path / "lock").open("w") as lock:
+        command = ["-c", f"import os, signal, time; {ending}"]
+        options: dict[str, Any] = {"lock": lock.fileno(), "capture": True, "cancelled": (tmp_path / "started").exists}
+        assert job.run(command, dict(os.environ), **options) < 0
+    assert job.ran_out_of_memory is told

@@ -42,6 +42,13 @@ def test_the_first_cause_is_the_reason(
     assert folder.status()["reason"] == reason
 
 
+def test_a_rank_that_was_killed_while_memory_ran_out_is_told_so(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.set_status("running")
+    assert note_deaths(folder, {0: 1, 1: -SIGKILL}, is_memory_full=True) == TEMPORARY
+    assert folder.status()["reason"].startswith("rank 1 was killed by SIGKILL: the kernel ended a process")
+
+
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """No JSON file can be written any more."""

@@ -55,13 +55,6 @@ def test_kernels_are_ours_with_auto_and_pytorchs_with_pytorch(tmp_path: Path, mo
     assert suited == [True, False]
 
 
-def test_auto_is_bf16_only_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    for has, precision in ((True, "bf16-mixed"), (False, "32-true")):
-        monkeypatch.setattr(machine, "has_bf16", lambda device, has=has: has)
-        assert machine.resolve_precision("auto", "cpu") == precision
-        assert machine.resolve_precision("32-true", "cpu") == "32-true"
-
-
 def test_compiling_without_a_compiler_is_refused_by_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("PATH", "")

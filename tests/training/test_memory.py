@@ -1,14 +1,16 @@
 """A full memory: recognised on every device, and told by the keys that help."""
 
 import copy
+import os
+import signal
 from typing import Any
 
 import pytest
 import torch
 
+from atrous import hardware
 from atrous.evaluation.inference import predict
 from atrous.evaluation.protocol import Protocol
-from atrous.training import machine
 from atrous.training.memory import advice, is_out_of_memory
 
 CONFIG: dict[str, Any] = {
@@ -51,7 +53,7 @@ def test_bf16_is_not_advised_where_auto_is_bf16_already(monkeypatch: pytest.Monk
     config = copy.deepcopy(CONFIG)
     config["recipe"]["precision"] = "auto"
     for has, advised in ((True, False), (False, True)):
-        monkeypatch.setattr(machine, "has_bf16", lambda device, has=has: has)
+        monkeypatch.setattr(hardware, "has_bf16", lambda device, has=has: has)
         assert ("recipe.precision=bf16-mixed (now 32-true)" in advice(CPU, config)) is advised
 
 
@@ -71,6 +73,28 @@ def test_an_evaluation_is_told_by_its_own_key() -> None:
     said = advice(caught.value, CONFIG)
     assert said.startswith("out of memory in an evaluation (")
     assert "data.val_batch_size=2 (now 4)" in said
+
+
+class _Killed(torch.utils.data.Dataset[int]):
+    """Its worker is killed as the kernel would do it."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+def test_a_killed_worker_of_the_loader_is_told_by_the_loaders_key() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        list(torch.utils.data.DataLoader(_Killed(), num_workers=1))
+    assert is_out_of_memory(caught.value)
+    said = advice(caught.value, {**CONFIG, "data": {"num_workers": 4}})
+    assert said.startswith("DataLoader worker (pid")
+    assert "is killed by signal: Killed, which the kernel does where memory is full. Lower" in said
+    assert "data.num_workers=2 (now 4" in said
+    assert not is_out_of_memory(RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. "))
 
 
 class _Full:

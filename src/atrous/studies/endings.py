@@ -2,6 +2,7 @@
 
 import signal
 
+from atrous import full_memory
 from atrous.exit_codes import is_of_the_machine
 from atrous.run_store import RunFolder
 
@@ -14,6 +15,14 @@ def note_stop(folder: RunFolder) -> None:
         if status["state"] in ("queued", "running", "failed"):
             what = f" ({status['reason']})" if "reason" in status else ""
             folder.set_status("stopped", reason=f"{reason}{what}")
+
+
+def note_full_memory(folder: RunFolder) -> None:
+    """Say that the job was killed while memory was full, unless it had ended before, and what to lower."""
+    reason = f"killed by SIGKILL: {full_memory.advice_after_kill(folder)}"
+    with folder.noting(f"failed: {reason}"):
+        if folder.status()["state"] in ("queued", "running"):
+            folder.set_status("failed", reason=reason, exit_code=-signal.SIGKILL)
 
 
 def note_death(folder: RunFolder, code: int) -> str:

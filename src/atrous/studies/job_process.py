@@ -1,15 +1,16 @@
 """The process tree of one run: how it starts, is waited for, and ends with all that it started."""
 
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from atrous import processes
+from atrous import full_memory, processes
 from atrous.forkserver import Forkserver
 from atrous.processes import Leader
 from atrous.run_store import RunFolder
@@ -68,7 +69,7 @@ class JobServer:
         self.close()
 
 
-@dataclass(frozen=True)
+@dataclass
 class JobProcess:
     """Starts a run's process and ends it; whoever starts it holds the run's lock.
 
@@ -77,12 +78,17 @@ class JobProcess:
         patience: seconds that a process has to save when it is asked to end.
         hurried: asked while it ends; True does not wait until it has saved.
         server: what starts it where its output is captured; a process of its own from the start if None.
+
+    Attributes:
+        ran_out_of_memory: whether the last one was killed by somebody else while the kernel ended processes for lack of
+            memory.
     """
 
     folder: RunFolder
     patience: float
     hurried: Callable[[], bool]
     server: JobServer | None = None
+    ran_out_of_memory: bool = field(default=False, init=False)
 
     def run(
         self,
@@ -106,10 +112,13 @@ class JobProcess:
             The exit code.
         """
         self._end_orphans()
+        watch, is_ended = full_memory.Watch(), False
         leader = self._start(command, environment, lock, capture=capture)
         try:
             while (code := leader.poll()) is None:
+                watch.look()
                 if cancelled():
+                    is_ended = True
                     self._end(leader)
                 time.sleep(_POLL_SECONDS)
         except BaseException:
@@ -117,6 +126,7 @@ class JobProcess:
             raise
         if code != 0:
             self._end_orphans()
+        self.ran_out_of_memory = code == -signal.SIGKILL and not is_ended and watch.has_killed()
         return code
 
     def _start(self, command: Sequence[str], environment: Mapping[str, str], lock: int, *, capture: bool) -> Leader:

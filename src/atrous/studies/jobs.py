@@ -19,7 +19,7 @@ from atrous.exit_codes import is_of_the_machine
 from atrous.run_store import RunFolder
 from atrous.studies.checks import check
 from atrous.studies.configuration import Config, resolve
-from atrous.studies.endings import note_death, note_restart, note_stop
+from atrous.studies.endings import note_death, note_full_memory, note_restart, note_stop
 from atrous.studies.identity import Identity, identify
 from atrous.studies.job_process import JobProcess, JobServer, process_environment
 from atrous.studies.machine_checks import check_machine
@@ -169,6 +169,8 @@ def _run_process(job: Job, process: JobProcess, variables: Mapping[str, str], re
     """Run the job's process to its end, and again where the machine ended it; the exit code of the last."""
     for number in itertools.count(1):
         code = process.run([*PROGRAM, str(job.folder.path), *job.todo], variables, **options)
+        if process.ran_out_of_memory:
+            note_full_memory(job.folder)
         if number > restarts or not is_of_the_machine(code) or options["cancelled"]() or not job.todo:
             break
         said = note_restart(job.folder, code, number=number, of=restarts)

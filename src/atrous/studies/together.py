@@ -8,7 +8,7 @@ them fails or goes silent, the first rank ends its own, says so, and the others 
 import os
 import time
 
-from atrous import processes
+from atrous import full_memory, processes
 from atrous.errors import AtrousError
 from atrous.run_store import RunFolder
 from atrous.studies import jobs
@@ -70,16 +70,19 @@ def _follow(job: Job, ranks: Ranks, meeting: Meeting, *, capture: bool) -> str:
     line = _line(job)
     while "start" in (ticket := meeting.next_ticket()):
         part = line[ticket["start"]]
-        code = _take_part(part, ranks, meeting, capture=capture)
-        if code != 0 and meeting.peek() is None:
-            meeting.report(_reason(part, code))
+        problem = _take_part(part, ranks, meeting, capture=capture)
+        if problem is not None and meeting.peek() is None:
+            meeting.report(problem)
     if "error" in ticket:
         raise JobError(ticket["error"])
     return str(ticket["outcome"])
 
 
-def _take_part(part: Job, ranks: Ranks, meeting: Meeting, *, capture: bool) -> int:
-    """Run this rank's process; the lock, the mark and the log of its tree are its own, beside the first rank's."""
+def _take_part(part: Job, ranks: Ranks, meeting: Meeting, *, capture: bool) -> str | None:
+    """Run this rank's process, and say what went wrong with it.
+
+    The lock, the mark and the log of its tree are its own, beside the first rank's.
+    """
     place = RunFolder(part.folder.path / "ranks" / str(ranks.rank))
 
     def is_over() -> bool:
@@ -88,11 +91,14 @@ def _take_part(part: Job, ranks: Ranks, meeting: Meeting, *, capture: bool) -> i
 
     with processes.Interrupts() as interrupts, place.lock(wait=lambda: not is_over()) as lock:
         if lock is None:
-            return 1
+            return _reason(part, 1)
         process = JobProcess(place, jobs.GRACE_SECONDS, interrupts.hurried)
         command = [*jobs.PROGRAM, str(part.folder.path), *part.todo]
         variables = process_environment({**os.environ, **ranks.environment()}, part.config["trainer"])
-        return process.run(command, variables, lock=lock, capture=capture, cancelled=is_over)
+        code = process.run(command, variables, lock=lock, capture=capture, cancelled=is_over)
+        if process.ran_out_of_memory:
+            return f"killed by SIGKILL: {full_memory.advice_after_kill(part.folder)}"
+        return _reason(part, code) if code != 0 else None
 
 
 def _line(job: Job) -> list[Job]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from atrous import full_memory
 from atrous.errors import AtrousError, StoreError
 from atrous.exit_codes import DONE, FAILED, TEMPORARY
 from atrous.processes import bound_command
@@ -83,6 +84,7 @@ def _start_ranks(arguments: Sequence[str], devices: int) -> int:
     from torch.distributed.run import main as torchrun
 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    kills = full_memory.kills()
     try:
         program = bound_command(sys.executable, *PROGRAM, *arguments)
         torchrun(["--standalone", f"--nproc-per-node={devices}", "--no-python", *program])
@@ -96,15 +98,20 @@ def _start_ranks(arguments: Sequence[str], devices: int) -> int:
         return FAILED
     except ChildFailedError as error:
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
-        return note_deaths(RunFolder(Path(arguments[0])), codes)
+        return note_deaths(RunFolder(Path(arguments[0])), codes, is_memory_full=full_memory.kills() > kills)
     except Exception as error:
         _fail(RunFolder(Path(arguments[0])), f"a rank died: {str(error).splitlines()[0]}")
         return FAILED
     return DONE
 
 
-def note_deaths(folder: RunFolder, codes: Mapping[int, int]) -> int:
+def note_deaths(folder: RunFolder, codes: Mapping[int, int], *, is_memory_full: bool = False) -> int:
     """Say which ranks were killed: what the others say is what follows from it.
+
+    Args:
+        folder: the run's folder.
+        codes: exit codes by rank.
+        is_memory_full: whether the kernel has ended a process for lack of memory meanwhile.
 
     Returns:
         The exit code of the whole.
@@ -115,6 +122,8 @@ def note_deaths(folder: RunFolder, codes: Mapping[int, int]) -> int:
     has_said_why = _has_failed(folder) or len(killed) < len(codes)
     if first or not has_said_why:
         reason = ", ".join(f"rank {rank} was killed by {number.name}" for rank, number in (first or killed).items())
+        if is_memory_full and signal.SIGKILL in first.values():
+            reason = f"{reason}: {full_memory.advice_after_kill(folder)}"
         with folder.noting(f"failed: {reason}"):
             folder.set_status("failed", reason=reason, exit_code=TEMPORARY)
         return TEMPORARY

@@ -8,19 +8,11 @@ import torch
 
 from atrous.compiling import cpp_compiler
 from atrous.errors import ConfigError
-from atrous.hardware import has_bf16
 from atrous.networks import depthwise_gradients, fused_batch_norm
 from atrous.training import block_allocator
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 _KEPT_BYTES = (1 << 31) - 1  # all that is free at the heap's end
-
-
-def resolve_precision(key: str, device: str) -> str:
-    """Lightning's precision for `recipe.precision`: `auto` is bf16 where it is in hardware, else exact float32."""
-    if key != "auto":
-        return key
-    return "bf16-mixed" if has_bf16(device) else "32-true"
 
 
 def autocast_dtype(precision: str) -> torch.dtype | None:

@@ -9,7 +9,7 @@ from atrous.errors import StoreError
 from atrous.evaluation.evaluate import evaluate_protocols
 from atrous.evaluation.predicting import Feeding, Progress, silent
 from atrous.evaluation.protocol import load_protocol
-from atrous.hardware import device_type
+from atrous.hardware import device_type, resolve_precision
 from atrous.networks.segmenter import Segmenter
 from atrous.run_store import RunFolder
 from atrous.training import machine
@@ -27,7 +27,7 @@ def feeding_of(config: Config) -> Feeding:
         batch_size=config["data"]["val_batch_size"],
         num_workers=config["data"]["num_workers"],
         device=device,
-        autocast=machine.autocast_dtype(machine.resolve_precision(config["recipe"]["precision"], device)),
+        autocast=machine.autocast_dtype(resolve_precision(config["recipe"]["precision"], device)),
         tf32=config["trainer"].get("tf32", False),  # released weights have no trainer
     )
 

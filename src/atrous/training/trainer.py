@@ -18,9 +18,8 @@ from torch.distributed.constants import default_pg_timeout
 from atrous.building import build_transforms
 from atrous.data.datamodule import SegmentationDataModule
 from atrous.data.dataset import SegmentationDataset
-from atrous.hardware import device_type
+from atrous.hardware import device_type, resolve_precision
 from atrous.run_store import RunFolder
-from atrous.training import machine
 from atrous.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from atrous.training.csv_log import CsvLog
 from atrous.training.finite import FiniteGuard
@@ -91,7 +90,7 @@ def build_trainer(folder: RunFolder, config: Config, *, data: SegmentationDataMo
         num_nodes=settings["nodes"],
         devices=settings["devices"],
         strategy=_strategy(settings["nodes"] * settings["devices"], device, patience=settings["timeout_seconds"]),
-        precision=machine.resolve_precision(recipe["precision"], device),  # type: ignore[arg-type]
+        precision=resolve_precision(recipe["precision"], device),  # type: ignore[arg-type]
         max_steps=recipe["max_steps"],
         max_epochs=-1,
         accumulate_grad_batches=settings["accumulate"],
