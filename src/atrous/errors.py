@@ -26,5 +26,9 @@ class CheckpointError(AtrousError):
     """A checkpoint or a weight file that does not fit or cannot be read safely."""
 
 
+class MisfitError(CheckpointError):
+    """Weights that are whole and are another network's."""
+
+
 class StoreError(AtrousError):
     """A run store whose files are missing, damaged or written by a newer version."""

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from atrous import hardware
 from atrous.errors import ConfigError
-from atrous.studies import jobs
+from atrous.studies import jobs, local
 from atrous.studies.machine_checks import machine_problems
 
 
@@ -71,3 +71,14 @@ def test_a_run_that_is_done_asks_no_machine_for_its_score(
     overrides.append("seed=1")
     with pytest.raises(ConfigError, match=r"trainer\.accelerator='gpu', but PyTorch finds no GPU"):
         jobs.prepare(composed(*overrides), overrides)
+
+
+def test_a_sweep_on_this_machine_asks_it_before_its_first_job(
+    composed: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "has_cuda", lambda: False)
+    rows = [[f"store={tmp_path / 'store'}", f"trainer.accelerator={name}"] for name in ("cpu", "gpu")]
+    with pytest.raises(ConfigError, match=r"trainer\.accelerator='gpu', but PyTorch finds no GPU here"):
+        local.launch(rows, lambda overrides: composed(*overrides), jobs_at_once=None, fail_fast=False)
+    assert not (tmp_path / "store").exists()
+    assert len(local.prepare_all(rows, lambda overrides: composed(*overrides))) == 2  # for a cluster

@@ -25,6 +25,7 @@ from atrous.studies.job_process import JobProcess, JobServer, process_environmen
 from atrous.studies.machine_checks import check_machine
 from atrous.studies.parents import parent_overrides
 from atrous.studies.recipe_checks import recipe_warnings
+from atrous.studies.start_checks import check_start
 
 PROGRAM = ("-m", "atrous.training.job")
 IMPORTS = ("atrous.training.run",)  # of PROGRAM, what takes seconds
@@ -91,8 +92,8 @@ class Job:
         return f"submission {self.folder.submission_file(self.config['submission'], protocol)}"
 
 
-def prepare(config: DictConfig, overrides: list[str]) -> Job:
-    """Check a config, its data set included, and find its place in the store.
+def prepare(config: DictConfig, overrides: list[str], *, starts_here: bool = False) -> Job:
+    """Check a config, its data set included, and find its place in the store; `starts_here` as for `check_machine`.
 
     Raises:
         AtrousError: for anything that can be known to fail.
@@ -100,12 +101,16 @@ def prepare(config: DictConfig, overrides: list[str]) -> Job:
     plain = resolve(config)
     check(plain)
     of_parent = parent_overrides(plain, overrides)
-    parent = None if of_parent is None else prepare(compose(config_name="train", overrides=of_parent), of_parent)
+    parent = None
+    if of_parent is not None:
+        parent = prepare(compose(config_name="train", overrides=of_parent), of_parent, starts_here=starts_here)
     identity = identify(plain, parent=None if parent is None else parent.identity)
     job = Job(plain, identity, identity.folder(plain["store"]), tuple(overrides), parent)
     job.folder.damaged()  # a newer version's folder is refused here, before anything is written
     if job.todo:
-        check_machine(plain)
+        check_machine(plain, starts_here=starts_here)
+    if job.todo and not job.folder.is_done:
+        check_start(plain, parent=None if parent is None else parent.config)
     return job
 
 

@@ -35,7 +35,7 @@ def launch(
     Raises:
         AtrousError: when any job cannot be run; nothing has been started then.
     """
-    todo = prepare_all(job_overrides, compose)
+    todo = prepare_all(job_overrides, compose, starts_here=True)
     first = todo[0]
     slots = pool.slots_for(
         gpus=pool.visible_gpus() if first.config["trainer"]["accelerator"] != "cpu" else [],
@@ -52,13 +52,17 @@ def launch(
 
 
 def prepare_all(
-    job_overrides: Sequence[Sequence[str]], compose: Callable[[Sequence[str]], DictConfig]
+    job_overrides: Sequence[Sequence[str]],
+    compose: Callable[[Sequence[str]], DictConfig],
+    *,
+    starts_here: bool = False,
 ) -> list[jobs.Job]:
     """Check the jobs of a sweep, for any launcher.
 
     Args:
         job_overrides: the jobs.
         compose: makes a config of a job's overrides.
+        starts_here: whether they will be made on this machine, which is asked then.
 
     Raises:
         ConfigError: names the row of the first that cannot be run; nothing is written then.
@@ -66,7 +70,7 @@ def prepare_all(
     todo = []
     for overrides in job_overrides:
         try:
-            todo.append(jobs.prepare(compose(overrides), list(overrides)))
+            todo.append(jobs.prepare(compose(overrides), list(overrides), starts_here=starts_here))
         except AtrousError as error:
             row = next((text[4:] for text in overrides if text.startswith("row=")), None)
             raise ConfigError(f"row {row}: {error}" if row else str(error)) from None

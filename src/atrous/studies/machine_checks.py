@@ -1,6 +1,7 @@
 """What a run asks of the machine that it starts on: a device that can do it, and images."""
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -10,14 +11,18 @@ from atrous.building import build_datasets, build_test_set
 from atrous.errors import ConfigError
 
 
-def check_machine(config: Mapping[str, Any]) -> None:
+def check_machine(config: Mapping[str, Any], *, starts_here: bool = False) -> None:
     """Refuse a run that cannot be made here; one that is done is read on any machine, and is not asked.
+
+    Args:
+        config: of the run.
+        starts_here: see `machine_problems`.
 
     Raises:
         ConfigError: what a device cannot do, a line per problem, or data that cannot be built.
         DataError: folders, lists or files that are not there, also of the test set of a submission.
     """
-    problems = list(machine_problems(config))
+    problems = [*machine_problems(config, starts_here=starts_here), *_missing_packages(config)]
     if problems:
         raise ConfigError("\n".join(problems))
     build_datasets(config["data"])
@@ -27,6 +32,11 @@ def check_machine(config: Mapping[str, Any]) -> None:
         check_submission(build_test_set(config["data"]), SERVERS[config["submission"]])
 
 
+def _missing_packages(config: Mapping[str, Any]) -> Iterator[str]:
+    if str(config["backbone"]["_target_"]).endswith("TimmBackbone") and find_spec("timm") is None:
+        yield "backbone=timm needs the package timm: pip install 'atrous[timm]'"
+
+
 def accelerator_problems(config: Mapping[str, Any]) -> Iterator[str]:
     """Whether the device is one on any machine."""
     accelerator = config["trainer"]["accelerator"]
@@ -34,14 +44,18 @@ def accelerator_problems(config: Mapping[str, Any]) -> Iterator[str]:
         yield f"trainer.accelerator={accelerator!r}: one of {', '.join(hardware.ACCELERATORS)}"
 
 
-def machine_problems(config: Mapping[str, Any]) -> Iterator[str]:
+def machine_problems(config: Mapping[str, Any], *, starts_here: bool = False) -> Iterator[str]:
     """What the devices cannot do, a line each: the key, its value and what would be right.
 
-    This machine is asked where a run's own command runs, on a cluster's node as well. A sweep's launcher has jobs
-    checked before there is one, maybe for other machines. PyTorch is loaded only if there is no other way to tell.
+    PyTorch is loaded only if there is no other way to tell.
+
+    Args:
+        config: of the run.
+        starts_here: whether it is known that the run will be made on this machine, as it is anyway where a run's own
+            command runs, on a cluster's node as well. A cluster's launcher has jobs checked for other machines.
     """
     accelerator, precision = config["trainer"]["accelerator"], config["recipe"]["precision"]
-    starts_here, asks_gpu = HydraConfig.initialized(), accelerator in hardware.GPUS
+    starts_here, asks_gpu = starts_here or HydraConfig.initialized(), accelerator in hardware.GPUS
     if starts_here or not asks_gpu:
         try:
             hardware.require_device(accelerator, key="trainer.accelerator")

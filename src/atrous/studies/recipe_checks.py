@@ -42,6 +42,7 @@ def recipe_warnings(config: Mapping[str, Any]) -> Iterator[str]:
     training ends. More than a tenth spoils every evaluation, however well the network has learnt. Trainings of less
     than 100 steps are trials and pass; so do frozen statistics, and those that come with initial weights.
     """
+    yield from _other_rates(config)
     recipe, decays = config["recipe"], config["recipe"]["batch_norm"]
     if decays["frozen"] or recipe["max_steps"] < _TRIAL_STEPS or config["parent"] is not None:
         return
@@ -73,16 +74,36 @@ def _preprocessing_of(backbone: Mapping[str, Any], source: str | None) -> str | 
 
 
 def _preprocessing_of_run(checkpoint: Path) -> str | None:
-    """What a run's config says, in whose folder a checkpoint still lies."""
+    recipe = _section_of_run(checkpoint, "recipe")
+    found = recipe.get("preprocessing")
+    return found if isinstance(found, str) else None
+
+
+def _section_of_run(checkpoint: Path, name: str) -> Mapping[str, Any]:
+    """A section of the config of the run in whose folder a checkpoint still lies; empty where it cannot be read."""
     run = RunFolder(checkpoint.parent.parent)
     if checkpoint.suffix != ".ckpt" or not run.config_file.is_file():
-        return None
+        return {}
     try:
-        recipe = run.config().get("recipe")
+        section = run.config().get(name)
     except StoreError:
-        return None
-    found = recipe.get("preprocessing") if isinstance(recipe, Mapping) else None
-    return found if isinstance(found, str) else None
+        return {}
+    return section if isinstance(section, Mapping) else {}
+
+
+def _other_rates(config: Mapping[str, Any]) -> Iterator[str]:
+    """Weights fit a network of other atrous rates, and mean something else there."""
+    source = config["recipe"]["pretrained"]
+    model = {} if source is None else _section_of_run(Path(source), "model")
+    for key in ("multi_grid", *(() if config["model"].get("context") else ("aspp_rates",))):
+        ours, theirs = config["model"].get(key), model.get(key)
+        is_plain = not {*(ours or ()), *(theirs or ())} - {1}  # null is a multi-grid of ones
+        if key in model and ours != theirs and not is_plain:
+            value = "null" if theirs is None else str(theirs).replace(" ", "")
+            yield (
+                f"model.{key}={ours}, but the weights of recipe.pretrained={source!r} were trained with {theirs}; "
+                f"'model.{key}={value}' takes that"
+            )
 
 
 def _check_pretrained(source: str | None) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from atrous.errors import CheckpointError
+from atrous.errors import MisfitError
 
 
 class LoadReport(NamedTuple):
@@ -44,7 +44,7 @@ def load_by_name(
             classifier of other classes.
 
     Raises:
-        CheckpointError: Missing, surplus or mis-shaped entries; the network is then as it was.
+        MisfitError: Missing, surplus or mis-shaped entries; the network is then as it was.
     """
     missing = sorted(targets.keys() - values.keys() - set(optional))
     surplus = sorted(values.keys() - targets.keys())
@@ -59,7 +59,7 @@ def load_by_name(
     problems = [("missing", missing), ("surplus", surplus), ("of another shape", misshaped)]
     complaints = [f"{len(names)} {kind}: {_shorten(names)}" for kind, names in problems if names]
     if complaints:
-        raise CheckpointError(f"{source} does not fit this network; {'; '.join(complaints)}")
+        raise MisfitError(f"{source} does not fit this network; {'; '.join(complaints)}")
     shared = [name for name in shared if name not in kept]
     with torch.no_grad():
         for name in shared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,30 @@ def from_atrous(model: Segmenter, source: str | Path, *, any_classes: bool = Fal
     path = Path(source)
     values = read_safetensors(path)[0] if path.suffix == ".safetensors" else tensors_of_checkpoint(path)
     targets = model.state_dict(keep_vars=True)
-    classifier = [name for name in targets if name.startswith("classifier.")]
     return load_by_name(
-        model, targets=targets, values=values, source=str(path), resizable=classifier if any_classes else ()
+        model, targets=targets, values=values, source=str(path), resizable=_classifier(targets) if any_classes else ()
     )
+
+
+def check_same_network(model: Segmenter, other: Segmenter, *, source: str) -> None:
+    """Refuse two networks of which one cannot take over the other's weights, whatever classes they have.
+
+    Args:
+        model: A network without weights (`atrous.networks.dry_run.without_weights`), which would take them over.
+        other: The network that has them, without weights as well.
+        source: What to call the other in errors.
+
+    Raises:
+        CheckpointError: Names what is missing, surplus or of another shape.
+    """
+    targets = model.state_dict(keep_vars=True)
+    load_by_name(
+        model, targets=targets, values=other.state_dict(keep_vars=True), source=source, resizable=_classifier(targets)
+    )
+
+
+def _classifier(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith("classifier.")]
 
 
 def tensors_of_checkpoint(path: Path) -> dict[str, Tensor]:

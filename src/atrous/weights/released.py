@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from atrous.errors import CheckpointError, ConfigError
 from atrous.networks import deeplab
@@ -21,8 +24,8 @@ from atrous.networks.xception import Xception
 from atrous.weights.download import fetch
 from atrous.weights.matching import LoadReport
 from atrous.weights.own import OWN_FILES, from_atrous
-from atrous.weights.tensorflow import from_tensorflow
-from atrous.weights.torchvision import from_torchvision
+from atrous.weights.tensorflow import from_tensorflow, variables_of
+from atrous.weights.torchvision import from_torchvision, state_dict_of
 from atrous.weights.zoo import Preset, preset, presets
 
 IMAGENET = "imagenet"
@@ -65,12 +68,20 @@ def load_preset(name: str, *, source: str | Path | None = None) -> Segmenter:
 
 
 def load_weights_of(
-    model: Segmenter | Backbone, found: Preset, *, source: str | Path | None = None, any_classes: bool = False
+    model: Segmenter | Backbone,
+    found: Preset,
+    *,
+    source: str | Path | Mapping[str, Tensor] | None = None,
+    any_classes: bool = False,
 ) -> LoadReport:
-    """Fill a network, or a backbone, with a preset's weights; a file that is fetched is checked first."""
-    path = fetch(found.url, sha256=found.sha256) if source is None else source
-    load = from_tensorflow if found.format == "tensorflow" else from_torchvision
-    return load(model, path, any_classes=any_classes)
+    """Fill a network, or a backbone, with a preset's weights, or with tensors by the names that they have there.
+
+    A file that is fetched is checked first.
+    """
+    given = fetch(found.url, sha256=found.sha256) if source is None else source
+    if found.format == "tensorflow":
+        return from_tensorflow(model, given, any_classes=any_classes)
+    return from_torchvision(model, given, any_classes=any_classes)
 
 
 def load_pretrained(model: Segmenter, source: str) -> LoadReport:
@@ -108,6 +119,28 @@ def load_pretrained(model: Segmenter, source: str) -> LoadReport:
             raise whole from None
 
 
+def check_pretrained(model: Segmenter, source: str) -> None:
+    """Refuse initial weights that would not fit a network; nothing is fetched, of presets the layout is compared.
+
+    Args:
+        model: The network, without weights (`atrous.networks.dry_run.without_weights`).
+        source: As for `load_pretrained`.
+
+    Raises:
+        ConfigError: There are no ImageNet weights for this backbone, or the preset is unknown.
+        CheckpointError: The file cannot be read, or does not fit.
+    """
+    if source != IMAGENET and is_file(source):
+        load_pretrained(model, source)
+        return
+    found = preset(imagenet_preset(model.backbone) if source == IMAGENET else source)
+    is_whole = found.network.model is not None
+    with without_weights():
+        theirs = build_preset(found) if is_whole else _backbone_of(found)
+    entries_of = variables_of if found.format == "tensorflow" else state_dict_of
+    load_weights_of(model if is_whole else model.backbone, found, source=entries_of(theirs), any_classes=is_whole)
+
+
 def is_file(source: str) -> bool:
     """Tell whether `source` names weights on this machine: a file, or the prefix of a TensorFlow checkpoint."""
     return Path(source).is_file() or Path(f"{source}.index").is_file()
@@ -132,10 +165,15 @@ def imagenet_preset(backbone: Backbone) -> str:
 @cache
 def _layout_of(name: str) -> tuple[Any, ...]:
     """The layout of a preset's backbone, which is built for it once: a second for all of them."""
-    network = preset(name).network
-    options = {"output_stride": 16, "multi_grid": None, "blocks": 4, **network.backbone_options}
     with without_weights():
-        return _layout(_backbone_factory(network.backbone)(**options))
+        return _layout(_backbone_of(preset(name)))
+
+
+def _backbone_of(found: Preset) -> Backbone:
+    """Build the backbone that a preset's weights are for."""
+    network = found.network
+    options = {"output_stride": 16, "multi_grid": None, "blocks": 4, **network.backbone_options}
+    return _backbone_factory(network.backbone)(**options)
 
 
 def _layout(backbone: Backbone) -> tuple[Any, ...]:

@@ -66,6 +66,21 @@ def from_tensorflow(
     )
 
 
+def variables_of(model: Segmenter | Backbone) -> dict[str, Tensor]:
+    """Return what a checkpoint of the official release would hold for a network, or for a backbone alone.
+
+    Args:
+        model: A network of the official layout, or its backbone.
+
+    Returns:
+        The tensors by official variable name, in TensorFlow's layout.
+
+    Raises:
+        CheckpointError: The network has no official names.
+    """
+    return {name: _to_tensorflow_layout(name, tensor) for name, tensor in _targets(model)}
+
+
 def _is_training_state(name: str) -> bool:
     return name == "global_step" or name.endswith(_TRAINING_STATE)
 
@@ -76,6 +91,12 @@ def _to_pytorch_layout(name: str, value: ArrayLike) -> Tensor:
         return tensor
     is_depthwise = name.endswith("/depthwise_weights")
     return tensor.permute(2, 3, 0, 1) if is_depthwise else tensor.permute(3, 2, 0, 1)  # [kh, kw, C, 1] or HWIO
+
+
+def _to_tensorflow_layout(name: str, tensor: Tensor) -> Tensor:
+    if tensor.ndim != 4:
+        return tensor
+    return tensor.permute(2, 3, 0, 1) if name.endswith("/depthwise_weights") else tensor.permute(2, 3, 1, 0)
 
 
 def _targets(model: Segmenter | Backbone) -> Iterator[tuple[str, Tensor]]:

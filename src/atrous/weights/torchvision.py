@@ -42,14 +42,14 @@ def from_torchvision(
     name = "the given state dict" if isinstance(source, Mapping) else str(source)
     state = source if isinstance(source, Mapping) else _read(Path(source))
     backbone = model.backbone if isinstance(model, Segmenter) else model
-    targets = dict(backbone_targets(backbone))
     is_segmenter = any(entry.startswith(_SEGMENTER) for entry in state)
     if is_segmenter:
         if not isinstance(model, Segmenter):
             raise CheckpointError(f"{name} holds a whole DeepLabv3; load it into a DeepLabV3, not into a backbone")
-        targets = {f"{_BACKBONE}{entry}": tensor for entry, tensor in targets.items()} | dict(head_targets(model))
+        targets = state_dict_of(model)
         values = {entry: our_branch_order(entry, value, model) for entry, value in state.items()}
     else:
+        targets = state_dict_of(backbone)
         values = dict(state)
     ignored = (_AUXILIARY,) if is_segmenter else _IMAGENET_HEADS
     return load_by_name(
@@ -61,6 +61,21 @@ def from_torchvision(
         optional=[entry for entry in targets if entry.endswith(".num_batches_tracked")],
         resizable=classifier_names(model) if any_classes and is_segmenter and isinstance(model, Segmenter) else (),
     )
+
+
+def state_dict_of(model: Segmenter | Backbone) -> dict[str, Tensor]:
+    """Return a network's tensors, or those of a backbone alone, by the names that torchvision has for them.
+
+    Args:
+        model: A `DeepLabV3` or a backbone of torchvision's layout; see `from_torchvision`.
+
+    Raises:
+        CheckpointError: The layout is another.
+    """
+    if not isinstance(model, Segmenter):
+        return dict(backbone_targets(model))
+    backbone = {f"{_BACKBONE}{entry}": tensor for entry, tensor in backbone_targets(model.backbone)}
+    return {**backbone, **dict(head_targets(model))}
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
