@@ -1,16 +1,21 @@
 """One thread, the real images where a machine has them, and what property tests share."""
 
+import _thread
 import os
 import resource
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from xdist.scheduler import LoadFileScheduling
@@ -103,6 +108,34 @@ def _processes_uncounted(monkeypatch: pytest.MonkeyPatch) -> None:
     Python 3.11 imports and runs everything at half the speed where it counts lines.
     """
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _composing_uncounted() -> Iterator[None]:
+    """Have coverage count nothing within Hydra, which takes two to three times as long where it is watched."""
+    compose = ConfigLoaderImpl.load_configuration
+
+    def compose_unwatched(*arguments: Any, **options: Any) -> Any:
+        call = partial(compose, *arguments, **options)
+        return call() if sys.gettrace() is None else _in_a_thread(call)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", compose_unwatched)
+        yield
+
+
+def _in_a_thread(call: Callable[[], Any]) -> Any:
+    """What a call gives, or raises, in a thread that coverage, which watches those of `threading`, does not know."""
+    result: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(call())
+        except BaseException as error:
+            result.set_exception(error)
+
+    _thread.start_new_thread(run, ())
+    return result.result()
 
 
 @pytest.fixture(scope="session")

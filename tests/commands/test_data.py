@@ -164,7 +164,7 @@ def test_an_archive_that_was_put_there_by_hand_becomes_a_data_set_that_passes(at
     assert atrous("data", "check", "camvid", "data.root=data", "workers=0").code == 0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # that there are no problems but five says so too
 def test_the_real_images_pass(atrous: Run, real_data: Path) -> None:
     ended = atrous("data", "check", "voc", f"data.root={real_data}")
     assert ended.code == 0, ended.err

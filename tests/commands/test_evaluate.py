@@ -121,7 +121,7 @@ def test_another_split_has_an_entry_of_its_own(trained: Trained) -> None:
     assert _entries(run)["single@train"]["confusion"] != before["confusion"]
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),

@@ -160,7 +160,7 @@ np.save(f"{sys.argv[2]}/rank{shard[0]}.npy", gather(mine[""]).records.matrix)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # tests/training/test_run.py has two ranks count the pixels of one process too
 def test_two_ranks_gather_the_matrix_of_one_process(tmp_path: Path) -> None:
     script = tmp_path / "rank.py"
     script.write_text(_RANK)

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from atrous.resources import conf_folder
 from atrous.run_store import RunFolder
 from atrous.studies import jobs
+from atrous.studies.configuration import resolve
 from atrous.studies.identity import Identity
 from atrous.studies.jobs import Job
 from atrous.studies.schema import register
@@ -35,7 +36,40 @@ def hydra_app() -> Iterator[None]:
 @pytest.fixture
 def composed(hydra_app: None) -> Callable[..., DictConfig]:
     """The config of `atrous-train OVERRIDES`."""
-    return lambda *overrides: copy.deepcopy(_compose(overrides))
+
+    def compose_with(*overrides: str) -> DictConfig:
+        stores = [text for text in overrides if text.startswith("store=")]  # each test has its own, for the same rows
+        config = copy.deepcopy(_compose(tuple(text for text in overrides if text not in stores)))
+        for text in stores:
+            config.store = text.removeprefix("store=")
+        return config
+
+    return compose_with
+
+
+@pytest.fixture(scope="session")
+def _default_config() -> dict[str, Any]:
+    register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
+        return dict(resolve(_compose(())))
+
+
+@pytest.fixture
+def changed(_default_config: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The default config with other values for some keys, by their dotted names."""
+
+    def change(values: dict[str, Any]) -> dict[str, Any]:
+        config = copy.deepcopy(_default_config)
+        for name, value in values.items():
+            *sections, key = name.split(".")
+            node = config
+            for section in sections:
+                node[section] = node.get(section) or {}
+                node = node[section]
+            node[key] = value
+        return config
+
+    return change
 
 
 @functools.cache

@@ -1,13 +1,11 @@
 """What a recipe may say: each mistake is told with its value and what would be right."""
 
-import copy
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from atrous.run_store import RunFolder
 from atrous.studies.configuration import resolve
@@ -16,21 +14,6 @@ from atrous.studies.recipe_checks import recipe_problems, recipe_warnings
 Config = dict[str, Any]
 Compose = Callable[..., DictConfig]
 TORCHVISION = {"backbone.strides_in": "first_unit"}
-
-
-@pytest.fixture
-def changed(composed: Compose) -> Callable[[Config], Config]:
-    """The default config with other values for some keys, by their dotted names."""
-    return partial(_changed, resolve(composed()))
-
-
-def _changed(config: Config, values: Config) -> Config:
-    tree = OmegaConf.create(copy.deepcopy(config))
-    for key, value in values.items():
-        OmegaConf.update(tree, key, value, force_add=True)
-    plain = OmegaConf.to_container(tree)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
 
 
 @pytest.mark.counted
@@ -96,6 +79,22 @@ def test_a_runs_checkpoint_asks_for_the_preprocessing_of_its_run(
     for damaged in ("recipe: [1, 2]", "{"):
         run.config_file.write_text(damaged)
         assert list(recipe_problems(changed(values))) == []
+
+
+def test_a_runs_weights_in_a_network_of_other_atrous_rates_are_warned_of(
+    changed: Callable[[Config], Config], tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path)
+    run.last_checkpoint.parent.mkdir()
+    run.last_checkpoint.touch()
+    values = {"recipe.pretrained": str(run.last_checkpoint), "model.aspp_rates": [6, 12, 18]}
+    run.create(config_yaml="model: {multi_grid: [1, 2, 4], aspp_rates: [6, 12, 18]}", facts={})
+    (warning,) = recipe_warnings(changed(values))
+    assert warning.startswith("model.multi_grid=None, but the weights of recipe.pretrained=")
+    assert warning.endswith("were trained with [1, 2, 4]; 'model.multi_grid=[1,2,4]' takes that")
+    assert list(recipe_warnings(changed({**values, "model.multi_grid": [1, 2, 4]}))) == []
+    run.config_file.write_text("model: {_target_: anything}")
+    assert list(recipe_warnings(changed(values))) == []
 
 
 def test_a_folder_of_a_run_is_answered_with_its_checkpoint(changed: Callable[[Config], Config], tmp_path: Path) -> None:
