@@ -83,6 +83,21 @@ def test_a_run_that_is_done_is_skipped_by_all(fake_jobs: FakeJobs, behave: Behav
     assert sum(event == "start" for event, *_ in fake_jobs.events()) == 1
 
 
+@pytest.mark.parametrize("late", [0, 1])
+def test_a_rank_that_comes_when_nothing_is_left_to_do_learns_so(
+    fake_jobs: FakeJobs, behave: Behave, late: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = fake_jobs.job("a")
+    assert [future.result() for future in together_in_threads(job, [0, 1])] == ["done"] * 2
+    monkeypatch.setattr(meeting, "ARRIVAL_SECONDS", 20.0)
+    with ThreadPoolExecutor(2) as executor:
+        first = executor.submit(together.run, job, rank(1 - late), capture=True)
+        time.sleep(1.0)
+        second = executor.submit(together.run, job, rank(late), capture=True)
+        assert [first.result(), second.result()] == ["skipped"] * 2
+    assert not (job.folder.path / "ranks" / "launch-1").exists()
+
+
 def test_a_parent_is_trained_first_by_the_same_ranks(fake_jobs: FakeJobs, behave: Behave) -> None:
     parent, plain = fake_jobs.job("parent"), fake_jobs.job("child")
     child = Job(plain.config, plain.identity, plain.folder, plain.overrides, parent)

@@ -1,7 +1,10 @@
 """How the ranks of one run find each other before torch.distributed does: through files in the run's folder.
 
     <run>/ranks/<token>/<rank>.json       a rank's sign of life, written every other second
+    <run>/ranks/<token>/<rank>.gone       it knows how all of it ended, and has left
     <run>/ranks/<token>/ticket-<n>.json   what the first rank decided: start this run, or how all of it ended
+
+The first rank stays until the last one has come: with nothing to do it would be gone before one that starts late.
 
 The token is of one launch, but a launch that was killed may leave its files, and the next may have the same token
 (torchrun without --rdzv-id). So a rank counts as present only once its sign of life has changed under our eyes, and
@@ -23,7 +26,7 @@ from types import TracebackType
 from typing import Any
 
 from atrous.errors import AtrousError
-from atrous.files import write_json
+from atrous.files import write_json, write_text
 from atrous.studies.ranks import Ranks
 
 BEAT_SECONDS = 2.0
@@ -69,8 +72,8 @@ class Meeting:
 
     def __enter__(self) -> "Meeting":
         if self._ranks.rank == 0:
-            for ticket in self._folder.glob("ticket-*.json"):
-                ticket.unlink()
+            for left in (*self._folder.glob("ticket-*.json"), *self._folder.glob("*.gone")):
+                left.unlink()
         self._give_sign()
         self._thread.start()
         return self
@@ -80,9 +83,13 @@ class Meeting:
     ) -> None:
         if self._ranks.rank == 0 and not self._is_concluded:
             self.issue(outcome="stopped")  # Ctrl-C, or SLURM wants the machine back
+        if self._ranks.rank == 0 and (kind is None or issubclass(kind, AtrousError)):
+            self._await_late_ones()
         self._left.set()
         self._thread.join()
         if self._ranks.rank > 0:
+            if self._is_concluded:
+                write_text(self._gone_file(self._ranks.rank), "")
             self._sign_file(self._ranks.rank).unlink(missing_ok=True)
             return
         end = time.monotonic() + _PARTING_SECONDS
@@ -106,6 +113,7 @@ class Meeting:
             self._raise_problem()
             time.sleep(_POLL_SECONDS)
         self._count += 1
+        self._is_concluded = "start" not in ticket
         return ticket
 
     def peek(self) -> dict[str, Any] | None:
@@ -161,6 +169,12 @@ class Meeting:
             if sign is not None and sign != peer.sign:
                 peer.sign, peer.since, peer.is_present = sign, now, True
 
+    def _await_late_ones(self) -> None:
+        while not all(peer.is_present or self._gone_file(rank).exists() for rank, peer in self._peers.items()):
+            if self.problem():
+                return
+            time.sleep(_POLL_SECONDS)
+
     def _beat(self) -> None:
         while not self._left.wait(BEAT_SECONDS):
             with suppress(AtrousError, OSError):  # a full disk or a slow server: the next one may come through
@@ -178,6 +192,9 @@ class Meeting:
 
     def _sign_file(self, rank: int) -> Path:
         return self._folder / f"{rank}.json"
+
+    def _gone_file(self, rank: int) -> Path:
+        return self._folder / f"{rank}.gone"
 
 
 def _read(path: Path) -> dict[str, Any]:
