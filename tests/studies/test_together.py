@@ -90,9 +90,11 @@ def test_a_rank_that_comes_when_nothing_is_left_to_do_learns_so(
     job = fake_jobs.job("a")
     assert [future.result() for future in together_in_threads(job, [0, 1])] == ["done"] * 2
     monkeypatch.setattr(meeting, "ARRIVAL_SECONDS", 20.0)
+    monkeypatch.setattr(meeting, "BEAT_SECONDS", 2.0)
+    monkeypatch.setattr(meeting, "_POLL_SECONDS", 0.01)  # it is noticed long before the next sign of life
     with ThreadPoolExecutor(2) as executor:
         first = executor.submit(together.run, job, rank(1 - late), capture=True)
-        time.sleep(1.0)
+        time.sleep(0.7)
         second = executor.submit(together.run, job, rank(late), capture=True)
         assert [first.result(), second.result()] == ["skipped"] * 2
     assert not (job.folder.path / "ranks" / "launch-1").exists()

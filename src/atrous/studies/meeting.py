@@ -81,21 +81,18 @@ class Meeting:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._ranks.rank == 0 and not self._is_concluded:
-            self.issue(outcome="stopped")  # Ctrl-C, or SLURM wants the machine back
-        if self._ranks.rank == 0 and (kind is None or issubclass(kind, AtrousError)):
-            self._await_late_ones()
+        if self._ranks.rank == 0:
+            if not self._is_concluded:
+                self.issue(outcome="stopped")  # Ctrl-C, or SLURM wants the machine back
+            self._see_others_off(waits_for_late_ones=kind is None or issubclass(kind, AtrousError))
         self._left.set()
         self._thread.join()
-        if self._ranks.rank > 0:
-            if self._is_concluded:
-                write_text(self._gone_file(self._ranks.rank), "")
-            self._sign_file(self._ranks.rank).unlink(missing_ok=True)
+        if self._ranks.rank == 0:
+            shutil.rmtree(self._folder, ignore_errors=True)
             return
-        end = time.monotonic() + _PARTING_SECONDS
-        while time.monotonic() < end and any(self._sign_file(rank).exists() for rank in self._peers):
-            time.sleep(_POLL_SECONDS)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._is_concluded:
+            write_text(self._gone_file(self._ranks.rank), "")
+        self._sign_file(self._ranks.rank).unlink(missing_ok=True)
 
     def issue(self, **ticket: Any) -> None:
         """Tell the other ranks the next decision: `start` (a run's folder), or the `outcome`, or the `error`."""
@@ -169,10 +166,14 @@ class Meeting:
             if sign is not None and sign != peer.sign:
                 peer.sign, peer.since, peer.is_present = sign, now, True
 
-    def _await_late_ones(self) -> None:
-        while not all(peer.is_present or self._gone_file(rank).exists() for rank, peer in self._peers.items()):
-            if self.problem():
-                return
+    def _see_others_off(self, *, waits_for_late_ones: bool) -> None:
+        """Stay, and give signs, until the others have read how it ended: they know by a sign that a ticket is new."""
+        while waits_for_late_ones and not self.problem():
+            if all(peer.is_present or self._gone_file(rank).exists() for rank, peer in self._peers.items()):
+                break
+            time.sleep(_POLL_SECONDS)
+        end = time.monotonic() + _PARTING_SECONDS
+        while time.monotonic() < end and any(self._sign_file(rank).exists() for rank in self._peers):
             time.sleep(_POLL_SECONDS)
 
     def _beat(self) -> None:
