@@ -47,7 +47,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None], *, size: int
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         size = max(size, path.stat().st_size if path.is_file() else 0)
-        _check_space(path, size)
+        check_space(path, size)
         with temporary.open("xb") as stream:
             write(stream)
             stream.flush()
@@ -70,7 +70,16 @@ def _remove(temporary: Path) -> int:
     return written
 
 
-def _check_space(path: Path, size: int) -> None:
+def check_space(path: Path, size: int) -> None:
+    """Refuse a file that does not fit on its disk, before a byte of it is written.
+
+    Args:
+        path: the file; its folder is there.
+        size: bytes that it will have.
+
+    Raises:
+        NoSpaceError: names the folder, the file, and how much is free.
+    """
     reserve = _RESERVE_BYTES if size > _RESERVE_BYTES else 0
     if size and shutil.disk_usage(path.parent).free < size + reserve:
         raise _no_space(path, size + reserve, "about")

@@ -87,7 +87,7 @@ def test_a_file_larger_than_the_disk_is_refused_before_it_is_written(tmp_path: P
     bomb = tarfile.TarInfo("deeplabv3_pascal/model.ckpt.data-00000-of-00001")
     bomb.size = 1 << 60
     (tmp_path / "bomb.tgz").write_bytes(gzip.compress(bomb.tobuf(tarfile.GNU_FORMAT)))
-    with pytest.raises(CheckpointError, match=r"model\.ckpt\.data.* has 1152921504\.6 GB, more than the disk's free"):
+    with pytest.raises(CheckpointError, match=r"bomb\.tgz cannot .*no space left .*model\.ckpt\.data.* needs about"):
         open_checkpoint(tmp_path / "bomb.tgz", cache=tmp_path / "cache")
     assert list((tmp_path / "cache" / "unpacked").glob("*bomb*/*")) == []
 

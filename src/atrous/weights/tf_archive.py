@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from atrous.cache import locked
 from atrous.errors import CheckpointError
+from atrous.files import check_space
 from atrous.weights.tf_index import CHECKPOINT_FILE
 
 
@@ -48,12 +49,12 @@ def _unpack(archive: Path, folder: Path) -> None:
     try:
         with tarfile.open(archive, "r:gz") as tar:
             for member in _checkpoint_files(tar, archive):
-                if member.size > shutil.disk_usage(folder).free:  # a bomb of an archive does not fill the disk first
-                    raise OSError(f"{member.name} has {member.size / 1e9:.1f} GB, more than the disk's free space")
+                path = folder / PurePosixPath(member.name).name
+                check_space(path, member.size)  # a bomb of an archive does not fill the disk first
                 content = tar.extractfile(member)
                 assert content is not None  # of a regular file
                 # "x": two files of one name would leave a checkpoint mixed of both
-                with content, (folder / PurePosixPath(member.name).name).open("xb") as stream:
+                with content, path.open("xb") as stream:
                     shutil.copyfileobj(content, stream, 1 << 20)
     except FileExistsError as error:
         name = Path(str(error.filename)).name

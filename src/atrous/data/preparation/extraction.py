@@ -1,7 +1,6 @@
 """Unpacking archives that others made: nothing leaves the target, and a part is never taken for the whole."""
 
 import errno
-import os
 import re
 import shutil
 import stat
@@ -15,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from atrous.errors import DataError
+from atrous.files import check_space
 
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
 _BLOCK = 512  # bytes; a tar ends with blocks of zeros
@@ -119,8 +119,7 @@ def _extract_to(target: Path, archive: Path, *, inside: PurePosixPath, only: Seq
 
 def _write(member: Member, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if member.size > shutil.disk_usage(path.parent).free:  # a bomb of an archive does not fill the disk first
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    check_space(path, member.size)  # a bomb of an archive does not fill the disk first
     source = member.open()
     assert source is not None  # it is a file
     with source, path.open("xb") as target:  # x: an archive that holds a name twice is corrupt
