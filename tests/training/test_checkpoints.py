@@ -45,7 +45,7 @@ def test_another_architecture_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_truncated_file_and_a_pickle_are_refused_unread(tmp_path: Path) -> None:
     _save(_model(), tmp_path / "last.ckpt")
     (tmp_path / "cut.ckpt").write_bytes((tmp_path / "last.ckpt").read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match=r"cut\.ckpt: not a checkpoint"):
+    with pytest.raises(CheckpointError, match=r"cut\.ckpt: not a file of tensors"):
         read_checkpoint(tmp_path / "cut.ckpt")
 
     class Harmful:
@@ -53,7 +53,7 @@ def test_a_truncated_file_and_a_pickle_are_refused_unread(tmp_path: Path) -> Non
             return Path.touch, (tmp_path / "harmed",)  # type: ignore[return-value]
 
     (tmp_path / "evil.ckpt").write_bytes(pickle.dumps({"state_dict": Harmful()}))
-    with pytest.raises(CheckpointError, match=r"evil\.ckpt: not a checkpoint"):
+    with pytest.raises(CheckpointError, match=r"evil\.ckpt: not a file of tensors"):
         read_checkpoint(tmp_path / "evil.ckpt")
     assert not (tmp_path / "harmed").exists()
     with pytest.raises(CheckpointError, match="no such checkpoint"):
@@ -123,7 +123,7 @@ def test_a_damaged_last_checkpoint_is_set_aside_and_the_one_before_takes_its_pla
 def test_without_a_state_before_it_a_damaged_checkpoint_is_an_error_and_stays(tmp_path: Path) -> None:
     run = _run_with(tmp_path, steps=(2,))
     run.last_checkpoint.write_bytes(b"torn")
-    with pytest.raises(CheckpointError, match=r"last\.ckpt: not a checkpoint"):
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: not a file of tensors"):
         newest_checkpoint(run, mends=True)
     assert run.last_checkpoint.read_bytes() == b"torn"
 

@@ -18,6 +18,7 @@ from atrous.files import set_aside, write_atomically
 from atrous.networks.segmenter import Segmenter
 from atrous.run_store import RunFolder
 from atrous.training.stopping import is_between_steps
+from atrous.weights.torch_files import read_torch
 
 _PREFIX = "model."
 
@@ -72,12 +73,8 @@ def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
-    try:
-        content = torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: not a checkpoint of tensors and plain values ({reason})") from None
-    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+    content = read_torch(path, map_location=map_location)
+    if not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"{path}: holds no state_dict; expected a checkpoint of atrous-train")
     step = content.get("global_step")
     if not isinstance(step, int) or step < 0:

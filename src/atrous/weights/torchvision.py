@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from atrous.errors import CheckpointError
 from atrous.networks.backbone import Backbone
 from atrous.networks.segmenter import Segmenter
 from atrous.weights.matching import LoadReport, load_by_name
+from atrous.weights.torch_files import read_torch
 from atrous.weights.torchvision_names import backbone_targets, classifier_names, head_targets, our_branch_order
 
 _IMAGENET_HEADS = ("fc.", "classifier.", "features.18.")  # the last of these is MobileNetV2's 1280 channels
@@ -81,11 +81,7 @@ def state_dict_of(model: Segmenter | Backbone) -> dict[str, Tensor]:
 def _read(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"{path} is not there; give a torchvision checkpoint such as resnet50-0676ba61.pth")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file may raise anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{path} cannot be read as a file of tensors (is it whole?): {reason}") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    state = read_torch(path)
+    if not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path} holds no state dict of tensors, as torchvision's checkpoints do")
     return state
