@@ -64,12 +64,18 @@ def test_a_file_of_weights_is_let_through_with_any_preprocessing(
     assert list(recipe_problems(changed(values))) == []
 
 
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """A folder with a checkpoint, and nothing of its run yet."""
+    folder = RunFolder(tmp_path)
+    folder.last_checkpoint.parent.mkdir()
+    folder.last_checkpoint.touch()
+    return folder
+
+
 def test_a_runs_checkpoint_asks_for_the_preprocessing_of_its_run(
-    changed: Callable[[Config], Config], tmp_path: Path
+    changed: Callable[[Config], Config], run: RunFolder
 ) -> None:
-    run = RunFolder(tmp_path)
-    run.last_checkpoint.parent.mkdir()
-    run.last_checkpoint.touch()
     values = {"recipe.pretrained": str(run.last_checkpoint), "recipe.preprocessing": "imagenet"}
     assert list(recipe_problems(changed(values))) == []  # it was moved away from its run
     run.create(config_yaml="recipe: {preprocessing: inception}", facts={})
@@ -82,17 +88,17 @@ def test_a_runs_checkpoint_asks_for_the_preprocessing_of_its_run(
 
 
 def test_a_runs_weights_in_a_network_of_other_atrous_rates_are_warned_of(
-    changed: Callable[[Config], Config], tmp_path: Path
+    changed: Callable[[Config], Config], run: RunFolder
 ) -> None:
-    run = RunFolder(tmp_path)
-    run.last_checkpoint.parent.mkdir()
-    run.last_checkpoint.touch()
     values = {"recipe.pretrained": str(run.last_checkpoint), "model.aspp_rates": [6, 12, 18]}
     run.create(config_yaml="model: {multi_grid: [1, 2, 4], aspp_rates: [6, 12, 18]}", facts={})
     (warning,) = recipe_warnings(changed(values))
     assert warning.startswith("model.multi_grid=None, but the weights of recipe.pretrained=")
     assert warning.endswith("were trained with [1, 2, 4]; 'model.multi_grid=[1,2,4]' takes that")
     assert list(recipe_warnings(changed({**values, "model.multi_grid": [1, 2, 4]}))) == []
+    for told, count in (("[1, 1, 1]", 0), ("[[1]]", 1), ("3", 1), ("null", 0)):  # a multi-grid of ones is none
+        run.config_file.write_text(f"model: {{multi_grid: {told}}}")
+        assert len(list(recipe_warnings(changed(values)))) == count
     run.config_file.write_text("model: {_target_: anything}")
     assert list(recipe_warnings(changed(values))) == []
 

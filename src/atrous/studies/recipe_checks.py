@@ -97,13 +97,17 @@ def _other_rates(config: Mapping[str, Any]) -> Iterator[str]:
     model = {} if source is None else _section_of_run(Path(source), "model")
     for key in ("multi_grid", *(() if config["model"].get("context") else ("aspp_rates",))):
         ours, theirs = config["model"].get(key), model.get(key)
-        is_plain = not {*(ours or ()), *(theirs or ())} - {1}  # null is a multi-grid of ones
-        if key in model and ours != theirs and not is_plain:
+        if key in model and _rates(ours) != _rates(theirs):
             value = "null" if theirs is None else str(theirs).replace(" ", "")
             yield (
                 f"model.{key}={ours}, but the weights of recipe.pretrained={source!r} were trained with {theirs}; "
                 f"'model.{key}={value}' takes that"
             )
+
+
+def _rates(value: Any) -> Any:
+    """Rates as a value to compare: a multi-grid of ones is none."""
+    return None if isinstance(value, list) and all(rate == 1 for rate in value) else value
 
 
 def _check_pretrained(source: str | None) -> Iterator[str]:
