@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,7 @@ def advice(config: Config, *, is_evaluating: bool) -> str:
         is_evaluating: Whether it had been trained.
     """
     device = device_type(config["trainer"]["accelerator"])
-    keys = _for_evaluation(config) if is_evaluating else _for_training(config, device)
-    return f"Lower what is in memory at once: {'; or '.join(keys)}"
+    return _lower(_for_evaluation(config) if is_evaluating else _for_training(config, device))
 
 
 def advice_after_kill(folder: RunFolder) -> str:
@@ -97,16 +96,20 @@ def advice_after_kill(folder: RunFolder) -> str:
         config, step = folder.config(), folder.status().get("step", 0)
     except StoreError:
         return told
-    keys = list(_for_machine(config))
-    if config["trainer"]["accelerator"] not in GPUS:
+    keys: Iterable[str] = ()
+    if config["trainer"]["accelerator"] not in GPUS:  # where it is not this memory that the network fills
         is_evaluating = step >= config["recipe"]["max_steps"]
-        keys = [*(_for_evaluation(config) if is_evaluating else _for_training(config, "cpu")), *keys]
-    return f"{told}. Lower what is in memory at once: {'; or '.join(keys)}"
+        keys = _for_evaluation(config) if is_evaluating else _for_training(config, "cpu")
+    return f"{told}. {_lower([*keys, *_for_machine(config)])}"
 
 
 def advice_for_worker(config: Config) -> str:
     """Say which keys would help where a worker of the loader was killed."""
-    return f"Lower what is in memory at once: {'; or '.join(_for_machine(config))}"
+    return _lower(_for_machine(config))
+
+
+def _lower(keys: Iterable[str]) -> str:
+    return f"Lower what is in memory at once: {'; or '.join(keys)}"
 
 
 def _for_machine(config: Config) -> Iterator[str]:

@@ -32,8 +32,13 @@ def check_machine(config: Mapping[str, Any], *, starts_here: bool = False) -> No
         check_submission(build_test_set(config["data"]), SERVERS[config["submission"]])
 
 
+def is_of_timm(config: Mapping[str, Any]) -> bool:
+    """Whether timm builds the backbone."""
+    return str(config["backbone"]["_target_"]).endswith("TimmBackbone")
+
+
 def _missing_packages(config: Mapping[str, Any]) -> Iterator[str]:
-    if str(config["backbone"]["_target_"]).endswith("TimmBackbone") and find_spec("timm") is None:
+    if is_of_timm(config) and find_spec("timm") is None:
         yield "backbone=timm needs the package timm: pip install 'atrous[timm]'"
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from atrous.building import build_network, build_transforms
 from atrous.errors import CheckpointError, ConfigError, MisfitError
+from atrous.studies.machine_checks import is_of_timm
 
 if TYPE_CHECKING:
     from atrous.networks.segmenter import Segmenter
@@ -30,7 +31,7 @@ def check_start(config: Mapping[str, Any], *, parent: Mapping[str, Any] | None) 
     """
     build_transforms(config["recipe"]["augmentation"]["transforms"], where=_TRANSFORMS)
     source = config["recipe"]["pretrained"]
-    if _is_of_timm(config) or (parent is not None and _is_of_timm(parent)):
+    if is_of_timm(config) or (parent is not None and is_of_timm(parent)):
         if source == "imagenet":
             raise ConfigError(
                 f"recipe.pretrained={source!r} holds no weights for networks of timm, which has its own: "
@@ -41,10 +42,6 @@ def check_start(config: Mapping[str, Any], *, parent: Mapping[str, Any] | None) 
         _check_pretrained(_network_of(config), source)
     if parent is not None:
         _check_parent(_network_of(config), _network_of(parent))
-
-
-def _is_of_timm(config: Mapping[str, Any]) -> bool:
-    return str(config["backbone"]["_target_"]).endswith("TimmBackbone")
 
 
 def _network_of(config: Mapping[str, Any]) -> str:

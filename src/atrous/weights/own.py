@@ -50,7 +50,7 @@ def check_same_network(model: Segmenter, other: Segmenter, *, source: str) -> No
         source: What to call the other in errors.
 
     Raises:
-        CheckpointError: Names what is missing, surplus or of another shape.
+        MisfitError: Names what is missing, surplus or of another shape.
     """
     targets = model.state_dict(keep_vars=True)
     load_by_name(
