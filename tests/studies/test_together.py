@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, StoreError
 from atrous.files import write_json
 from atrous.studies import jobs, meeting, together
 from atrous.studies.jobs import Job, JobError
@@ -98,6 +98,45 @@ def test_a_rank_that_comes_when_nothing_is_left_to_do_learns_so(
         second = executor.submit(together.run, job, rank(late), capture=True)
         assert [first.result(), second.result()] == ["skipped"] * 2
     assert not (job.folder.path / "ranks" / "launch-1").exists()
+
+
+def test_a_rank_that_comes_when_others_have_left_learns_how_it_ended(
+    fake_jobs: FakeJobs, behave: Behave, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = fake_jobs.job("a")
+    assert [future.result() for future in together_in_threads(job, [0, 1, 2], world_size=3)] == ["done"] * 3
+    monkeypatch.setattr(meeting, "ARRIVAL_SECONDS", 20.0)
+    with ThreadPoolExecutor(3) as executor:
+        first, second = (executor.submit(together.run, job, rank(k, world_size=3), capture=True) for k in (0, 1))
+        assert second.result() == "skipped"
+        time.sleep(0.5)
+        late = executor.submit(together.run, job, rank(2, world_size=3), capture=True)
+        assert [first.result(), late.result()] == ["skipped"] * 2
+
+
+def test_a_rank_that_cannot_begin_says_why_to_all(
+    fake_jobs: FakeJobs, behave: Behave, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behave(rank0="hang")
+
+    def refuse(*_: object, **__: object) -> str:
+        raise StoreError("the store has no locks here")
+
+    monkeypatch.setattr(together, "_take_part", refuse)
+    for said in errors(together_in_threads(fake_jobs.job("a"), [0, 1])):
+        assert "the store has no locks here" in said
+
+
+def test_an_error_of_the_first_rank_is_no_stop_of_the_others(
+    fake_jobs: FakeJobs, behave: Behave, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise PermissionError("log.txt cannot be opened")
+
+    monkeypatch.setattr(jobs, "run", fail)
+    first, second = together_in_threads(fake_jobs.job("a"), [0, 1])
+    assert isinstance(first.exception(), PermissionError)
+    assert str(second.exception()) == "rank 0 failed: PermissionError: log.txt cannot be opened"
 
 
 def test_a_parent_is_trained_first_by_the_same_ranks(fake_jobs: FakeJobs, behave: Behave) -> None:

@@ -33,7 +33,7 @@ BEAT_SECONDS = 2.0
 SILENCE_SECONDS = 30.0
 ARRIVAL_SECONDS = 300.0
 _POLL_SECONDS = 0.2
-_PARTING_SECONDS = 10.0
+_PARTING_SECONDS = 30.0  # a rank ends its process first, which may take 25 s of them
 
 
 class MeetingError(AtrousError):
@@ -81,17 +81,21 @@ class Meeting:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        has_failed = kind is not None and issubclass(kind, Exception)
         if self._ranks.rank == 0:
-            if not self._is_concluded:
+            if not self._is_concluded and has_failed:
+                self.issue(error=f"rank 0 failed: {type(value).__name__}: {value}")
+            elif not self._is_concluded:
                 self.issue(outcome="stopped")  # Ctrl-C, or SLURM wants the machine back
-            self._see_others_off(waits_for_late_ones=kind is None or issubclass(kind, AtrousError))
+            self._see_others_off(waits_for_late_ones=kind is None or has_failed)
         self._left.set()
         self._thread.join()
         if self._ranks.rank == 0:
             shutil.rmtree(self._folder, ignore_errors=True)
             return
         if self._is_concluded:
-            write_text(self._gone_file(self._ranks.rank), "")
+            with suppress(AtrousError, OSError):  # how it ended stays what it is
+                write_text(self._gone_file(self._ranks.rank), "")
         self._sign_file(self._ranks.rank).unlink(missing_ok=True)
 
     def issue(self, **ticket: Any) -> None:
@@ -168,13 +172,21 @@ class Meeting:
 
     def _see_others_off(self, *, waits_for_late_ones: bool) -> None:
         """Stay, and give signs, until the others have read how it ended: they know by a sign that a ticket is new."""
-        while waits_for_late_ones and not self.problem():
-            if all(peer.is_present or self._gone_file(rank).exists() for rank, peer in self._peers.items()):
-                break
+        while waits_for_late_ones and not all(map(self._has_come, self._peers)):
             time.sleep(_POLL_SECONDS)
         end = time.monotonic() + _PARTING_SECONDS
-        while time.monotonic() < end and any(self._sign_file(rank).exists() for rank in self._peers):
+        while time.monotonic() < end and any(map(self._is_leaving, self._peers)):
             time.sleep(_POLL_SECONDS)
+
+    def _has_come(self, rank: int) -> bool:
+        """Whether a rank is here, or was, or is not waited for any longer."""
+        self._look()
+        return self._peers[rank].is_present or self._gone_file(rank).exists() or self._problem_with(rank) != ""
+
+    def _is_leaving(self, rank: int) -> bool:
+        """Whether a rank is still here, and gives signs."""
+        self._look()
+        return self._sign_file(rank).exists() and time.monotonic() - self._peers[rank].since < SILENCE_SECONDS
 
     def _beat(self) -> None:
         while not self._left.wait(BEAT_SECONDS):

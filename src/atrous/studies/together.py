@@ -70,7 +70,10 @@ def _follow(job: Job, ranks: Ranks, meeting: Meeting, *, capture: bool) -> str:
     line = _line(job)
     while "start" in (ticket := meeting.next_ticket()):
         part = line[ticket["start"]]
-        problem = _take_part(part, ranks, meeting, capture=capture)
+        try:
+            problem = _take_part(part, ranks, meeting, capture=capture)
+        except (AtrousError, OSError) as error:
+            problem = str(error)
         if problem is not None and meeting.peek() is None:
             meeting.report(problem)
     if "error" in ticket:
