@@ -26,6 +26,10 @@ class CheckpointError(AtrousError):
     """A checkpoint or a weight file that does not fit or cannot be read safely."""
 
 
+class UnreachableError(CheckpointError):
+    """A checkpoint or a weight file that may be whole and cannot be opened now."""
+
+
 class MisfitError(CheckpointError):
     """Weights that are whole and are another network's."""
 

@@ -12,6 +12,7 @@ from atrous.errors import ConfigError
 GPUS = ("gpu", "cuda")
 ACCELERATORS = ("auto", "cpu", *GPUS)
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+_FULL = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
 
 
 def device_type(accelerator: str) -> str:
@@ -39,6 +40,16 @@ def require_device(accelerator: str, *, key: str) -> None:
         raise ConfigError(f"{key}={accelerator!r}: one of {', '.join(ACCELERATORS)}")
     if accelerator in GPUS and not has_cuda():
         raise ConfigError(f"{key}={accelerator!r}, but PyTorch finds no GPU here: {key}=cpu or {key}=auto")
+
+
+def is_memory_full(error: BaseException) -> bool:
+    """Whether an error says that a device or the machine has no memory left."""
+    import torch
+
+    # torch.OutOfMemoryError has this name since torch 2.5 only; the CPU's allocator raises a plain RuntimeError.
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError | OSError) and any(words in str(error) for words in _FULL)
 
 
 def has_cuda() -> bool:

@@ -1,8 +1,11 @@
 """Checkpoints: atomic, data only, refused when they do not fit."""
 
+import errno
+import os
 import pickle
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atrous import DeepLabV3
-from atrous.errors import CheckpointError
+from atrous.errors import CheckpointError, UnreachableError
+from atrous.hardware import is_memory_full
 from atrous.networks import ResNet
 from atrous.run_store import RunFolder
 from atrous.training.checkpoints import AtomicCheckpointIO, load_weights, newest_checkpoint, read_checkpoint
@@ -118,6 +122,58 @@ def test_a_damaged_last_checkpoint_is_set_aside_and_the_one_before_takes_its_pla
     assert read_checkpoint(run.last_checkpoint)["global_step"] == 2, "for everything else that reads last.ckpt"
     kept = run.last_checkpoint.with_name("last.ckpt.damaged-1")
     assert (kept.read_bytes() if kept.exists() else None) == left
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_checkpoint_for_which_there_is_no_memory_is_not_damaged(tmp_path: Path, is_damaged: bool) -> None:
+    resource, status = pytest.importorskip("resource"), Path("/proc/self/statm")
+    if not status.is_file():
+        pytest.skip("bounds the memory of this process, which is told by /proc")
+    run = _run_with(tmp_path, steps=(2,))
+    content = {"state_dict": {"model.weight": torch.zeros(100_000_000)}, "global_step": 4}
+    AtomicCheckpointIO().save_checkpoint(content, run.last_checkpoint, storage_options=run.previous_checkpoint)
+    del content
+    if is_damaged:
+        with run.last_checkpoint.open("r+b") as stream:
+            stream.seek(200_000_000)
+            stream.write(b"1")
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    now = int(status.read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + 100_000_000, limits[1]))
+    try:
+        if is_damaged:
+            assert newest_checkpoint(run, mends=True) == (run.previous_checkpoint, 2)
+        else:
+            with pytest.raises((RuntimeError, MemoryError)) as caught:
+                newest_checkpoint(run, mends=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    kept = [path.name for path in run.last_checkpoint.parent.glob("last.ckpt*")]
+    if is_damaged:
+        assert sorted(kept) == ["last.ckpt", "last.ckpt.damaged-1"]
+    else:
+        assert is_memory_full(caught.value)
+        assert kept == ["last.ckpt"]
+        assert newest_checkpoint(run, mends=True) == (run.last_checkpoint, 4), "once there is memory"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE, errno.ESTALE])
+def test_a_checkpoint_that_cannot_be_opened_now_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    run = _run_with(tmp_path, steps=(2, 4))
+    opened = Path.open
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path == run.last_checkpoint:
+            raise OSError(number, os.strerror(number))
+        return opened(path, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", refuse)
+        with pytest.raises(UnreachableError, match=rf"last\.ckpt: cannot be opened \({os.strerror(number)}\)"):
+            newest_checkpoint(run, mends=True)
+    assert newest_checkpoint(run, mends=True) == (run.last_checkpoint, 4)
 
 
 def test_without_a_state_before_it_a_damaged_checkpoint_is_an_error_and_stays(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from atrous.errors import CheckpointError
+from atrous.errors import CheckpointError, UnreachableError
 from atrous.files import set_aside, write_atomically
 from atrous.networks.segmenter import Segmenter
 from atrous.run_store import RunFolder
@@ -69,6 +69,7 @@ def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
     """A checkpoint's content.
 
     Raises:
+        UnreachableError: it cannot be opened now.
         CheckpointError: not there, truncated, not made of tensors and plain values, or without the weights or step.
     """
     if not path.is_file():
@@ -96,6 +97,7 @@ def newest_checkpoint(folder: RunFolder, *, mends: bool) -> tuple[Path | None, i
         The file, None where nothing was saved yet, and its step.
 
     Raises:
+        UnreachableError: last.ckpt cannot be opened now; it may be whole, and stays.
         CheckpointError: last.ckpt cannot be read, nor can the one before it.
     """
     last, previous = folder.last_checkpoint, folder.previous_checkpoint
@@ -105,6 +107,8 @@ def newest_checkpoint(folder: RunFolder, *, mends: bool) -> tuple[Path | None, i
         return None, 0
     try:
         return last, int(read_checkpoint(last)["global_step"])
+    except UnreachableError:
+        raise
     except CheckpointError as error:
         problem = error
     try:

@@ -5,21 +5,16 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-import torch
-
 from atrous import full_memory
+from atrous.hardware import is_memory_full
 
-# torch.OutOfMemoryError has this name since torch 2.5 only; the CPU's allocator raises a plain RuntimeError.
 _SENTENCES = 2  # of an error's text
 _OF_A_WORKER = "killed by signal: Killed"
-_OF_THE_CPU = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device or the machine has no memory left."""
-    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or _killed_worker(error):
-        return True
-    return isinstance(error, RuntimeError | OSError) and any(words in str(error) for words in _OF_THE_CPU)
+    """Whether an error says that a device or the machine has no memory left, or that a loader's worker was killed."""
+    return is_memory_full(error) or bool(_killed_worker(error))
 
 
 def advice(error: BaseException, config: Mapping[str, Any]) -> str:
