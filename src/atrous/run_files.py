@@ -25,6 +25,7 @@ _FACTS: Mapping[str, Any] = {
 }
 _STATUS: dict[str, Any] = {
     "reason": str,
+    "evaluating": str,
     "warning": str,
     "step": int,
     "max_steps": int,

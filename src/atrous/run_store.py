@@ -100,12 +100,14 @@ class RunFolder:
     def set_status(self, state: str, **details: Any) -> None:
         """Change the state, keeping the other entries unless they are given anew.
 
-        A failure's reason does not outlive the next start.
+        A failure's reason does not outlive the next start, nor how far an evaluation is what comes after it.
         """
         assert state in STATES, state
         old = self._read("status.json")
+        passing = ["evaluating"]
         if state in ("queued", "running", "done"):
-            old = {key: value for key, value in old.items() if key not in ("reason", "exit_code", "traceback")}
+            passing += ["reason", "exit_code", "traceback"]
+        old = {key: value for key, value in old.items() if key not in passing}
         status = {"format": FORMAT, **old, "state": state, **details, "updated": round(time.time(), 3)}
         write_json(self.path / "status.json", status)
 

@@ -39,7 +39,7 @@ def _end(view: LiveView, todo: list[Job], index: int, miou: float) -> None:
     view.on_change(index, "done")
 
 
-def _run(view: LiveView, todo: list[Job], index: int, **status: float) -> None:
+def _run(view: LiveView, todo: list[Job], index: int, **status: float | str) -> None:
     view.on_change(index, "running")
     todo[index].folder.set_status("running", **status)
 
@@ -65,6 +65,15 @@ def test_every_state_is_told_in_the_cell_of_its_row_and_seed(jobs: Jobs) -> None
     assert re.fullmatch(r"r01 seed 0  1/2 +loss 0\.625  40\.1 images/s.*", lines[5])
     assert re.fullmatch(rf"r00 seed 1  evaluating +loss 0\.500  by {re.escape(todo[4].folder.holder())}", lines[6])
     assert lines[7] == "1 of 8 runs done; 3 queued, 1 running, 1 trained elsewhere, 1 failed, 1 stopped"
+
+
+def test_a_long_evaluation_says_how_far_it_is(jobs: Jobs) -> None:
+    todo, console = jobs(1, 1), _terminal()
+    view = LiveView(todo, console)
+    _run(view, todo, 0, step=2, loss=0.5, evaluating="40/1449")
+    assert re.fullmatch(r"r00 seed 0  evaluating 40/1449  loss 0\.500", _shown(view, console)[2])
+    _run(view, todo, 0, step=2)
+    assert re.fullmatch(r"r00 seed 0  evaluating  loss 0\.500", _shown(view, console)[2]), "it began anew"
 
 
 @pytest.mark.parametrize(("rows", "height"), [(20, 40), (20, 24), (60, 24)])

@@ -78,3 +78,22 @@ def test_signs_of_life_and_no_timeout_keep_it_quiet(tmp_path: Path, ended: list[
     wait_in_vain(ended, 0.8)
     assert ended == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_is_watched_until_it_ends_and_small_signs_keep_what_was_done(tmp_path: Path, ended: list[int]) -> None:
+    folder = RunFolder(tmp_path)
+    folder.set_status("running")
+    watchdog = Watchdog(folder=folder, seconds=0.5, rank=0)
+    with watchdog.watching("the evaluation began"):
+        watchdog.note("image 3 of 9")
+        for _ in range(20):
+            wait_in_vain(ended, 0.05)
+            watchdog.note()
+    wait_in_vain(ended, 0.8)
+    assert ended == []
+    with watchdog.watching("the evaluation began"):
+        watchdog.note("image 3 of 9")
+        watchdog.note()
+        wait_in_vain(ended, 20)
+    assert ended == [TEMPORARY]
+    assert "0.5 s (trainer.timeout_seconds) after image 3 of 9: it was in wait_in_vain" in folder.status()["reason"]

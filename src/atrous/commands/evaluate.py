@@ -89,10 +89,10 @@ def _measure(subject: Subject, config: DictConfig, names: list[str]) -> list[str
         return []
     import torch
 
-    from atrous.commands.progress import progress
     from atrous.data.leakage import require_masks
     from atrous.evaluation.predicting import check_protocols
     from atrous.evaluation.protocol import load_protocol
+    from atrous.progress import progress
     from atrous.training.measuring import measure
 
     if config.threads:

@@ -4,9 +4,9 @@ import torch
 from omegaconf import DictConfig
 
 from atrous.commands.evaluate_subject import Subject
-from atrous.commands.progress import progress
 from atrous.errors import StoreError
 from atrous.evaluation.submission import SERVERS, check_submission
+from atrous.progress import progress
 from atrous.training.submitting import write_archive
 
 

@@ -160,7 +160,7 @@ class LiveView:
                 continue
             table.add_row(
                 title,
-                f"{step}/{total}" if step < total else "evaluating",
+                f"{step}/{total}" if step < total else f"evaluating {status.get('evaluating', '')}".strip(),
                 "" if loss is None else f"loss {loss:.3f}",
                 speed,
                 _left(self._pace.left(index)) if step < total else "",

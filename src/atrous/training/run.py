@@ -22,9 +22,8 @@ from atrous.revision import revision
 from atrous.run_store import RunFolder
 from atrous.training import batch_norm, machine
 from atrous.training.checkpoints import load_weights, newest_checkpoint
+from atrous.training.final_evaluation import evaluate_finished
 from atrous.training.finite import FiniteGuard
-from atrous.training.measuring import measure
-from atrous.training.submitting import submit
 from atrous.training.task import SegmentationTask
 from atrous.training.trainer import build_board, build_data_module, build_loggers, build_trainer, is_first_rank
 from atrous.training.validating import StoppedInValidationError
@@ -118,11 +117,7 @@ def train_and_evaluate(folder: RunFolder, config: Config, protocols: Sequence[st
             if is_first_rank() and "model" not in folder.results():  # it was killed before it could be written
                 folder.add_results(model=_cost(config, model))
         if finished and is_first_rank():
-            if config["submission"] is not None:
-                submit(folder, config, model, protocols)
-            else:
-                entries = dict(zip(protocols, protocols, strict=True))
-                measure(folder, config, model, val_set, entries, boundary=config["boundary"])
+            evaluate_finished(folder, config, model, val_set, protocols)
             folder.set_status("done", step=config["recipe"]["max_steps"])
         code = 0
     finally:

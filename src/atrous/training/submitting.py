@@ -15,7 +15,14 @@ from atrous.training.measuring import feeding_of
 Config = Mapping[str, Any]
 
 
-def submit(folder: RunFolder, config: Config, model: Segmenter, protocols: Sequence[str]) -> None:
+def submit(
+    folder: RunFolder,
+    config: Config,
+    model: Segmenter,
+    protocols: Sequence[str],
+    *,
+    on_progress: Progress = silent,
+) -> None:
     """Predict the test split of a run's data and write an archive per protocol.
 
     Args:
@@ -23,6 +30,7 @@ def submit(folder: RunFolder, config: Config, model: Segmenter, protocols: Seque
         config: of the run; `submission` names the server.
         model: with its weights.
         protocols: names.
+        on_progress: told (images done, images in all) of each archive.
 
     Raises:
         ConfigError: a protocol does not fit the network.
@@ -30,7 +38,16 @@ def submit(folder: RunFolder, config: Config, model: Segmenter, protocols: Seque
     """
     dataset = build_test_set(config["data"])
     for name in protocols:
-        write_archive(folder, config, model, dataset, protocol=name, entry=name, server=config["submission"])
+        write_archive(
+            folder,
+            config,
+            model,
+            dataset,
+            protocol=name,
+            entry=name,
+            server=config["submission"],
+            on_progress=on_progress,
+        )
 
 
 def write_archive(

@@ -6,7 +6,8 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -20,7 +21,7 @@ _WAITING_IN = ("torch/distributed/", "torch/autograd/graph.py", "atrous/training
 
 
 class Watchdog(Callback):
-    """Ends this process when its training shows no sign of life for too long.
+    """Ends this process when its training, or what it is told to watch, shows no sign of life for too long.
 
     The stacks of all threads go to `<run>/stack-rank<k>.txt` and to the log, the reason to status.json, and the process
     ends with `exit_codes.TEMPORARY`. A rank that is in the middle of an exchange with others gets a tenth more time, so
@@ -29,7 +30,7 @@ class Watchdog(Callback):
 
     Args:
         folder: the run's folder.
-        seconds: without a step, a validation batch or a checkpoint; 0 watches nothing.
+        seconds: without a sign of life, such as a step or a validation batch; 0 watches nothing.
         rank: of this process.
     """
 
@@ -41,23 +42,19 @@ class Watchdog(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to watch."""
-        self._note("the training began")
-        if self._seconds > 0:
-            self._watched = threading.get_ident()
-            self._over.clear()
-            threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        self._begin("the training began")
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """A sign of life."""
-        self._note(f"step {trainer.global_step}")
+        self.note(f"step {trainer.global_step}")
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *rest: Any) -> None:
         """A sign of life."""
-        self._note(f"batch {rest[1]} of the validation at step {trainer.global_step}")
+        self.note(f"batch {rest[1]} of the validation at step {trainer.global_step}")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A sign of life."""
-        self._note(f"the validation at step {trainer.global_step}")
+        self.note(f"the validation at step {trainer.global_step}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Watch no longer: what follows has no steps."""
@@ -67,8 +64,33 @@ class Watchdog(Callback):
         """Watch no longer: the process is about to end anyway."""
         self._over.set()
 
-    def _note(self, doing: str) -> None:
-        self._sign, self._doing = time.monotonic(), doing
+    @contextmanager
+    def watching(self, doing: str) -> Iterator[None]:
+        """Watch a part of the calling thread that tells its signs of life by `note`.
+
+        Args:
+            doing: what begins.
+        """
+        self._begin(doing)
+        try:
+            yield
+        finally:
+            self._over.set()
+
+    def note(self, doing: str | None = None) -> None:
+        """A sign of life.
+
+        Args:
+            doing: what was done; None for a smaller part of what is done next.
+        """
+        self._sign, self._doing = time.monotonic(), doing or self._doing
+
+    def _begin(self, doing: str) -> None:
+        self.note(doing)
+        if self._seconds > 0:
+            self._watched = threading.get_ident()
+            self._over.clear()
+            threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def _watch(self) -> None:
         interval = min(1.0, self._seconds / 20)

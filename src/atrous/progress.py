@@ -5,11 +5,12 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+def progress(title: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
     """Show how far something is.
 
     Args:
         title: what is going on.
+        shown: whether to draw the bar where there is a terminal.
 
     Yields:
         A function to be told (done, total).
@@ -20,7 +21,7 @@ def progress(title: str) -> Iterator[Callable[[int, int], None]]:
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bar:
         task = bar.add_task(escape(title), total=None)
 
         def report(done: int, total: int) -> None:

@@ -1,0 +1,102 @@
+"""The evaluation that ends a run: how far it is can be seen, a layer is a sign of life, and one that hangs is ended."""
+
+import faulthandler
+import os
+import sys
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from atrous import DeepLabV3
+from atrous.data.shapes import Shapes
+from atrous.exit_codes import TEMPORARY
+from atrous.networks import ResNet
+from atrous.run_store import RunFolder
+from atrous.training import final_evaluation
+from atrous.training.final_evaluation import evaluate_finished
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # a watchdog that ends
+
+
+def _config(**trainer: float | bool) -> Mapping[str, Any]:
+    return {
+        "recipe": {"preprocessing": "imagenet", "precision": "32-true"},
+        "data": {"evaluation_size": None, "val_batch_size": 1, "num_workers": 0},
+        "trainer": {"accelerator": "cpu", "tf32": False, "progress": True, "timeout_seconds": 0, **trainer},
+        "submission": None,
+        "boundary": False,
+    }
+
+
+@pytest.fixture
+def model() -> DeepLabV3:
+    torch.manual_seed(0)
+    backbone = partial(ResNet, units=(1, 1, 1, 1), unit="basic", width=4)
+    return DeepLabV3(backbone=backbone, aspp_channels=8, multi_grid=None, num_classes=11)
+
+
+@pytest.fixture
+def val_set() -> Shapes:
+    return Shapes(split="val", length=4, size=65)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path)
+    folder.set_status("running", step=8)
+    return folder
+
+
+def test_a_long_one_says_how_far_it_is_and_a_short_one_nothing(
+    run: RunFolder,
+    model: DeepLabV3,
+    val_set: Shapes,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    evaluate_finished(run, _config(), model, val_set, ["single"])
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(final_evaluation, "_SECONDS_BETWEEN_LINES", 0.0)
+    evaluate_finished(run, _config(), model, val_set, ["single", "single_os8"])
+    assert capsys.readouterr().out.splitlines() == [f"evaluating, image {done}/4" for done in range(1, 5)]
+    assert run.status()["evaluating"] == "4/4"
+    assert set(run.results()["evaluations"]) == {"single", "single_os8"}
+    assert not [module for module in model.modules() if module._forward_hooks], "the network is as it was"
+    run.set_status("done", step=8)
+    assert "evaluating" not in run.status()
+
+
+@pytest.mark.parametrize("each", [0.1, 60.0])
+def test_many_slow_layers_may_take_longer_than_the_time_out_and_one_may_not(
+    run: RunFolder, model: DeepLabV3, monkeypatch: pytest.MonkeyPatch, each: float
+) -> None:
+    codes: list[int] = []
+
+    def end(code: int) -> None:
+        codes.append(code)
+        sys.exit()  # the watchdog's thread
+
+    def wait(*_: Any) -> None:
+        until = time.monotonic() + each
+        while time.monotonic() < until and not codes:
+            time.sleep(0.02)
+
+    monkeypatch.setattr(os, "_exit", end)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_pre_hook(wait)
+    began, val_set = time.monotonic(), Shapes(split="val", length=1, size=65)
+    evaluate_finished(run, _config(timeout_seconds=1.0), model, val_set, ["single"])
+    faulthandler.cancel_dump_traceback_later()
+    assert time.monotonic() > began + 1.5 or codes, "the image took longer than the time out"
+    is_ended = each > 1
+    assert codes == [TEMPORARY] * is_ended
+    if is_ended:
+        reason = run.status()["reason"]
+        assert "rank 0 showed no sign of life for 1 s (trainer.timeout_seconds) after the evaluation began" in reason
