@@ -1,7 +1,17 @@
-"""A progress bar on a terminal, nothing elsewhere."""
+"""How far something long is: on a terminal a bar or a word that changes, elsewhere nothing or a line now and then."""
 
+from __future__ import annotations
+
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal
 
 
 @contextmanager
@@ -28,3 +38,27 @@ def progress(title: str, *, shown: bool = True) -> Iterator[Callable[[int, int],
             bar.update(task, completed=done, total=total)
 
         yield report
+
+
+@contextmanager
+def doing(what: str, console: Console) -> Iterator[Callable[[str], None]]:
+    """Show what is being done: beside a spinner, or a line every ten seconds where the output is no terminal.
+
+    Args:
+        what: is done first.
+        console: where it is shown.
+
+    Yields:
+        A function to be told what is done next.
+    """
+    with console.status(what) as status:
+        said_at = time.monotonic()
+
+        def tell(what: str) -> None:
+            nonlocal said_at
+            status.update(what)
+            if not console.is_terminal and (now := time.monotonic()) - said_at > SECONDS_BETWEEN_LINES:
+                said_at = now
+                print(what, file=sys.stderr, flush=True)  # noqa: T201
+
+        yield tell

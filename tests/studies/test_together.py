@@ -48,6 +48,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ranks that give the others up after two seconds."""
     monkeypatch.setattr(meeting, "SILENCE_SECONDS", 2.0)
     monkeypatch.setattr(meeting, "ARRIVAL_SECONDS", 2.0)
+    monkeypatch.setattr(meeting, "_SECONDS_TO_A_WORD", 0.2)
 
 
 def together_in_threads(job: Job, numbers: Sequence[int], *, world_size: int = 2) -> list[Future[str]]:
@@ -194,11 +195,15 @@ def test_files_of_a_launch_that_was_killed_are_no_sign_of_life(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_rank_that_never_comes_is_named_and_the_first_ends(fake_jobs: FakeJobs, behave: Behave) -> None:
+def test_a_rank_that_never_comes_is_named_and_the_first_ends(
+    fake_jobs: FakeJobs, behave: Behave, capfd: pytest.CaptureFixture[str]
+) -> None:
     behave(rank0="hang")
     job = fake_jobs.job("a")
     (said,) = errors(together_in_threads(job, [0]))
     assert "rank 1 of 2 has not come" in said
+    place = job.folder.path / "ranks" / "launch-1"
+    assert f"waiting 2 s more for rank 1 of 2: no sign of life in {place} yet\n" in capfd.readouterr().err
     assert job.folder.status()["state"] == "failed"
 
 

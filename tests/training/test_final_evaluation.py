@@ -62,7 +62,7 @@ def test_a_long_one_says_how_far_it_is_and_a_short_one_nothing(
 ) -> None:
     evaluate_finished(run, _config(), model, val_set, ["single"])
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr(final_evaluation, "_SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(final_evaluation, "SECONDS_BETWEEN_LINES", 0.0)
     evaluate_finished(run, _config(), model, val_set, ["single", "single_os8"])
     assert capsys.readouterr().out.splitlines() == [f"evaluating, image {done}/4" for done in range(1, 5)]
     assert run.status()["evaluating"] == "4/4"

@@ -142,6 +142,6 @@ def test_a_stop_does_not_wait_for_a_validation_that_is_not_due(tmp_path: Path) -
 def test_a_long_validation_says_where_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(validating, "_SECONDS_BETWEEN_LINES", -1.0)
+    monkeypatch.setattr(validating, "SECONDS_BETWEEN_LINES", -1.0)
     _fit(tmp_path)
     assert "step 4/6  validating, batch 2/3" in capsys.readouterr().out

@@ -97,12 +97,13 @@ def _report_runs(config: DictConfig) -> None:
 
 
 def _write_site(config: DictConfig) -> None:
+    from atrous.progress import doing
     from atrous.studies.reports.site import write_site
     from atrous.studies.sweeping import wide_console
 
     store, console = Path(config.store), wide_console()
-    with console.status("reading") as status:
-        page = write_site(store, Path(config.output) if config.output else store / "report", told=status.update)
+    with doing("reading", console) as tell:
+        page = write_site(store, Path(config.output) if config.output else store / "report", told=tell)
     console.print(f"report: {page}", soft_wrap=True)
 
 

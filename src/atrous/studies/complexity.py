@@ -16,6 +16,7 @@ from atrous.files import write_text
 from atrous.networks.complexity import Complexity, multiply_adds
 from atrous.networks.dry_run import without_weights
 from atrous.networks.segmenter import Segmenter
+from atrous.progress import doing
 from atrous.studies.configuration import resolve
 from atrous.weights.released import build_preset
 from atrous.weights.zoo import preset, presets
@@ -90,9 +91,9 @@ def _count(model: Segmenter, protocol: Protocol, *, size: tuple[int, int] = _SIZ
 def write_complexity(folder: Path, *, console: Console) -> None:
     """Print the rows as they are counted, and write complexity.md into `folder`."""
     rows = []
-    with console.status("counting") as status:
+    with doing("counting", console) as tell:
         for row in counted_rows():
-            status.update(f"counting: {row.group} {row.name}")
+            tell(f"counting: {row.group} {row.name}")
             rows.append(row)
     table = RichTable(title="Multiply-Adds in billions for one image")
     titles = ["table", "row", "papers print", "papers' convention", "difference", "true count", "parameters"]

@@ -1,9 +1,5 @@
 """How the ranks of one run find each other before torch.distributed does: through files in the run's folder.
 
-    <run>/ranks/<token>/<rank>.json       a rank's sign of life, written every other second
-    <run>/ranks/<token>/<rank>.gone       it knows how all of it ended, and has left
-    <run>/ranks/<token>/ticket-<n>.json   what the first rank decided: start this run, or how all of it ended
-
 The first rank stays until the last one has come: with nothing to do it would be gone before one that starts late.
 
 The token is of one launch, but a launch that was killed may leave its files, and the next may have the same token
@@ -12,13 +8,11 @@ the first one, which is the only one that writes tickets, clears them away befor
 compared.
 """
 
-import json
 import os
-import shutil
 import socket
+import sys
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,12 +21,14 @@ from typing import Any
 
 from atrous.errors import AtrousError
 from atrous.files import write_json, write_text
+from atrous.studies.meeting_files import MeetingFiles
 from atrous.studies.ranks import Ranks
 
 BEAT_SECONDS = 2.0
 SILENCE_SECONDS = 30.0
 ARRIVAL_SECONDS = 300.0
 _POLL_SECONDS = 0.2
+_SECONDS_TO_A_WORD = 10.0  # on ranks that have not come; half a minute between the next ones
 _PARTING_SECONDS = 30.0  # a rank ends its process first, which may take 25 s of them
 
 
@@ -60,20 +56,20 @@ class Meeting:
     """
 
     def __init__(self, folder: Path, ranks: Ranks) -> None:
-        self._folder, self._ranks = folder / "ranks" / ranks.token, ranks
+        self._files, self._ranks = MeetingFiles(folder / "ranks" / ranks.token), ranks
         self._problem, self._report, self._count = "", "", 0
         self._is_concluded = False
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
         # The first rank watches all others, and they watch the first: what it hears of one, all hear from it.
         others = range(1, ranks.world_size) if ranks.rank == 0 else [0]
-        self._peers = {rank: _Peer(self._sign_of(rank)) for rank in others}
+        self._peers = {rank: _Peer(self._files.read_sign(rank)) for rank in others}
         self._looked = time.monotonic()
+        self._speaks_at = self._looked + _SECONDS_TO_A_WORD
 
     def __enter__(self) -> "Meeting":
         if self._ranks.rank == 0:
-            for left in (*self._folder.glob("ticket-*.json"), *self._folder.glob("*.gone")):
-                left.unlink()
+            self._files.clear()
         self._give_sign()
         self._thread.start()
         return self
@@ -91,16 +87,16 @@ class Meeting:
         self._left.set()
         self._thread.join()
         if self._ranks.rank == 0:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._files.remove()
             return
         if self._is_concluded:
             with suppress(AtrousError, OSError):  # how it ended stays what it is
-                write_text(self._gone_file(self._ranks.rank), "")
-        self._sign_file(self._ranks.rank).unlink(missing_ok=True)
+                write_text(self._files.gone(self._ranks.rank), "")
+        self._files.sign(self._ranks.rank).unlink(missing_ok=True)
 
     def issue(self, **ticket: Any) -> None:
         """Tell the other ranks the next decision: `start` (a run's folder), or the `outcome`, or the `error`."""
-        write_json(self._folder / f"ticket-{self._count}.json", ticket)
+        write_json(self._files.ticket(self._count), ticket)
         self._count += 1
         self._is_concluded = "start" not in ticket
 
@@ -120,10 +116,7 @@ class Meeting:
     def peek(self) -> dict[str, Any] | None:
         """The first rank's next decision, if it is there and of this launch."""
         self._look()
-        if not self._peers[0].is_present:
-            return None
-        path = self._folder / f"ticket-{self._count}.json"
-        return _read(path) if path.is_file() else None
+        return self._files.read_ticket(self._count) if self._peers[0].is_present else None
 
     def report(self, problem: str) -> None:
         """Tell the first rank that this one cannot go on."""
@@ -135,7 +128,20 @@ class Meeting:
         self._look()
         if not self._problem:
             self._problem = next(filter(None, map(self._problem_with, self._peers)), "")
+            self._is_anybody_missing()
         return self._problem
+
+    def _is_anybody_missing(self) -> bool:
+        """Whether a rank is still to come; says now and then which, and for how long it is waited for."""
+        missing = [rank for rank in self._peers if not self._has_come(rank)]
+        now = time.monotonic()
+        if missing and now >= self._speaks_at:
+            self._speaks_at = now + 3 * _SECONDS_TO_A_WORD
+            left = ARRIVAL_SECONDS - (now - min(self._peers[rank].since for rank in missing))
+            who = f"rank {', '.join(map(str, missing))} of {self._ranks.world_size}"
+            what = f"waiting {left:.0f} s more for {who}: no sign of life in {self._files.folder} yet"
+            print(what, file=sys.stderr, flush=True)  # noqa: T201
+        return bool(missing)
 
     def _raise_problem(self) -> None:
         if problem := self.problem():
@@ -146,14 +152,14 @@ class Meeting:
         patience = SILENCE_SECONDS if peer.is_present else ARRIVAL_SECONDS
         if peer.is_present and peer.sign and peer.sign["problem"]:
             return f"rank {rank} on {peer.sign['host']} failed: {peer.sign['problem']}"
-        if peer.is_present and not self._sign_file(rank).exists():
+        if peer.is_present and not self._files.sign(rank).exists():
             return f"rank {rank} was ended"
         if time.monotonic() - peer.since < patience:
             return ""
         if not peer.is_present:
             return (
-                f"rank {rank} of {self._ranks.world_size} has not come to {self._folder} within {patience:.0f} s: do "
-                "all of them run the same command, and do their machines share the store?"
+                f"rank {rank} of {self._ranks.world_size} has not come to {self._files.folder} "
+                f"within {patience:.0f} s: do all of them run the same command, and do their machines share the store?"
             )
         where = f" on {peer.sign['host']}" if peer.sign else ""
         return f"rank {rank}{where} ended without a word, or has been silent for {patience:.0f} s"
@@ -166,13 +172,13 @@ class Meeting:
                 peer.since = now
         self._looked = now
         for rank, peer in self._peers.items():
-            sign = self._sign_of(rank)
+            sign = self._files.read_sign(rank)
             if sign is not None and sign != peer.sign:
                 peer.sign, peer.since, peer.is_present = sign, now, True
 
     def _see_others_off(self, *, waits_for_late_ones: bool) -> None:
         """Stay, and give signs, until the others have read how it ended: they know by a sign that a ticket is new."""
-        while waits_for_late_ones and not all(map(self._has_come, self._peers)):
+        while waits_for_late_ones and self._is_anybody_missing():
             time.sleep(_POLL_SECONDS)
         end = time.monotonic() + _PARTING_SECONDS
         while time.monotonic() < end and any(map(self._is_leaving, self._peers)):
@@ -181,12 +187,12 @@ class Meeting:
     def _has_come(self, rank: int) -> bool:
         """Whether a rank is here, or was, or is not waited for any longer."""
         self._look()
-        return self._peers[rank].is_present or self._gone_file(rank).exists() or self._problem_with(rank) != ""
+        return self._peers[rank].is_present or self._files.gone(rank).exists() or self._problem_with(rank) != ""
 
     def _is_leaving(self, rank: int) -> bool:
         """Whether a rank is still here, and gives signs."""
         self._look()
-        return self._sign_file(rank).exists() and time.monotonic() - self._peers[rank].since < SILENCE_SECONDS
+        return self._files.sign(rank).exists() and time.monotonic() - self._peers[rank].since < SILENCE_SECONDS
 
     def _beat(self) -> None:
         while not self._left.wait(BEAT_SECONDS):
@@ -196,20 +202,4 @@ class Meeting:
     def _give_sign(self) -> None:
         facts = {"host": socket.gethostname(), "process": os.getpid(), "problem": self._report}
         sign = {**facts, "sign": time.monotonic_ns()}  # another one each time, that is all it means
-        write_json(self._sign_file(self._ranks.rank), sign)
-
-    def _sign_of(self, rank: int) -> Mapping[str, Any] | None:
-        with suppress(OSError, ValueError):
-            return _read(self._sign_file(rank))
-        return None
-
-    def _sign_file(self, rank: int) -> Path:
-        return self._folder / f"{rank}.json"
-
-    def _gone_file(self, rank: int) -> Path:
-        return self._folder / f"{rank}.gone"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
+        write_json(self._files.sign(self._ranks.rank), sign)

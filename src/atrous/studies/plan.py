@@ -15,6 +15,7 @@ from atrous.building import build_network
 from atrous.files import write_text
 from atrous.networks.complexity import multiply_adds
 from atrous.networks.dry_run import without_weights
+from atrous.progress import doing
 from atrous.studies.configuration import Config, resolve
 from atrous.studies.parents import compose_parent, identity_of
 from atrous.studies.table import sweep_of
@@ -86,9 +87,9 @@ def training_operations(config: Mapping[str, Any]) -> float:
 def write_plan(folder: Path, *, scale: str, tflops: float, console: Console) -> None:
     """Print the plan and write plan.md into `folder`."""
     planned = []
-    with console.status("planning") as status:
+    with doing("planning", console) as tell:
         for table in planned_tables(scale=scale, tflops=tflops):
-            status.update(f"planning: {table.name}")
+            tell(f"planning: {table.name}")
             planned.append(table)
     titles = ["table", "rows", "shown only", "trainings", "shared with a table above", "GPU hours"]
     lines = [

@@ -9,14 +9,13 @@ from typing import Any
 from atrous.data.dataset import SegmentationDataset
 from atrous.evaluation.predicting import Progress
 from atrous.networks.segmenter import Segmenter
-from atrous.progress import progress
+from atrous.progress import SECONDS_BETWEEN_LINES, progress
 from atrous.run_store import RunFolder
 from atrous.training.measuring import measure
 from atrous.training.submitting import submit
 from atrous.training.watchdog import Watchdog
 
 Config = Mapping[str, Any]
-_SECONDS_BETWEEN_LINES = 10.0
 
 
 def evaluate_finished(
@@ -74,7 +73,7 @@ def _shown(folder: RunFolder, config: Config) -> Iterator[Progress]:
         def show(done: int, total: int) -> None:
             nonlocal said_at
             bar(done, total)
-            if (now := time.monotonic()) - said_at > _SECONDS_BETWEEN_LINES:
+            if (now := time.monotonic()) - said_at > SECONDS_BETWEEN_LINES:
                 said_at = now
                 folder.set_status("running", evaluating=f"{done}/{total}")
                 if printed:

@@ -5,10 +5,9 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from atrous.progress import SECONDS_BETWEEN_LINES
 from atrous.training.checkpoints import Checkpoints, is_validated_next
 from atrous.training.stopping import StopAt
-
-_SECONDS_BETWEEN_LINES = 10.0
 
 
 class StoppedInValidationError(Exception):
@@ -62,7 +61,7 @@ class Validations(Callback):
         if self._stop.asked and trainer.world_size == 1 and self._checkpoints.saved_at == trainer.global_step:
             raise StoppedInValidationError
         now, done = time.monotonic(), int(rest[1]) + 1
-        if self._printed and trainer.is_global_zero and now - self._said_at > _SECONDS_BETWEEN_LINES:
+        if self._printed and trainer.is_global_zero and now - self._said_at > SECONDS_BETWEEN_LINES:
             self._said_at = now
             of = int(sum(trainer.num_val_batches))
             print(f"step {trainer.global_step}/{self._steps}  validating, batch {done}/{of}", flush=True)  # noqa: T201
