@@ -103,6 +103,7 @@ def test_no_job_starts_when_one_cannot_be_run(
         sweep_of("+experiment=deeplabv3/table1")
     assert fake_jobs.events() == []
     assert not list(tmp_path.glob("store/runs/*"))
+    assert not list(tmp_path.glob("store/sweeps/*")), "nor is it one that atrous-report could show"
 
 
 @pytest.mark.exhaustive

@@ -44,9 +44,15 @@ def run_sweep(config: DictConfig, arguments: Sequence[str], launcher: Launcher) 
     refuse_sweep(os.environ)
     sweep = sweep_of(config, arguments)
     store = Path(config.store)
+    is_new = not sweep.table.paper and not _file(store, sweep.table.name).exists()
     if not sweep.table.paper:
         save_sweep(sweep, store)
-    returns = _launch(config, [overrides for _, overrides in sweep.jobs()], launcher)
+    try:
+        returns = _launch(config, [overrides for _, overrides in sweep.jobs()], launcher)
+    except ConfigError:  # nothing was started: what failed later is in the jobs' returns
+        if is_new:
+            _file(store, sweep.table.name).unlink(missing_ok=True)
+        raise
     asked_in_full = sweep_of(config, without_budget(arguments)) if sweep.table.paper else sweep
     report_sweep(asked_in_full, store=store, output=None)
     failed = [str(job._return_value) for job in returns if job.status != JobStatus.COMPLETED]
@@ -86,7 +92,11 @@ def report_sweep(sweep: Sweep, *, store: Path, output: str | None) -> Path:
 
 def save_sweep(sweep: Sweep, store: Path) -> None:
     """Keep a sweep that no paper has, so that atrous-report can show it again."""
-    write_json(store / "sweeps" / f"{sweep.table.name}.json", dataclasses.asdict(sweep))
+    write_json(_file(store, sweep.table.name), dataclasses.asdict(sweep))
+
+
+def _file(store: Path, name: str) -> Path:
+    return store / "sweeps" / f"{name}.json"
 
 
 def load_sweep(store: Path, name: str) -> Sweep:
@@ -96,7 +106,7 @@ def load_sweep(store: Path, name: str) -> Sweep:
         ConfigError: lists the sweeps that there are.
         StoreError: its file is damaged.
     """
-    path = store / "sweeps" / f"{name}.json"
+    path = _file(store, name)
     if not path.is_file():
         known = ", ".join(sorted(entry.stem for entry in path.parent.glob("*.json"))) or "none"
         raise ConfigError(f"sweep={name!r} is not in {path.parent}; there are: {known}")
