@@ -27,7 +27,7 @@ class CheckpointError(AtrousError):
 
 
 class UnreachableError(CheckpointError):
-    """A checkpoint or a weight file that may be whole and cannot be opened now."""
+    """A checkpoint or a weight file that may be whole and cannot be read now: no permission, no memory, no server."""
 
 
 class MisfitError(CheckpointError):

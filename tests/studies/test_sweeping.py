@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hydra.core.utils import JobReturn
+from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig
 
 from atrous.errors import ConfigError, StoreError
@@ -104,6 +105,22 @@ def test_no_job_starts_when_one_cannot_be_run(
     assert fake_jobs.events() == []
     assert not list(tmp_path.glob("store/runs/*"))
     assert not list(tmp_path.glob("store/sweeps/*")), "nor is it one that atrous-report could show"
+
+
+def test_a_refused_sweep_leaves_the_one_that_was_saved_before(
+    sweep_of: Callable[..., list[JobReturn]], fake_jobs: FakeJobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep_of("output_stride=8,16")
+    (saved,) = tmp_path.glob("store/sweeps/*")
+    before = saved.read_bytes()
+
+    def refuse(*_: object, **__: object) -> list[JobReturn]:
+        raise ConfigCompositionException("another kind of refusal")
+
+    monkeypatch.setattr(_Launcher, "launch", refuse)
+    with pytest.raises(ConfigCompositionException):
+        sweep_of("output_stride=8,16", "seed=0,1")
+    assert saved.read_bytes() == before, "seeds are not in its name"
 
 
 @pytest.mark.exhaustive

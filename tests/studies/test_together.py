@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from atrous.files import write_json
 from atrous.studies import jobs, meeting, together
 from atrous.studies.jobs import Job, JobError
 from atrous.studies.meeting import Meeting, MeetingError
+from atrous.studies.meeting_files import MeetingFiles
 from atrous.studies.ranks import Ranks
 
 from .conftest import FakeJobs
@@ -203,8 +205,25 @@ def test_a_rank_that_never_comes_is_named_and_the_first_ends(
     (said,) = errors(together_in_threads(job, [0]))
     assert "rank 1 of 2 has not come" in said
     place = job.folder.path / "ranks" / "launch-1"
-    assert f"waiting 2 s more for rank 1 of 2: no sign of life in {place} yet\n" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert re.search(rf"waiting \d s more for rank 1 of 2: no sign of life in {re.escape(str(place))} yet\n", told)
     assert job.folder.status()["state"] == "failed"
+
+
+def test_each_rank_is_looked_at_once_however_many_are_missing(
+    fake_jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, looked = MeetingFiles.read_sign, []
+
+    def look(files: MeetingFiles, rank: int) -> object:
+        looked.append(rank)
+        return read(files, rank)
+
+    among = Meeting(fake_jobs.job("a").folder.path, rank(0, world_size=40))
+    monkeypatch.setattr(meeting, "_SECONDS_TO_A_WORD", 0.0)
+    monkeypatch.setattr(MeetingFiles, "read_sign", look)
+    assert among.problem() == ""
+    assert looked == list(range(1, 40))
 
 
 @pytest.mark.usefixtures("impatient")

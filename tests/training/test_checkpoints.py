@@ -3,6 +3,8 @@
 import errno
 import os
 import pickle
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,6 @@ from hypothesis import strategies as st
 
 from atrous import DeepLabV3
 from atrous.errors import CheckpointError, UnreachableError
-from atrous.hardware import is_memory_full
 from atrous.networks import ResNet
 from atrous.run_store import RunFolder
 from atrous.training.checkpoints import AtomicCheckpointIO, load_weights, newest_checkpoint, read_checkpoint
@@ -124,41 +125,73 @@ def test_a_damaged_last_checkpoint_is_set_aside_and_the_one_before_takes_its_pla
     assert (kept.read_bytes() if kept.exists() else None) == left
 
 
+def _damage(path: Path) -> None:
+    with path.open("r+b") as stream:
+        stream.seek(path.stat().st_size // 2)
+        stream.write(b"1")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()])
+def test_a_checkpoint_for_which_there_is_no_memory_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    run = _run_with(tmp_path, steps=(2, 4))
+    load = torch.load
+
+    def run_out(path: Path, **options: Any) -> Any:
+        if path == run.last_checkpoint:
+            raise error
+        return load(path, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "load", run_out)
+        with pytest.raises(UnreachableError, match=r"last\.ckpt: there is not enough memory to read it"):
+            newest_checkpoint(run, mends=True)
+    assert newest_checkpoint(run, mends=True) == (run.last_checkpoint, 4)
+    _damage(run.last_checkpoint)
+    monkeypatch.setattr(torch, "load", run_out)
+    assert newest_checkpoint(run, mends=True) == (run.previous_checkpoint, 2), "a damaged one asks for any amount"
+
+
+_BOUNDED = """
+import resource, sys
+from pathlib import Path
+from atrous.run_store import RunFolder
+from atrous.training.checkpoints import newest_checkpoint
+now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (now + 100_000_000, now + 100_000_000))
+print(newest_checkpoint(RunFolder(Path(sys.argv[1])), mends=True)[1])
+"""
+
+
+@pytest.mark.exhaustive
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="bounds a process by what /proc says it has")
 @pytest.mark.parametrize("is_damaged", [False, True])
-def test_a_checkpoint_for_which_there_is_no_memory_is_not_damaged(tmp_path: Path, is_damaged: bool) -> None:
-    resource, status = pytest.importorskip("resource"), Path("/proc/self/statm")
-    if not status.is_file():
-        pytest.skip("bounds the memory of this process, which is told by /proc")
+def test_a_process_with_little_memory_tells_a_large_checkpoint_from_a_damaged_one(
+    tmp_path: Path, is_damaged: bool
+) -> None:
     run = _run_with(tmp_path, steps=(2,))
     content = {"state_dict": {"model.weight": torch.zeros(100_000_000)}, "global_step": 4}
     AtomicCheckpointIO().save_checkpoint(content, run.last_checkpoint, storage_options=run.previous_checkpoint)
-    del content
     if is_damaged:
-        with run.last_checkpoint.open("r+b") as stream:
-            stream.seek(200_000_000)
-            stream.write(b"1")
-    limits = resource.getrlimit(resource.RLIMIT_AS)
-    now = int(status.read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (now + 100_000_000, limits[1]))
-    try:
-        if is_damaged:
-            assert newest_checkpoint(run, mends=True) == (run.previous_checkpoint, 2)
-        else:
-            with pytest.raises((RuntimeError, MemoryError)) as caught:
-                newest_checkpoint(run, mends=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, limits)
-    kept = [path.name for path in run.last_checkpoint.parent.glob("last.ckpt*")]
+        _damage(run.last_checkpoint)
+    ended = subprocess.run(
+        [sys.executable, "-c", _BOUNDED, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False
+    )
+    kept = sorted(path.name for path in run.last_checkpoint.parent.glob("last.ckpt*"))
+    for path in run.last_checkpoint.parent.iterdir():
+        path.unlink()  # hundreds of megabytes
     if is_damaged:
-        assert sorted(kept) == ["last.ckpt", "last.ckpt.damaged-1"]
+        assert ended.stdout == "2\n", ended.stderr
+        assert kept == ["last.ckpt", "last.ckpt.damaged-1"]
     else:
-        assert is_memory_full(caught.value)
+        assert "UnreachableError" in ended.stderr
+        assert "there is not enough memory to read it" in ended.stderr
         assert kept == ["last.ckpt"]
-        assert newest_checkpoint(run, mends=True) == (run.last_checkpoint, 4), "once there is memory"
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE, errno.ESTALE])
-def test_a_checkpoint_that_cannot_be_opened_now_stays(
+def test_a_checkpoint_that_cannot_be_read_now_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     run = _run_with(tmp_path, steps=(2, 4))
@@ -171,9 +204,25 @@ def test_a_checkpoint_that_cannot_be_opened_now_stays(
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "open", refuse)
-        with pytest.raises(UnreachableError, match=rf"last\.ckpt: cannot be opened \({os.strerror(number)}\)"):
+        with pytest.raises(UnreachableError, match=rf"last\.ckpt: cannot be read now \({os.strerror(number)}\)"):
             newest_checkpoint(run, mends=True)
     assert newest_checkpoint(run, mends=True) == (run.last_checkpoint, 4)
+
+
+def test_a_checkpoint_that_another_rank_sets_aside_meanwhile_is_no_longer_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _run_with(tmp_path, steps=(2, 4))
+    is_file = Path.is_file
+
+    def is_there_for_the_last_time(path: Path) -> bool:
+        is_there = is_file(path)
+        if path == run.last_checkpoint:
+            path.unlink(missing_ok=True)
+        return is_there
+
+    monkeypatch.setattr(Path, "is_file", is_there_for_the_last_time)
+    assert newest_checkpoint(run, mends=False) == (run.previous_checkpoint, 2)
 
 
 def test_without_a_state_before_it_a_damaged_checkpoint_is_an_error_and_stays(tmp_path: Path) -> None:

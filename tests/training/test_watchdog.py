@@ -1,9 +1,6 @@
 """A hang is ended in time, with the place where it hung; a busy training is left alone."""
 
-import faulthandler
-import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,20 +15,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExc
 
 TRAINER: Any = SimpleNamespace(global_step=7)
 MODULE: Any = None
-
-
-@pytest.fixture
-def ended(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The exit codes with which the process would have ended; its watchdogs end with the test."""
-    codes: list[int] = []
-
-    def end(code: int) -> None:
-        codes.append(code)
-        raise SystemExit  # ends the watching thread
-
-    monkeypatch.setattr(os, "_exit", end)
-    yield codes
-    faulthandler.cancel_dump_traceback_later()
 
 
 def wait_in_vain(codes: list[int], seconds: float) -> None:

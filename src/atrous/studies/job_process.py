@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
+from rich.console import Console
+
 from atrous import full_memory, processes
 from atrous.forkserver import Forkserver
 from atrous.processes import Leader
@@ -124,6 +126,9 @@ class JobProcess:
         except BaseException:
             self._end(leader)
             raise
+        finally:
+            if not capture:
+                _show_cursor()
         if code != 0:
             self._end_orphans()
         self.ran_out_of_memory = code == -signal.SIGKILL and not is_ended and watch.has_killed()
@@ -150,6 +155,13 @@ class JobProcess:
     def _end_orphans(self) -> None:
         """What is left of a job whose leader was killed: nobody may write into the folder beside the next one."""
         processes.end_members(self.folder.path, patience=self.patience, hurried=self.hurried)
+
+
+def _show_cursor() -> None:
+    """A bar whose process was ended leaves it hidden."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream.isatty():
+            Console(file=stream).show_cursor()
 
 
 def process_environment(environment: Mapping[str, str], trainer: Mapping[str, Any]) -> dict[str, str]:

@@ -128,20 +128,22 @@ class Meeting:
         self._look()
         if not self._problem:
             self._problem = next(filter(None, map(self._problem_with, self._peers)), "")
-            self._is_anybody_missing()
+            self._say_who_is_missing()
         return self._problem
 
-    def _is_anybody_missing(self) -> bool:
-        """Whether a rank is still to come; says now and then which, and for how long it is waited for."""
-        missing = [rank for rank in self._peers if not self._has_come(rank)]
+    def _missing(self) -> list[int]:
+        """The ranks that are still to come, as far as the last look saw."""
+        return [rank for rank in self._peers if not self._has_come(rank)]
+
+    def _say_who_is_missing(self) -> None:
+        """Now and then, with how long they are waited for."""
         now = time.monotonic()
-        if missing and now >= self._speaks_at:
+        if now >= self._speaks_at and (missing := self._missing()):
             self._speaks_at = now + 3 * _SECONDS_TO_A_WORD
             left = ARRIVAL_SECONDS - (now - min(self._peers[rank].since for rank in missing))
             who = f"rank {', '.join(map(str, missing))} of {self._ranks.world_size}"
             what = f"waiting {left:.0f} s more for {who}: no sign of life in {self._files.folder} yet"
             print(what, file=sys.stderr, flush=True)  # noqa: T201
-        return bool(missing)
 
     def _raise_problem(self) -> None:
         if problem := self.problem():
@@ -178,15 +180,16 @@ class Meeting:
 
     def _see_others_off(self, *, waits_for_late_ones: bool) -> None:
         """Stay, and give signs, until the others have read how it ended: they know by a sign that a ticket is new."""
-        while waits_for_late_ones and self._is_anybody_missing():
+        while waits_for_late_ones and self._missing():
+            self._say_who_is_missing()
             time.sleep(_POLL_SECONDS)
+            self._look()
         end = time.monotonic() + _PARTING_SECONDS
         while time.monotonic() < end and any(map(self._is_leaving, self._peers)):
             time.sleep(_POLL_SECONDS)
 
     def _has_come(self, rank: int) -> bool:
         """Whether a rank is here, or was, or is not waited for any longer."""
-        self._look()
         return self._peers[rank].is_present or self._files.gone(rank).exists() or self._problem_with(rank) != ""
 
     def _is_leaving(self, rank: int) -> bool:

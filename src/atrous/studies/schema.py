@@ -33,8 +33,8 @@ class TrainerConfig:
     products in TensorFloat-32, and cuDNN's choice by trial. There `deterministic` gives a run the same bits each time,
     which a CPU does anyway.
     `on_nonfinite` says what becomes of a step whose loss or gradient is not finite: `stop` the run, or `skip` the step
-    (counted in results.json; ten in a row stop it too). `timeout_seconds` without a step end a rank, with its stack
-    (0: never). A run whose process was killed or hung is started again `restarts` times, from its last checkpoint.
+    (counted in results.json; ten in a row stop it too). `timeout_seconds` without a sign of life end a rank, with its
+    stack (0: never). A run whose process was killed or hung is started again `restarts` times, where it saved last.
     """
 
     accelerator: str = "auto"

@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from atrous.errors import AtrousError, ConfigError, StoreError
-from atrous.files import write_json
+from atrous.files import write_json, write_text
 from atrous.studies import clusters
 from atrous.studies.overrides import without_budget
 from atrous.studies.ranks import check_tasks, refuse_sweep
@@ -44,21 +45,32 @@ def run_sweep(config: DictConfig, arguments: Sequence[str], launcher: Launcher) 
     refuse_sweep(os.environ)
     sweep = sweep_of(config, arguments)
     store = Path(config.store)
-    is_new = not sweep.table.paper and not _file(store, sweep.table.name).exists()
-    if not sweep.table.paper:
-        save_sweep(sweep, store)
-    try:
+    with nullcontext() if sweep.table.paper else _saved(sweep, store):
         returns = _launch(config, [overrides for _, overrides in sweep.jobs()], launcher)
-    except ConfigError:  # nothing was started: what failed later is in the jobs' returns
-        if is_new:
-            _file(store, sweep.table.name).unlink(missing_ok=True)
-        raise
     asked_in_full = sweep_of(config, without_budget(arguments)) if sweep.table.paper else sweep
     report_sweep(asked_in_full, store=store, output=None)
     failed = [str(job._return_value) for job in returns if job.status != JobStatus.COMPLETED]
     if failed:
         raise SweepError("\n".join([f"{len(failed)} of {len(returns)} runs have no result", *failed]))
     return returns
+
+
+@contextmanager
+def _saved(sweep: Sweep, store: Path) -> Iterator[None]:
+    """Keep a sweep that no paper has, unless it is refused: then what was kept under its name stays."""
+    path = _file(store, sweep.table.name)
+    before = path.read_text(encoding="utf-8") if path.is_file() else None
+    save_sweep(sweep, store)
+    try:
+        yield
+    except clusters.LaunchError:
+        raise  # some of its runs may have been started
+    except Exception:  # none was: what fails later is in what the launcher returns
+        if before is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_text(path, before)
+        raise
 
 
 def _launch(config: DictConfig, job_overrides: Sequence[Sequence[str]], launcher: Launcher) -> list[JobReturn]:

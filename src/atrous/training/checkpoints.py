@@ -69,7 +69,7 @@ def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
     """A checkpoint's content.
 
     Raises:
-        UnreachableError: it cannot be opened now.
+        UnreachableError: it cannot be read now.
         CheckpointError: not there, truncated, not made of tensors and plain values, or without the weights or step.
     """
     if not path.is_file():
@@ -97,7 +97,7 @@ def newest_checkpoint(folder: RunFolder, *, mends: bool) -> tuple[Path | None, i
         The file, None where nothing was saved yet, and its step.
 
     Raises:
-        UnreachableError: last.ckpt cannot be opened now; it may be whole, and stays.
+        UnreachableError: last.ckpt cannot be read now; it may be whole, and stays.
         CheckpointError: last.ckpt cannot be read, nor can the one before it.
     """
     last, previous = folder.last_checkpoint, folder.previous_checkpoint

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from torch import nn
+
 from atrous.data.dataset import SegmentationDataset
 from atrous.evaluation.predicting import Progress
 from atrous.networks.segmenter import Segmenter
@@ -51,12 +53,15 @@ def evaluate_finished(
 
 @contextmanager
 def _signs_of(model: Segmenter, watchdog: Watchdog) -> Iterator[None]:
-    """A sign of life after every layer: one image at six scales may take a CPU longer than a step may."""
+    """A sign of life after every convolution: one image at six scales may take a CPU longer than a step may.
+
+    A batch norm with a hook is no plain one, and would take the memory of one more map for its ReLU.
+    """
 
     def note(*_: Any) -> None:
         watchdog.note()
 
-    hooks = [module.register_forward_hook(note) for module in model.modules()]
+    hooks = [module.register_forward_hook(note) for module in model.modules() if isinstance(module, nn.Conv2d)]
     try:
         yield
     finally:
@@ -66,8 +71,12 @@ def _signs_of(model: Segmenter, watchdog: Watchdog) -> Iterator[None]:
 
 @contextmanager
 def _shown(folder: RunFolder, config: Config) -> Iterator[Progress]:
-    """A bar on a terminal; elsewhere a line every ten seconds, and as often status.json for whoever watches."""
-    printed, said_at = not (config["trainer"]["progress"] and sys.stdout.isatty()), time.monotonic()
+    """A bar on a terminal; elsewhere a line every ten seconds, and as often status.json for whoever watches.
+
+    A run that is done stays so while it is measured under further protocols.
+    """
+    printed = not (config["trainer"]["progress"] and sys.stdout.isatty() and sys.stderr.isatty())
+    said_at, is_done = time.monotonic(), folder.is_done
     with progress("Evaluating", shown=not printed) as bar:
 
         def show(done: int, total: int) -> None:
@@ -75,7 +84,8 @@ def _shown(folder: RunFolder, config: Config) -> Iterator[Progress]:
             bar(done, total)
             if (now := time.monotonic()) - said_at > SECONDS_BETWEEN_LINES:
                 said_at = now
-                folder.set_status("running", evaluating=f"{done}/{total}")
+                if not is_done:
+                    folder.set_status("running", evaluating=f"{done}/{total}")
                 if printed:
                     print(f"evaluating, image {done}/{total}", flush=True)  # noqa: T201
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +21,46 @@ def read_torch(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
         map_location: as for `torch.load`.
 
     Raises:
-        UnreachableError: it cannot be opened: no permission, too many open files, a file system that is away.
-        CheckpointError: damaged, not made of tensors and plain values, or no mapping.
-        MemoryError, RuntimeError: it is whole, and there is no memory for it.
+        UnreachableError: it cannot be read now: no permission, no memory, a file system that is away.
+        CheckpointError: not there, damaged, not made of tensors and plain values, or no mapping.
     """
     try:
         path.open("rb").close()
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise CheckpointError(f"{path}: no such file ({error.strerror})") from None
     except OSError as error:
-        raise UnreachableError(f"{path}: cannot be opened ({error.strerror})") from None
+        raise UnreachableError(f"{path}: cannot be read now ({error.strerror})") from None
     try:
         content = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # a damaged file may raise anything
-        if is_memory_full(error) and _is_whole(path):
-            raise
         reason = (str(error) or type(error).__name__).splitlines()[0]
+        is_damaged = _is_damaged(path)
+        if is_memory_full(error) and not is_damaged:
+            raise UnreachableError(f"{path}: there is not enough memory to read it ({reason})") from error
+        if isinstance(error, OSError) and not is_damaged:
+            raise UnreachableError(f"{path}: cannot be read now ({reason})") from error
         raise CheckpointError(f"{path}: not a file of tensors and plain values, or not whole ({reason})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds {type(content).__name__}; expected a mapping of names to tensors")
     return content
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether a file's sums are right, which takes little memory; a damaged one may ask for any amount."""
-    with suppress(Exception), zipfile.ZipFile(path) as archive:
-        return archive.testzip() is None
-    return False
+def _is_damaged(path: Path) -> bool:
+    """Whether a file is none of torch.save, or its sums are wrong; to tell takes little memory.
+
+    A damaged file may ask for any amount of memory when it is loaded, so a full memory alone says nothing of it.
+
+    Raises:
+        UnreachableError: it cannot be read now; not where the disk says that it is broken.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is not None
+    except MemoryError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.EIO, errno.EINVAL):
+            return True
+        raise UnreachableError(f"{path}: cannot be read now ({error.strerror})") from None
+    except Exception:  # what is no archive may raise anything
+        return True
