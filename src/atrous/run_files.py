@@ -25,6 +25,7 @@ _FACTS: Mapping[str, Any] = {
 }
 _STATUS: dict[str, Any] = {
     "reason": str,
+    "last_failure": str,
     "evaluating": str,
     "warning": str,
     "step": int,

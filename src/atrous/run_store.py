@@ -106,7 +106,7 @@ class RunFolder:
         old = self._read("status.json")
         passing = ["evaluating"]
         if state in ("queued", "running", "done"):
-            passing += ["reason", "exit_code", "traceback"]
+            passing += ["reason", "exit_code", "traceback", "last_failure"]
         old = {key: value for key, value in old.items() if key not in passing}
         status = {"format": FORMAT, **old, "state": state, **details, "updated": round(time.time(), 3)}
         write_json(self.path / "status.json", status)

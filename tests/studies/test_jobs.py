@@ -61,6 +61,28 @@ def test_a_finished_run_is_skipped_and_a_new_protocol_measured(fake_jobs: FakeJo
 
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
+    [("fail", "the loss is nan"), ("kill", "killed by SIGKILL"), ("vanish", "without a result")],
+)
+def test_a_protocol_that_cannot_be_measured_costs_a_finished_run_nothing(
+    fake_jobs: FakeJobs, behaviour: str, reason: str
+) -> None:
+    job = fake_jobs.job("a")
+    jobs.run(job)
+    more = jobs.Job({**job.config, "protocols": ["single", "ms_os8"]}, job.identity, job.folder, job.overrides)
+    fake_jobs.behave(a=behaviour)
+    with pytest.raises(JobError, match=reason):
+        jobs.run(more)
+    assert job.folder.status()["state"] == "done"
+    assert reason in job.folder.status()["last_failure"]
+    assert job.todo == []
+    assert more.todo == ["ms_os8"], "what is missing, and no more"
+    fake_jobs.behave()
+    assert jobs.run(more) == "done"
+    assert "last_failure" not in job.folder.status()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
     [("fail", "the loss is nan at step 1"), ("kill", "killed by SIGKILL"), ("vanish", "without a result")],
 )
 def test_a_job_without_a_result_is_failed_with_its_reason(fake_jobs: FakeJobs, behaviour: str, reason: str) -> None:

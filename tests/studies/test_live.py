@@ -76,6 +76,13 @@ def test_a_long_evaluation_says_how_far_it_is(jobs: Jobs) -> None:
     assert re.fullmatch(r"r00 seed 0  evaluating  loss 0\.500", _shown(view, console)[2]), "it began anew"
 
 
+def test_why_a_finished_run_could_not_be_measured_again_is_told(jobs: Jobs) -> None:
+    todo, text = jobs(1, 1), io.StringIO()
+    todo[0].folder.set_status("done", step=2, last_failure="out of memory in an evaluation")
+    LiveView(todo, Console(file=text, width=80)).on_change(0, "failed")
+    assert text.getvalue().startswith("failed  r00 seed 0  out of memory in an evaluation  ")
+
+
 @pytest.mark.parametrize(("rows", "height"), [(20, 40), (20, 24), (60, 24)])
 def test_a_large_table_fits_the_terminal_and_what_runs_is_always_in_it(jobs: Jobs, rows: int, height: int) -> None:
     todo, console = jobs(rows, 3), _terminal(height=height)

@@ -1,10 +1,28 @@
 """How the process of a run ended, as its folder says it where the process itself could not."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from atrous import full_memory
 from atrous.exit_codes import is_of_the_machine
 from atrous.run_store import RunFolder
+
+
+@contextmanager
+def staying_done(folder: RunFolder) -> Iterator[None]:
+    """Have a run that is done stay so where a further protocol cannot be measured: what it has is not lost.
+
+    Why it could not is `last_failure` in status.json.
+    """
+    was_done = folder.is_done
+    try:
+        yield
+    finally:
+        if was_done and not folder.is_done:
+            with folder.noting("done before, and still"):
+                reason = folder.status().get("reason", "")
+                folder.set_status("done", **({"last_failure": reason} if reason else {}))
 
 
 def note_stop(folder: RunFolder) -> None:

@@ -19,7 +19,7 @@ from atrous.exit_codes import is_of_the_machine
 from atrous.run_store import RunFolder
 from atrous.studies.checks import check
 from atrous.studies.configuration import Config, resolve
-from atrous.studies.endings import note_death, note_full_memory, note_restart, note_stop
+from atrous.studies.endings import note_death, note_full_memory, note_restart, note_stop, staying_done
 from atrous.studies.identity import Identity, identify
 from atrous.studies.job_process import JobProcess, JobServer, process_environment
 from atrous.studies.machine_checks import check_machine
@@ -162,12 +162,13 @@ def run(
         process = JobProcess(job.folder, GRACE_SECONDS, lambda: hurried() or interrupts.hurried(), server)
         variables = process_environment({**os.environ, **(environment or {})}, job.config["trainer"])
         again = job.config["trainer"]["restarts"] if restarts is None else restarts
-        try:
-            code = _run_process(job, process, variables, again, lock=lock, capture=capture, cancelled=cancelled)
-        except BaseException:
-            note_stop(job.folder)
-            raise
-        return _outcome(job, code, is_cancelled=code != 0 and cancelled())
+        with staying_done(job.folder):
+            try:
+                code = _run_process(job, process, variables, again, lock=lock, capture=capture, cancelled=cancelled)
+            except BaseException:
+                note_stop(job.folder)
+                raise
+            return _outcome(job, code, is_cancelled=code != 0 and cancelled())
 
 
 def _run_process(job: Job, process: JobProcess, variables: Mapping[str, str], restarts: int, **options: Any) -> int:

@@ -85,7 +85,9 @@ class LiveView:
         if state in ("done", "skipped"):
             note = f"  {job.outcome()}"
         elif state == "failed":
-            note = f"  {str(self._status(index).get('reason', '')).partition(chr(10))[0]}"
+            status = self._status(index)
+            reason = status.get("reason", status.get("last_failure", ""))
+            note = f"  {str(reason).partition(chr(10))[0]}"
         elif state == "elsewhere":
             note = f"  by {job.folder.holder()}; its result is waited for"
         title = f"{self._names[index]} seed {job.identity.seed}{note}"
