@@ -51,6 +51,11 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
+def pixels_of(folder: Path) -> Path:
+    (path,) = folder.glob("pixels-*")
+    return path
+
+
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_the_pixels_are_the_sources_for_images_of_any_size(source: VOC2012, tmp_path: Path, num_workers: int) -> None:
     decoded = Decoded(source, folder=tmp_path / "cache", num_workers=num_workers)
@@ -63,7 +68,7 @@ def test_the_pixels_are_the_sources_for_images_of_any_size(source: VOC2012, tmp_
 
 
 def test_a_second_use_decodes_nothing(source: VOC2012, tmp_path: Path) -> None:
-    written = Decoded(source, folder=tmp_path, num_workers=0).folder / "pixels"
+    written = pixels_of(Decoded(source, folder=tmp_path, num_workers=0).folder)
     before = written.stat()
     again = Decoded(source, folder=tmp_path, rebuild=False)
     assert (written.stat().st_ino, written.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
@@ -83,8 +88,32 @@ def test_a_data_set_that_is_no_list_of_files_is_decoded_too(tmp_path: Path) -> N
     decoded = Decoded(scenes, folder=tmp_path, num_workers=0)
     assert_same_pixels(decoded, scenes)
     assert decoded.uniform_size == (33, 33)
-    other = Shapes(split="val", size=65, length=3)  # the same classes, names and number of images
-    assert_same_pixels(Decoded(other, folder=tmp_path, num_workers=0), other)
+
+
+def test_sets_whose_images_have_the_same_names_share_a_folder_without_sharing_pixels(tmp_path: Path) -> None:
+    sets = [Shapes(split="val", size=size, length=3, seed=seed) for size, seed in ((33, 0), (33, 1), (65, 0))]
+    decoded = [Decoded(scenes, folder=tmp_path, num_workers=0) for scenes in sets]
+    assert len({each.folder for each in decoded}) == 3
+    for each, scenes in zip(decoded, sets, strict=True):
+        assert_same_pixels(each, scenes)
+        assert_same_pixels(pickle.loads(pickle.dumps(each)), scenes)  # noqa: S301
+
+
+def test_a_folder_that_another_process_replaces_is_never_read_with_the_old_places(
+    source: VOC2012, tmp_path: Path, scene: Scene
+) -> None:
+    first = Decoded(source, folder=tmp_path, num_workers=0)
+    before = [tuple(array.copy() for array in source.read(index)) for index in range(len(source))]
+    sent = pickle.dumps(first)
+    Image.fromarray(scene(77, 40, 56)[0]).save(source.pairs[1].image, quality=95)
+    second = Decoded(source, folder=tmp_path, num_workers=0)
+    assert second.folder == first.folder
+    for index, expected in enumerate(before):
+        for mine, theirs in zip(first.read(index), expected, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+    assert_same_pixels(second, source)
+    with pytest.raises(DataError, match=r"of 'voc2012' were replaced or removed while they were in use.*data\.cache$"):
+        pickle.loads(sent).read(0)  # noqa: S301
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 2])
@@ -112,7 +141,7 @@ def test_a_changed_source_file_is_decoded_again_or_refused(source: VOC2012, tmp_
 
 
 def damage_length(folder: Path) -> None:
-    with (folder / "pixels").open("r+b") as file:
+    with pixels_of(folder).open("r+b") as file:
         file.truncate(100)
 
 
@@ -124,12 +153,12 @@ def damage_manifest(folder: Path) -> None:
 
 def damage_version(folder: Path) -> None:
     (folder / "manifest.json").write_text(
-        (folder / "manifest.json").read_text().replace('"version": 1', '"version": 0')
+        (folder / "manifest.json").read_text().replace('"version": 2', '"version": 1')
     )
 
 
 def damage_first_image(folder: Path) -> None:
-    with (folder / "pixels").open("r+b") as file:
+    with pixels_of(folder).open("r+b") as file:
         file.write(b"\1\2\3")
 
 
@@ -137,13 +166,18 @@ def lose_manifest(folder: Path) -> None:
     (folder / "manifest.json").unlink()
 
 
+def lose_pixels(folder: Path) -> None:
+    pixels_of(folder).unlink()
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (damage_length, "has 100 bytes instead of"),
         (damage_manifest, "has been changed or damaged"),
-        (damage_version, "has version 0, this program writes 1"),
+        (damage_version, "has version 1, this program writes 2"),
         (lose_manifest, "is missing or damaged"),
+        (lose_pixels, "is missing or cannot be read"),
     ],
 )
 def test_what_is_damaged_is_never_taken_for_whole(

@@ -8,11 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from atrous.data.dataset import SegmentationDataset, has_masks
 from atrous.data.decoded_build import build
-from atrous.data.decoded_manifest import Manifest, checksum, identity, why_unusable
+from atrous.data.decoded_manifest import Manifest, UnusableError, checksum, identity, map_pixels, open_usable
 from atrous.data.files import Pixels
 from atrous.data.spec import DatasetSpec
 from atrous.errors import DataError
@@ -49,12 +47,11 @@ class Decoded:
         self._dataset = dataset
         parent = Path(folder).expanduser()
         self.folder = parent / identity(dataset)
-        if why_unusable(self.folder, dataset) is not None:
+        try:
+            self._manifest, self._pixels = open_usable(self.folder, dataset)
+        except UnusableError:
             with _locked(parent, self.folder.name):
-                reason = why_unusable(self.folder, dataset)  # another process may have decoded it meanwhile
-                if reason is not None:
-                    self._make(reason, rebuild=rebuild, num_workers=num_workers)
-        self._manifest = Manifest.read(self.folder)
+                self._manifest, self._pixels = self._made(rebuild=rebuild, num_workers=num_workers)
 
     @property
     def spec(self) -> DatasetSpec:
@@ -102,21 +99,33 @@ class Decoded:
 
     @cached_property
     def _pixels(self) -> Pixels:
-        return np.memmap(self.folder / "pixels", np.uint8, mode="r").view(np.ndarray)
+        """The mapping; made here only where the data set was pickled, for a spawned worker."""
+        try:
+            return map_pixels(self.folder, self._manifest)
+        except UnusableError as error:
+            raise DataError(
+                f"the decoded pixels of {self.spec.name!r} were replaced or removed while they were in use: {error}; "
+                "start again, and give runs whose source files differ folders of their own as data.cache"
+            ) from None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the mapping out: pickled with the data set it would be copied to each spawned worker."""
         return {key: value for key, value in self.__dict__.items() if key != "_pixels"}
 
-    def _make(self, reason: str, *, rebuild: bool, num_workers: int | None) -> None:
-        if self.folder.exists():
-            if not rebuild:
-                raise DataError(
-                    f"decoded pixels in {str(self.folder)!r} cannot be used: {reason}; delete the folder, or let them "
-                    "be made again"
-                )
-            _log.warning("decoding %r again: %s", self.spec.name, reason)
-        build(self._dataset, self.folder, num_workers=num_workers)
+    def _made(self, *, rebuild: bool, num_workers: int | None) -> tuple[Manifest, Pixels]:
+        """Decode, unless another process has done so meanwhile; the caller holds the lock."""
+        try:
+            return open_usable(self.folder, self._dataset)
+        except UnusableError as reason:
+            if self.folder.exists():
+                if not rebuild:
+                    raise DataError(
+                        f"decoded pixels in {str(self.folder)!r} cannot be used: {reason}; delete the folder, or let "
+                        "them be made again"
+                    ) from None
+                _log.warning("decoding %r again: %s", self.spec.name, reason)
+        manifest = build(self._dataset, self.folder, num_workers=num_workers)
+        return manifest, map_pixels(self.folder, manifest)
 
 
 @contextmanager

@@ -25,15 +25,18 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def build(dataset: SegmentationDataset, folder: Path, *, num_workers: int | None = None) -> None:
+def build(dataset: SegmentationDataset, folder: Path, *, num_workers: int | None = None) -> Manifest:
     """Decode a data set to `folder`, which appears when it is whole; what was there before is replaced then.
 
     The caller makes sure that no other process does the same at the same time.
 
     Args:
         dataset: the source.
-        folder: where `pixels` and `manifest.json` go.
+        folder: where the file of pixels and `manifest.json` go.
         num_workers: processes that decode; by default as many as there are cores.
+
+    Returns:
+        What was written.
 
     Raises:
         DataError: a source file cannot be used, or the disk has no room; nothing is left behind.
@@ -51,12 +54,15 @@ def build(dataset: SegmentationDataset, folder: Path, *, num_workers: int | None
         written = list(_each(dataset, write, workers=workers, title="decoding"))
         checksums, sources = [fact[0] for fact in written], [fact[1] for fact in written]
         _flush(temporary / PIXELS)
-        Manifest(sizes=sizes, offsets=offsets[:-1], checksums=checksums, sources=sources).write(temporary)
+        manifest = Manifest(sizes=sizes, offsets=offsets[:-1], checksums=checksums, sources=sources)
+        (temporary / PIXELS).rename(temporary / manifest.pixels)
+        manifest.write(temporary)
         _replace(folder, temporary)
     except OSError as error:
         raise _cannot_write(folder, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    return manifest
 
 
 class _Write:

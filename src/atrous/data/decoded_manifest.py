@@ -18,10 +18,14 @@ from atrous.data.files import Pixels
 from atrous.errors import DataError
 from atrous.files import write_text
 
-VERSION = 1  # of the files; another number decodes anew
+VERSION = 2  # of the files; another number decodes anew
 PIXELS, MANIFEST = "pixels", "manifest.json"
 
 Size = tuple[int, int]
+
+
+class UnusableError(DataError):
+    """Decoded pixels that do not stand for a data set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,35 +49,47 @@ class Manifest:
         """Length of the file of pixels."""
         return self.offsets[-1] + 4 * self.sizes[-1][0] * self.sizes[-1][1]
 
+    @property
+    def pixels(self) -> str:
+        """Name of the file of pixels: no other manifest's, so that a replaced folder is never read with this one."""
+        return f"{PIXELS}-{_digest(self._content())[:16]}"
+
     def write(self, folder: Path) -> None:
         """Write the manifest, with the checksum of its own content."""
-        content = {"version": VERSION, **dataclasses.asdict(self)}
+        content = self._content()
         write_text(folder / MANIFEST, json.dumps({**content, "checksum": _digest(content)}) + "\n")
+
+    def _content(self) -> dict[str, Any]:
+        return {"version": VERSION, **dataclasses.asdict(self)}
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
         """Read and check a manifest.
 
         Raises:
-            DataError: it is missing, damaged or of another version.
+            UnusableError: it is missing, damaged or of another version.
         """
         path = folder / MANIFEST
         try:
             content: dict[str, Any] = json.loads(path.read_bytes())
             stated = content.pop("checksum")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise DataError(f"{str(path)!r} is missing or damaged") from error
+            raise UnusableError(f"{str(path)!r} is missing or damaged") from error
         version = content.pop("version", None)
         if version != VERSION:
-            raise DataError(f"{str(path)!r} has version {version}, this program writes {VERSION}")
+            raise UnusableError(f"{str(path)!r} has version {version}, this program writes {VERSION}")
         if stated != _digest({"version": version, **content}):
-            raise DataError(f"{str(path)!r} has been changed or damaged")
+            raise UnusableError(f"{str(path)!r} has been changed or damaged")
         return cls(**content)
 
 
 def identity(dataset: SegmentationDataset) -> str:
-    """Return a data set's folder name: its classes, its images and the kind of its source, but not where they lie."""
-    facts = [
+    """Return a data set's folder name: its classes, its images and the kind of its source, but not where they lie.
+
+    Images that are not files are told apart by the pixels of the first and the last one: names alone may be those of
+    another seed or size.
+    """
+    facts: list[object] = [
         dataclasses.asdict(dataset.spec),
         f"{type(dataset).__module__}.{type(dataset).__qualname__}",
         [
@@ -81,35 +97,47 @@ def identity(dataset: SegmentationDataset) -> str:
             for i in range(len(dataset))
         ],
     ]
+    if not isinstance(dataset, PairList):
+        facts.append([checksum(*dataset.read(index)) for index in _ends(dataset)])
     return f"{re.sub(r'[^a-z0-9]+', '_', dataset.spec.name.lower())}-{len(dataset)}-{_digest(facts)[:12]}"
 
 
-def why_unusable(folder: Path, dataset: SegmentationDataset) -> str | None:
-    """Say why the decoded pixels in a folder do not stand for a data set; None when they do.
+def open_usable(folder: Path, dataset: SegmentationDataset) -> tuple[Manifest, Pixels]:
+    """Open the decoded pixels in a folder, if they stand for a data set.
 
     Args:
         folder: the data set's folder, which may not exist.
         dataset: the source.
 
     Raises:
+        UnusableError: says why they do not.
         DataError: the first or the last image of the source cannot be read.
     """
-    try:
-        manifest = Manifest.read(folder)
-        length = (folder / PIXELS).stat().st_size
-    except DataError as error:
-        return str(error)
-    except OSError:
-        return f"{str(folder / PIXELS)!r} is missing"
-    if length != manifest.bytes:
-        return f"{str(folder / PIXELS)!r} has {length} bytes instead of {manifest.bytes}"
+    manifest = Manifest.read(folder)
+    pixels = map_pixels(folder, manifest)
     for index, stated in enumerate(manifest.sources):
         if sources_of(dataset, index) != [tuple(fact) for fact in stated]:
-            return f"a source file of {dataset.sample_id(index)!r} has changed since"
-    for index in sorted({0, len(dataset) - 1}):
+            raise UnusableError(f"a source file of {dataset.sample_id(index)!r} has changed since")
+    for index in _ends(dataset):
         if checksum(*dataset.read(index)) != manifest.checksums[index]:
-            return f"{dataset.sample_id(index)!r} is no longer read as it was"
-    return None
+            raise UnusableError(f"{dataset.sample_id(index)!r} is no longer read as it was")
+    return manifest, pixels
+
+
+def map_pixels(folder: Path, manifest: Manifest) -> Pixels:
+    """Map a manifest's file of pixels, read-only; it stays mapped where another process replaces the folder.
+
+    Raises:
+        UnusableError: it is missing or has another length.
+    """
+    path = folder / manifest.pixels
+    try:
+        pixels = np.memmap(path, np.uint8, mode="r").view(np.ndarray)
+    except (OSError, ValueError) as error:  # ValueError: it is empty
+        raise UnusableError(f"{str(path)!r} is missing or cannot be read") from error
+    if len(pixels) != manifest.bytes:
+        raise UnusableError(f"{str(path)!r} has {len(pixels)} bytes instead of {manifest.bytes}")
+    return pixels
 
 
 def files_of(dataset: SegmentationDataset, index: int) -> list[str]:
@@ -135,6 +163,10 @@ def sources_of(dataset: SegmentationDataset, index: int) -> list[tuple[int, int]
 def checksum(image: Pixels, label: Pixels) -> int:
     """Return the CRC-32 of an image's and its label's bytes."""
     return zlib.crc32(np.ascontiguousarray(label).data, zlib.crc32(np.ascontiguousarray(image).data))
+
+
+def _ends(dataset: SegmentationDataset) -> list[int]:
+    return sorted({0, len(dataset) - 1})
 
 
 def _digest(content: object) -> str:
