@@ -116,10 +116,57 @@ def test_pixels_come_from_the_cache_where_there_is_one(tmp_path: Path) -> None:
 
 
 def test_transforms_are_albumentations_and_nothing_else() -> None:
-    (jitter,) = build_transforms([{"_target_": "albumentations.ColorJitter", "p": 0.25}], where="transforms")
+    (jitter,) = build_transforms(
+        [{"_target_": "albumentations.ColorJitter", "p": 0.25}], where="transforms", ignore_label=255
+    )
     assert (type(jitter).__name__, jitter.p) == ("ColorJitter", 0.25)
     for target in ("os.system", "albumentations.load", "albumentations.core.serialization.load", "atrous.data.Shapes"):
         with pytest.raises(ConfigError, match=r"transforms\[0\]._target_"):
-            build_transforms([{"_target_": target}], where="transforms")
+            build_transforms([{"_target_": target}], where="transforms", ignore_label=255)
     with pytest.raises(ConfigError, match="brightnes"):
-        build_transforms([{"_target_": "albumentations.ColorJitter", "brightnes": 0.5}], where="transforms")
+        build_transforms(
+            [{"_target_": "albumentations.ColorJitter", "brightnes": 0.5}], where="transforms", ignore_label=255
+        )
+
+
+def labels_after(node: dict[str, Any], *, ignore_label: int) -> set[int]:
+    """The labels of a mask of class 3 after a transform."""
+    (transform,) = build_transforms([node], where="transforms", ignore_label=ignore_label)
+    transform.set_random_seed(0)
+    image, mask = np.zeros((64, 64, 3), np.uint8), np.full((64, 64), 3, np.uint8)
+    return set(np.unique(transform(image=image, mask=mask)["mask"]).tolist())
+
+
+ROTATE = {"_target_": "albumentations.Rotate", "limit": [40, 40], "p": 1}
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        ROTATE,
+        {"_target_": "albumentations.Affine", "translate_px": 9, "p": 1},
+        {"_target_": "albumentations.Perspective", "scale": [0.2, 0.2], "fit_output": True, "p": 1},
+        {"_target_": "albumentations.OneOf", "transforms": [ROTATE], "p": 1},
+        {
+            "_target_": "albumentations.Sequential",
+            "transforms": [{"_target_": "albumentations.SomeOf", "transforms": [ROTATE], "n": 1, "p": 1}],
+            "p": 1,
+        },
+    ],
+    ids=lambda node: node["_target_"],
+)
+def test_what_a_transform_pads_is_ignored_and_no_class(node: dict[str, Any]) -> None:
+    assert labels_after(node, ignore_label=200) == {3, 200}
+
+
+def test_a_padding_that_the_config_gives_and_labels_that_a_dropout_keeps_stay() -> None:
+    assert labels_after({**ROTATE, "fill_mask": 7}, ignore_label=255) == {3, 7}
+    assert labels_after({**ROTATE, "fill_mask": 0}, ignore_label=255) == {0, 3}
+    assert labels_after({"_target_": "albumentations.CoarseDropout", "p": 1}, ignore_label=255) == {3}
+
+
+def test_interpolated_masks_are_refused() -> None:
+    nested = {"_target_": "albumentations.OneOf", "transforms": [{**ROTATE, "mask_interpolation": 1}]}
+    with pytest.raises(ConfigError, match=r"^t\[0\]\.transforms\[0\]\.mask_interpolation=1: labels cannot be blended"):
+        build_transforms([nested], where="t", ignore_label=255)
+    assert labels_after({**ROTATE, "mask_interpolation": 0}, ignore_label=255) == {3, 255}

@@ -85,12 +85,23 @@ def build_network(config: Mapping[str, Any], *, num_classes: int) -> Any:
     )
 
 
-def build_transforms(nodes: Sequence[Mapping[str, Any]], *, where: str) -> list[Any]:
+def build_transforms(nodes: Sequence[Mapping[str, Any]], *, where: str, ignore_label: int) -> list[Any]:
     """Albumentations' transforms, such as `{_target_: albumentations.ColorJitter, p: 0.5}`.
 
+    Args:
+        nodes: their configs.
+        where: the list's key, for messages.
+        ignore_label: of the data set; what a transform pads has this label unless its config gives `fill_mask`.
+
     Raises:
-        ConfigError: for anything that is not a class of albumentations, or a mistyped argument.
+        ConfigError: for anything that is not a class of albumentations, a mistyped argument, or interpolated masks.
     """
+    check_targets(nodes, where=where, allowed=TRANSFORMS)
+    if not nodes:
+        return []
+    from atrous.data.compose import for_labels  # albumentations takes a second or two
+
+    nodes = for_labels(nodes, ignore_label=ignore_label, where=where)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # albumentations only warns of a mistyped argument
         return [build(node, where=f"{where}[{i}]", allowed=TRANSFORMS) for i, node in enumerate(nodes)]

@@ -117,7 +117,8 @@ def test_a_used_split_without_its_list_is_a_problem_and_the_others_are_checked(a
 
 @pytest.mark.parametrize("output", ["crops.png", "crops.html"])
 def test_training_crops_are_shown_as_a_picture_or_a_page(atrous: Run, tmp_path: Path, output: str) -> None:
-    ended = atrous("data", "show", "shapes", f"output={output}", "samples=4", "recipe.crop_size=65", "epoch=1")
+    rotate = "recipe.augmentation.transforms=[{_target_:albumentations.Rotate,p:1}]"
+    ended = atrous("data", "show", "shapes", f"output={output}", "samples=4", "recipe.crop_size=65", "epoch=1", rotate)
     assert ended.code == 0, ended.err
     assert f"4 crops: {output}" in ended.out
     if output.endswith(".png"):

@@ -93,10 +93,10 @@ def test_transforms_after_the_crop_change_the_content_and_never_the_padding(scen
 def test_a_transform_that_changes_the_size_is_an_error_that_says_so(scene: Scene) -> None:
     image, mask = scene(0, 40, 40)
     window = draw(seed_of(0, 0, 0), 40, 40, CropConfig(crop_size=(33, 33)))
-    with pytest.raises(ConfigError, match="must keep size and type"):
+    with pytest.raises(ConfigError, match=r"^recipe\.augmentation\.transforms: .*must keep size and type"):
         AfterCrop([albumentations.RandomCrop(8, 8)])(apply(image, mask, window), seed_of(0, 0, 0))
 
 
 def test_what_is_no_transform_is_an_error() -> None:
-    with pytest.raises(ConfigError, match=r"data\.transforms: 'flip' is not an albumentations transform"):
+    with pytest.raises(ConfigError, match=r"recipe\.augmentation\.transforms: 'flip' is not an albu"):
         AfterCrop(["flip"])

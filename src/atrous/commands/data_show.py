@@ -1,15 +1,21 @@
 """atrous-data show: the training crops that a run would see, with their labels, as a page or a PNG."""
 
+from collections.abc import Mapping
 from functools import partial
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from atrous.building import build
+from atrous.building import build, build_transforms
 from atrous.errors import ConfigError
 from atrous.files import write_atomically, write_text
 from atrous.studies.configuration import resolve
+
+if TYPE_CHECKING:
+    from atrous.data.dataset import SegmentationDataset
+    from atrous.data.samples import TrainSamples
 
 
 def show(config: DictConfig) -> None:
@@ -28,24 +34,13 @@ def show(config: DictConfig) -> None:
         raise ConfigError(
             f"samples={plain['samples']}, columns={plain['columns']} and epoch={epoch}: at least 1, 1 and 0"
         )
-    from atrous.data.datamodule import SegmentationDataModule  # seconds, which no mistake above waits for
-    from atrous.data.inspection.crops import training_crops
+    from atrous.data.inspection.crops import training_crops  # seconds, which no mistake above waits for
     from atrous.data.inspection.document import document, legend, samples
     from atrous.data.inspection.sheet import draw_sheet
 
     recipe = plain["recipe"]
     dataset = build(plain["data"]["train"], where="data.train")
-    # The data module's own samples: what is shown is what a training with this config would get.
-    crops_of = SegmentationDataModule(
-        train=dataset,
-        val=dataset,
-        crop_size=recipe["crop_size"],
-        batch_per_device=1,
-        max_steps=1,
-        seed=seed,
-        **recipe["augmentation"],
-    ).train_samples
-    figures = training_crops(crops_of, epoch=epoch, count=plain["samples"])
+    figures = training_crops(_training_samples(plain, dataset), epoch=epoch, count=plain["samples"])
     crop, scales = recipe["crop_size"], recipe["augmentation"]
     title = f"Training crops of {name}"
     subtitle = (
@@ -68,3 +63,26 @@ def show(config: DictConfig) -> None:
         body = f'<p class="soft">{escape(subtitle)}</p>{legend(dataset.spec)}'
         write_text(output, document(title, body + samples(figures, dataset.spec, beside=True)))
     print(f"{len(figures)} crops: {output}")  # noqa: T201
+
+
+def _training_samples(plain: Mapping[str, Any], dataset: "SegmentationDataset") -> "TrainSamples":
+    """The data module's own samples: what is shown is what a training with this config would get."""
+    from atrous.data.datamodule import SegmentationDataModule
+
+    recipe = plain["recipe"]
+    return SegmentationDataModule(
+        train=dataset,
+        val=dataset,
+        crop_size=recipe["crop_size"],
+        batch_per_device=1,
+        max_steps=1,
+        seed=plain["seed"],
+        **{
+            **recipe["augmentation"],
+            "transforms": build_transforms(
+                recipe["augmentation"]["transforms"],
+                where="recipe.augmentation.transforms",
+                ignore_label=dataset.spec.ignore_label,
+            ),
+        },
+    ).train_samples

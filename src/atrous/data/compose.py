@@ -3,12 +3,15 @@
 Imported only where it is used, because importing albumentations takes a second or two.
 """
 
+import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import contacts PyPI otherwise
 
+import albumentations
+import cv2
 import numpy as np
 from albumentations import BaseCompose, BasicTransform, Compose, DualTransform
 from albumentations.core.transforms_interface import BaseTransformInitSchema
@@ -18,6 +21,8 @@ from atrous.data.augmentation import CropConfig, draw
 from atrous.data.files import Pixels
 from atrous.data.window import Crop, CropWindow, window_image, window_label
 from atrous.errors import ConfigError
+
+_NEAREST = (None, cv2.INTER_NEAREST, cv2.INTER_NEAREST_EXACT)
 
 
 class ScaleFlipCrop(DualTransform):  # type: ignore[misc]  # albumentations has no types
@@ -87,6 +92,49 @@ class ScaleFlipCrop(DualTransform):  # type: ignore[misc]  # albumentations has 
         return window_label(mask, window, fill=self.fill_mask)
 
 
+def for_labels(node: Any, *, ignore_label: int, where: str) -> Any:
+    """Complete a transform's config, at any depth, so that it leaves no label that nobody drew.
+
+    Where a transform pads masks, albumentations' own default is 0, which is a class: what it pads is ignored unless the
+    config names another `fill_mask`. Dropouts, which keep the labels by default, go on keeping them.
+
+    Args:
+        node: a constructor call of albumentations, or a part of one.
+        ignore_label: of the data set.
+        where: the node's key, for messages.
+
+    Returns:
+        A copy; it is the same where the transform does not pad.
+
+    Raises:
+        ConfigError: masks would be interpolated, which makes labels out of their neighbours.
+    """
+    if isinstance(node, Mapping):
+        inner = {
+            key: for_labels(value, ignore_label=ignore_label, where=f"{where}.{key}") for key, value in node.items()
+        }
+        if inner.get("mask_interpolation") not in _NEAREST:
+            raise ConfigError(
+                f"{where}.mask_interpolation={inner['mask_interpolation']!r}: labels cannot be blended; leave it out, "
+                f"or {cv2.INTER_NEAREST} (nearest)"
+            )
+        return {"fill_mask": ignore_label, **inner} if _pads_masks(inner.get("_target_")) else inner
+    if isinstance(node, Sequence) and not isinstance(node, str):
+        return [
+            for_labels(value, ignore_label=ignore_label, where=f"{where}[{position}]")
+            for position, value in enumerate(node)
+        ]
+    return node
+
+
+def _pads_masks(target: object) -> bool:
+    transform = getattr(albumentations, str(target).rpartition(".")[2], None)
+    if not inspect.isclass(transform):
+        return False  # whoever builds it says that there is no such transform
+    padding = inspect.signature(transform).parameters.get("fill_mask")
+    return padding is not None and padding.default is not None
+
+
 class AfterCrop:
     """Ordinary albumentations transforms, such as ColorJitter, on the content of a crop and never on its padding.
 
@@ -100,7 +148,7 @@ class AfterCrop:
     def __init__(self, transforms: Sequence[object]) -> None:
         for transform in transforms:
             if not isinstance(transform, (BasicTransform, BaseCompose)):
-                raise ConfigError(f"data.transforms: {transform!r} is not an albumentations transform")
+                raise ConfigError(f"recipe.augmentation.transforms: {transform!r} is not an albumentations transform")
         self._compose = Compose(list(transforms))
 
     def __call__(self, crop: Crop, rng: np.random.Generator) -> Crop:
@@ -122,7 +170,7 @@ class AfterCrop:
         result = self._compose(image=np.ascontiguousarray(image), mask=np.ascontiguousarray(label))
         if result["image"].shape != image.shape or result["image"].dtype != np.uint8:
             raise ConfigError(
-                f"data.transforms: turned {image.shape} uint8 into {result['image'].shape} "
+                f"recipe.augmentation.transforms: turned {image.shape} uint8 into {result['image'].shape} "
                 f"{result['image'].dtype}; they must keep size and type (normalisation comes later)"
             )
         image[...], label[...] = result["image"], result["mask"]

@@ -28,7 +28,10 @@ class BatchNormConfig:
 
 @dataclass
 class AugmentationConfig:
-    """Random scale (continuous when `scale_step` is 0), horizontal flip and crop; then albumentations' `transforms`."""
+    """Random scale (continuous when `scale_step` is 0), horizontal flip and crop; then albumentations' `transforms`.
+
+    What a transform pads is ignored, unless the transform's config gives another `fill_mask`.
+    """
 
     scale_min: float = 0.5
     scale_max: float = 2.0

@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from atrous.building import build_network, build_transforms
+from atrous.data.spec import DatasetSpec
 from atrous.errors import CheckpointError, ConfigError, MisfitError
 from atrous.studies.machine_checks import is_of_timm
 
@@ -29,7 +30,9 @@ def check_start(config: Mapping[str, Any], *, parent: Mapping[str, Any] | None) 
     Raises:
         ConfigError: names the key and what does not fit.
     """
-    build_transforms(config["recipe"]["augmentation"]["transforms"], where=_TRANSFORMS)
+    build_transforms(
+        config["recipe"]["augmentation"]["transforms"], where=_TRANSFORMS, ignore_label=DatasetSpec.ignore_label
+    )
     source = config["recipe"]["pretrained"]
     if is_of_timm(config) or (parent is not None and is_of_timm(parent)):
         if source == "imagenet":

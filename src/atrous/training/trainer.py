@@ -53,7 +53,9 @@ def build_data_module(
         seed=config["seed"],
         **{
             **recipe["augmentation"],
-            "transforms": build_transforms(recipe["augmentation"]["transforms"], where=_TRANSFORMS),
+            "transforms": build_transforms(
+                recipe["augmentation"]["transforms"], where=_TRANSFORMS, ignore_label=train_set.spec.ignore_label
+            ),
         },
         evaluation_size=data["evaluation_size"],
         output_stride=config["output_stride"],
