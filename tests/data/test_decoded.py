@@ -206,6 +206,23 @@ def test_too_little_room_is_an_error_before_anything_is_written(
     assert names(tmp_path / "c") == []
 
 
+def test_what_a_killed_process_left_takes_no_room_from_the_next(
+    source: VOC2012, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "c"
+    name = Decoded(source, folder=cache, num_workers=0).folder.name
+    (cache / name / "manifest.json").unlink()
+    left = [cache / f".{name}.{end}" / "large" for end in ("building", "old")]
+    for path in left:
+        path.parent.mkdir()
+        path.touch()
+    usage = namedtuple("usage", "total used free")
+    free = lambda path: usage(10**9, 0, 0 if any(path.exists() for path in left) else 10**9)  # noqa: E731
+    monkeypatch.setattr(shutil, "disk_usage", free)
+    assert_same_pixels(Decoded(source, folder=cache, num_workers=0), source)
+    assert names(cache) == [name]
+
+
 @pytest.mark.parametrize("call", ["posix_fallocate", "pwrite", "fsync"])
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_disk_that_fills_up_is_an_error_that_leaves_nothing_behind(

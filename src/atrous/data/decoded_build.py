@@ -44,9 +44,10 @@ def build(dataset: SegmentationDataset, folder: Path, *, num_workers: int | None
     workers = num_workers if num_workers is not None else os.cpu_count() or 1
     sizes = list(_each(dataset, _size_of, workers=workers, title="reading sizes"))
     offsets = np.cumsum([0, *(4 * height * width for height, width in sizes)]).tolist()
-    _check_room(folder, offsets[-1], dataset)
     temporary = folder.parent / f".{folder.name}.building"
-    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+    for leftover in (temporary, _old(folder)):  # of a process that was killed; they may hold all the room there is
+        shutil.rmtree(leftover, ignore_errors=True)
+    _check_room(folder, offsets[-1], dataset)
     try:
         temporary.mkdir()
         _reserve(temporary / PIXELS, offsets[-1])
@@ -181,14 +182,17 @@ def _flush(path: Path) -> None:
 def _replace(folder: Path, temporary: Path) -> None:
     """Put the new folder in place; processes that still map the old pixels keep them."""
     if folder.exists():
-        old = folder.parent / f".{folder.name}.old"
-        shutil.rmtree(old, ignore_errors=True)
+        old = _old(folder)
         folder.rename(old)
         temporary.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
     else:
         temporary.rename(folder)
     _flush(folder.parent)
+
+
+def _old(folder: Path) -> Path:
+    return folder.parent / f".{folder.name}.old"
 
 
 def _cannot_write(folder: Path, error: OSError) -> DataError:
