@@ -58,6 +58,31 @@ def test_what_a_constructor_refuses_stays_its_own_error() -> None:
         build({**SHAPES, "split": "holidays"}, where="data.val")
 
 
+@pytest.mark.parametrize("name", ["VOC2012", "CamVid", "Cityscapes", "CocoVoc", "Folder"])
+@pytest.mark.parametrize("limit", [-1, 0, 1.5, True, "2"])
+def test_a_limit_that_is_no_number_of_images_is_refused_with_its_key_before_anything_is_read(
+    name: str, limit: object
+) -> None:
+    node = {"_target_": f"atrous.data.{name}", "root": "nowhere", "split": "train", "limit": limit}
+    node |= {"classes": ["a", "b"]} if name == "Folder" else {}
+    with pytest.raises(ConfigError, match=rf"^data\.train\.limit={limit!r}: null for all images, or a whole number"):
+        build(node, where="data.train")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"split": "dev"}, r"^data\.val\.split='dev': shapes has the splits train, val, test"),
+        ({"size": 32}, r"^data\.val\.size=32: shapes needs images of at least 33 pixels"),
+        ({"length": 0}, r"^data\.val\.length=0: the val split of shapes is empty"),
+        ({"seed": -1}, r"^data\.val\.seed=-1: .*at least 0"),
+    ],
+)
+def test_what_shapes_refuses_is_named_by_its_key(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build({**SHAPES, **change}, where="data.val")
+
+
 def data_of(**changes: Any) -> dict[str, Any]:
     train, val = {**SHAPES, "split": "train", "length": 7}, SHAPES
     bootstrap = {"classes": [], "factor": 2}

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from atrous.errors import AtrousError, ConfigError
+from atrous.errors import ArgumentError, AtrousError, ConfigError
 
 # The public classes and factories of networks, by the names that they have there: a longer path would also lead to
 # what a file of ours imports, such as atrous.studies.pool.subprocess.run.
@@ -69,6 +69,8 @@ def build(node: Mapping[str, Any], *, where: str, allowed: re.Pattern[str] = OUR
         return instantiate({**node, "_convert_": "all"}, **arguments)
     except Exception as error:
         cause = error.__cause__
+        if isinstance(cause, ArgumentError):
+            raise ConfigError(f"{where}.{cause}") from None
         if isinstance(cause, AtrousError):
             raise cause from None
         raise ConfigError(f"{where}: {cause or error}") from error

@@ -18,6 +18,10 @@ class ConfigError(AtrousError):
     """A key, a value or a combination of keys that cannot be run."""
 
 
+class ArgumentError(ConfigError):
+    """An argument of a constructor; the message begins with NAME=VALUE, so that its node's key can stand before it."""
+
+
 class DataError(AtrousError):
     """A data folder, a list, an image or a mask that cannot be used."""
 

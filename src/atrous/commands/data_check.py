@@ -84,10 +84,10 @@ def open_splits(data: Node) -> list[Split]:
         node = data[key]
         name = str(node.get("split", key))
         name = f"{name} (as {key})" if name in splits else name
-        splits[name] = _open(node, name, used=True)
+        splits[name] = _open(node, name, where=f"data.{key}", used=True)
     for name in _official_splits(node):
         if name not in splits:
-            splits[name] = _open({**node, "split": name}, name, used=False)
+            splits[name] = _open({**node, "split": name}, name, where="data.val", used=False)
     if all(split.dataset is None for split in splits.values()):
         raise DataError(next(iter(splits.values())).problem)
     return list(splits.values())
@@ -131,13 +131,13 @@ def _figures(result: CheckResult, number: int) -> Iterator[tuple[str, list[Figur
             yield split.name, [Figure(*sample) for sample in read]
 
 
-def _open(node: Node, name: str, *, used: bool) -> Split:
-    check_targets(node, where=f"data ({name})")
+def _open(node: Node, name: str, *, where: str, used: bool) -> Split:
+    check_targets(node, where=where)
     target = node["_target_"]
     if issubclass(get_class(target), PairList):
         target = f"{target}.unverified"
     try:
-        return Split(name=name, dataset=build({**node, "_target_": target}, where=f"data ({name})"), used=used)
+        return Split(name=name, dataset=build({**node, "_target_": target}, where=where), used=used)
     except AtrousError as error:
         if used and not isinstance(error, DataError):
             raise  # a key is wrong, not the data

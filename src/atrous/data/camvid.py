@@ -4,7 +4,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from atrous.data.dataset import Pair, PairList
-from atrous.data.listing import found_in, read_list, split_parts
+from atrous.data.listing import check_limit, found_in, read_list, split_parts
 from atrous.data.spec import CAMVID_SPEC
 from atrous.errors import DataError
 
@@ -21,11 +21,12 @@ class CamVid(PairList):
         limit: use only the first so many images of the list, for a check that a network can learn them by heart.
 
     Raises:
-        ConfigError: the split is unknown.
+        ConfigError: the split is unknown, or the limit impossible.
         DataError: a folder, list, image or mask is missing, or a line of the list is not a pair.
     """
 
     def __init__(self, *, root: str | Path, split: str, limit: int | None = None) -> None:
+        check_limit(limit)
         parts = split_parts(split, OFFICIAL_COUNTS, source="CamVid")
         root = Path(root).expanduser()
         if not root.is_dir():

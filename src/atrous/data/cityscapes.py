@@ -9,8 +9,8 @@ import cv2
 from atrous.data.cityscapes_labels import CITYSCAPES_SPEC, LABELS, LICENCE_PLATE, train_id_table
 from atrous.data.dataset import Pair, PairList
 from atrous.data.files import Pixels, check_labels, read_mask
-from atrous.data.listing import found_in, names_in, split_parts
-from atrous.errors import ConfigError, DataError
+from atrous.data.listing import check_limit, found_in, names_in, split_parts
+from atrous.errors import ArgumentError, DataError
 
 OFFICIAL_COUNTS = MappingProxyType({"train": 2975, "val": 500, "test": 1525, "train_extra": 19998})
 ANNOTATIONS = MappingProxyType({"fine": ("gtFine",), "coarse": ("gtCoarse",), "mixed": ("gtFine", "gtCoarse")})
@@ -31,16 +31,18 @@ class Cityscapes(PairList):
         limit: use only the first so many images, in the order of cities and frames.
 
     Raises:
-        ConfigError: the split or the annotation is unknown, or train_extra is asked for with fine annotation.
+        ConfigError: the split or the annotation is unknown, the limit impossible, or train_extra is asked for with
+            fine annotation.
         DataError: a folder, image or mask is missing, or the split holds no image.
     """
 
     def __init__(self, *, root: str | Path, split: str, annotation: str = "fine", limit: int | None = None) -> None:
+        check_limit(limit)
         parts = split_parts(split, OFFICIAL_COUNTS, source="Cityscapes")
         if annotation not in ANNOTATIONS:
-            raise ConfigError(f"data: annotation={annotation!r} is unknown; choose one of {', '.join(ANNOTATIONS)}")
+            raise ArgumentError(f"annotation={annotation!r} is unknown; choose one of {', '.join(ANNOTATIONS)}")
         if annotation == "fine" and "train_extra" in parts:
-            raise ConfigError(f"data: split={split!r} is annotated coarsely only; use annotation=coarse or mixed")
+            raise ArgumentError(f"split={split!r} is annotated coarsely only; use annotation=coarse or mixed")
         folders = {part: _annotation_of(part, ANNOTATIONS[annotation]) for part in parts if part != "test"}
         home = find_cityscapes(root, sorted(set(folders.values())))
         super().__init__(

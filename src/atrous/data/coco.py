@@ -14,9 +14,9 @@ from PIL import Image
 from atrous.data.coco_annotations import CocoImage, draw, read_annotations
 from atrous.data.dataset import Pair, PairList
 from atrous.data.files import Pixels, read_mask
-from atrous.data.listing import found_in, names_in, split_parts
+from atrous.data.listing import check_limit, found_in, names_in, split_parts
 from atrous.data.spec import VOC_SPEC, voc_colour
-from atrous.errors import ConfigError, DataError
+from atrous.errors import ArgumentError, DataError
 from atrous.files import write_atomically, write_json
 
 # Folder of the images of each split; the annotations are annotations/instances_<split><year>.json.
@@ -67,7 +67,7 @@ class CocoVoc(PairList):
         min_pixels: an image needs more pixels of VOC's classes than this.
 
     Raises:
-        ConfigError: the year, the split or min_pixels is impossible, or pycocotools is not installed.
+        ConfigError: the year, the split, the limit or min_pixels is impossible, or pycocotools is not installed.
         DataError: a folder, annotation file or image is missing or damaged, or masks cannot be written.
     """
 
@@ -81,9 +81,10 @@ class CocoVoc(PairList):
         min_pixels: int = 1000,
     ) -> None:
         if year not in _IMAGES:
-            raise ConfigError(f"data: year={year} is not a release of MS-COCO; choose one of 2017, 2014")
+            raise ArgumentError(f"year={year} is not a release of MS-COCO; choose one of 2017, 2014")
         if min_pixels < 0:
-            raise ConfigError(f"data: min_pixels={min_pixels} must not be negative; the papers' is 1000")
+            raise ArgumentError(f"min_pixels={min_pixels} must not be negative; the papers' is 1000")
+        check_limit(limit)
         parts = split_parts(split, _IMAGES[year], source=f"MS-COCO {year}")
         home = _find_coco(root)
         pairs = [pair for part in parts for pair in _pairs(home, part, year, min_pixels)]

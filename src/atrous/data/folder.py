@@ -10,7 +10,7 @@ import numpy as np
 from atrous.data.class_list import ClassList
 from atrous.data.dataset import Pair, PairList
 from atrous.data.files import Pixels, check_labels, read_mask
-from atrous.data.listing import found_in, names_in, read_list
+from atrous.data.listing import check_limit, found_in, names_in, read_list
 from atrous.errors import DataError
 
 _ENDS = (".jpg", ".jpeg", ".png")
@@ -32,6 +32,7 @@ class Folder(PairList):
         limit: use only the first so many images, in the order of the list or of their names.
 
     Raises:
+        ConfigError: the limit is impossible.
         DataError: the class list is wrong, a folder, list, image or mask is missing, or an image's name is ambiguous.
     """
 
@@ -43,6 +44,7 @@ class Folder(PairList):
         classes: str | Path | Sequence[Any] | Mapping[str, Any],
         limit: int | None = None,
     ) -> None:
+        check_limit(limit)
         home = Path(root).expanduser()
         if not home.is_dir():
             raise DataError(

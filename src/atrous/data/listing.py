@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from atrous.errors import ConfigError, DataError
+from atrous.errors import ArgumentError, DataError
 
 
 def read_list(path: Path, *, source: str, advice: str = "") -> list[str]:
@@ -36,15 +36,25 @@ def split_parts(split: str, known: Iterable[str], *, source: str) -> list[str]:
     """Return the splits that `split` joins with "+", such as train+val.
 
     Raises:
-        ConfigError: one of them is unknown, or stands there twice.
+        ArgumentError: one of them is unknown, or stands there twice.
     """
     parts, choices = split.split("+"), list(known)
     if not set(parts) <= set(choices) or len(set(parts)) < len(parts):
-        raise ConfigError(
-            f"data: split={split!r} is not a split of {source}; choose one of {', '.join(choices)}, or several that "
+        raise ArgumentError(
+            f"split={split!r} is not a split of {source}; choose one of {', '.join(choices)}, or several that "
             "differ, joined by +"
         )
     return parts
+
+
+def check_limit(limit: int | None) -> None:
+    """Refuse a `limit` by which a list cannot be cut to its first images.
+
+    Raises:
+        ArgumentError: it is neither None nor a whole number from 1 on.
+    """
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise ArgumentError(f"limit={limit!r}: null for all images, or a whole number of at least 1")
 
 
 def names_in(folder: Path) -> set[str]:

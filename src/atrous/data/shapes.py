@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous.data.spec import DatasetSpec
-from atrous.errors import DataError
+from atrous.errors import ArgumentError
 
 Image = NDArray[np.uint8]
 
@@ -70,16 +70,18 @@ class Shapes:
         seed: seed of the whole data set, apart from the training's own seed.
 
     Raises:
-        DataError: for an unknown split, an image too small or an empty split.
+        ConfigError: for an unknown split, an image too small, an empty split or a negative seed.
     """
 
     def __init__(self, *, split: str, size: int = 129, length: int = 2000, seed: int = 0) -> None:
         if split not in _SPLITS:
-            raise DataError(f"data.split={split!r}: shapes has the splits {', '.join(_SPLITS)}")
+            raise ArgumentError(f"split={split!r}: shapes has the splits {', '.join(_SPLITS)}")
         if size < 33:
-            raise DataError(f"data.size={size}: shapes needs images of at least 33 pixels, e.g. 129")
+            raise ArgumentError(f"size={size}: shapes needs images of at least 33 pixels, e.g. 129")
         if length < 1:
-            raise DataError(f"data.length={length}: the {split} split of shapes is empty; ask for at least 1 scene")
+            raise ArgumentError(f"length={length}: the {split} split of shapes is empty; ask for at least 1 scene")
+        if seed < 0:
+            raise ArgumentError(f"seed={seed}: a seed of shapes is a whole number of at least 0")
         self.spec = SHAPES_SPEC
         self.uniform_size = (size, size)
         self._split, self._size, self._length, self._seed = split, size, length, seed

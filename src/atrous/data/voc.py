@@ -4,7 +4,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from atrous.data.dataset import Pair, PairList
-from atrous.data.listing import found_in, names_in, read_list, split_parts
+from atrous.data.listing import check_limit, found_in, names_in, read_list, split_parts
 from atrous.data.spec import VOC_SPEC
 from atrous.errors import DataError
 
@@ -37,11 +37,12 @@ class VOC2012(PairList):
         limit: use only the first so many images of the list, for a check that a network can learn them by heart.
 
     Raises:
-        ConfigError: the split is unknown.
+        ConfigError: the split is unknown, or the limit impossible.
         DataError: a folder, list, image or mask is missing, or the list is empty.
     """
 
     def __init__(self, *, root: str | Path, split: str, limit: int | None = None) -> None:
+        check_limit(limit)
         parts = split_parts(split, OFFICIAL_COUNTS, source="VOC 2012")
         home = find_voc(root)
         pairs = {pair.sample_id: pair for part in parts for pair in _pairs(home, part)}
