@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,5 +60,19 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     with (
         pytest.raises(CheckpointError, match=r"file/inside cannot be written .*give another folder as ATROUS_CACHE"),
         locked(tmp_path / "file" / "inside" / "x"),
+    ):
+        pass
+
+
+def test_a_file_system_without_locks_is_an_error_that_names_the_folder_and_its_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        pytest.raises(CheckpointError, match=rf"^{tmp_path} cannot be locked .*ATROUS_CACHE needs .* with flock$"),
+        locked(tmp_path / "x"),
     ):
         pass

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from atrous.errors import CheckpointError
+from atrous.errors import AtrousError, CheckpointError
 
 
 def cache_folder(cache: str | Path | None = None) -> Path:
@@ -18,21 +18,28 @@ def cache_folder(cache: str | Path | None = None) -> Path:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, key: str = "ATROUS_CACHE", error: type[AtrousError] = CheckpointError) -> Iterator[None]:
     """Hold `path` against other processes, the ranks of one job among them; a second holder waits.
 
     The kernel lets go when the holder has ended, however it did.
 
+    Args:
+        path: what is worked on; the lock is a file beside it, NAME.lock, and stays.
+        key: what names the folder, for errors.
+        error: what is raised.
+
     Raises:
-        CheckpointError: The folder cannot be made or written.
+        AtrousError: The folder cannot be made or written, or its file system has no locks; an `error`.
     """
+    folder = path.parent
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = (path.parent / f"{path.name}.lock").open("a")
-    except OSError as error:
-        raise CheckpointError(
-            f"{path.parent} cannot be written ({error.strerror}); give another folder as ATROUS_CACHE"
-        ) from None
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / f"{path.name}.lock").open("a")
+    except OSError as cause:
+        raise error(f"{folder} cannot be written ({cause.strerror}); give another folder as {key}") from None
     with stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        except OSError as cause:
+            raise error(f"{folder} cannot be locked ({cause.strerror}); {key} needs a file system with flock") from None
         yield

@@ -1,6 +1,7 @@
 """The decoded cache: the same bytes as the source, and never anything half-written, stale or damaged in their place."""
 
 import errno
+import fcntl
 import multiprocessing
 import os
 import pickle
@@ -293,8 +294,19 @@ def test_it_travels_to_spawned_workers_without_its_pixels(source: VOC2012, tmp_p
 
 def test_a_folder_that_cannot_be_written_is_an_error_that_names_the_key(source: VOC2012, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"data\.cache='.*file' cannot be written"):
+    with pytest.raises(DataError, match=r"file cannot be written .*; give another folder as data\.cache"):
         Decoded(source, folder=tmp_path / "file")
+
+
+def test_a_file_system_without_locks_is_an_error_that_names_the_key(
+    source: VOC2012, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(DataError, match=r"cannot be locked \(No locks available\); data\.cache needs .* with flock$"):
+        Decoded(source, folder=tmp_path / "c")
 
 
 def test_views_are_read_only_so_that_no_crop_can_change_them(source: VOC2012, tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """Memory that is used again: never while anyone still looks at it, and again as soon as no one does."""
 
+import errno
 import gc
+import mmap
+import os
 from pathlib import Path
 
 import pytest
@@ -40,6 +43,16 @@ def test_a_slot_holds_a_batch_of_the_shapes_and_types_that_networks_get() -> Non
         ((3,), torch.int64),
     ]
     assert batch["image"].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_kernel_without_huge_pages_does_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Memory(mmap.mmap):
+        def madvise(self, *_: int) -> None:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(mmap, "mmap", Memory)
+    monkeypatch.setattr(mmap, "MADV_HUGEPAGE", 14, raising=False)
+    assert slots().open(0)["index"].shape == (3,)
 
 
 def test_slots_and_their_parts_do_not_overlap() -> None:

@@ -1,13 +1,11 @@
 """A data set whose decoded pixels lie in one memory-mapped file, so that a crop reads only its window of the source."""
 
-import fcntl
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from atrous.cache import locked
 from atrous.data.dataset import SegmentationDataset, has_masks
 from atrous.data.decoded_build import build
 from atrous.data.decoded_manifest import Manifest, UnusableError, checksum, identity, map_pixels, open_usable
@@ -50,7 +48,7 @@ class Decoded:
         try:
             self._manifest, self._pixels = open_usable(self.folder, dataset)
         except UnusableError:
-            with _locked(parent, self.folder.name):
+            with locked(parent / f".{self.folder.name}", key="data.cache", error=DataError):
                 self._manifest, self._pixels = self._made(rebuild=rebuild, num_workers=num_workers)
 
     @property
@@ -126,19 +124,3 @@ class Decoded:
                 _log.warning("decoding %r again: %s", self.spec.name, reason)
         manifest = build(self._dataset, self.folder, num_workers=num_workers)
         return manifest, map_pixels(self.folder, manifest)
-
-
-@contextmanager
-def _locked(folder: Path, name: str) -> Iterator[None]:
-    """Hold the lock of a data set's sub-folder; it ends with the process that holds it, however that ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / f".{name}.lock").open("w")
-    except OSError as error:
-        raise DataError(
-            f"data.cache={str(folder)!r} cannot be written ({error.strerror}); name a folder on a disk with room, or "
-            "null"
-        ) from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -9,6 +9,7 @@ import math
 import mmap
 import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -52,7 +53,8 @@ class Slots:
         # Anonymous memory: unlike /dev/shm, a container does not limit it to 64 MB.
         self._memory = mmap.mmap(-1, number * self._bytes)
         if hasattr(mmap, "MADV_HUGEPAGE"):
-            self._memory.madvise(mmap.MADV_HUGEPAGE)
+            with suppress(OSError):  # a hint, which some kernels do not know
+                self._memory.madvise(mmap.MADV_HUGEPAGE)
         self._free = list(range(number))
         self._awaited: set[int] = set()
 
