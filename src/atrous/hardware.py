@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,13 @@ GPUS = ("gpu", "cuda")
 ACCELERATORS = ("auto", "cpu", *GPUS)
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 _FULL = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
+
+
+def usable_cores() -> int:
+    """How many cores this process may use: a job of a cluster, or a container, has some of the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def device_type(accelerator: str) -> str:

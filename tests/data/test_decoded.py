@@ -18,11 +18,11 @@ import pytest
 import torch
 from PIL import Image
 
-from atrous.data import Decoded
+from atrous.data import Decoded, decoded_build
 from atrous.data.augmentation import CropConfig
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.files import Pixels
-from atrous.data.loading import TrainSamples, train_loader
+from atrous.data.loading import Loader, TrainSamples, train_loader
 from atrous.data.sampling import KeyedBatchSampler
 from atrous.data.shapes import Shapes
 from atrous.data.voc import VOC2012
@@ -66,6 +66,22 @@ def test_the_pixels_are_the_sources_for_images_of_any_size(source: VOC2012, tmp_
     assert decoded.uniform_size is None
     decoded.verify()
     assert names(tmp_path / "cache") == [decoded.folder.name]
+
+
+def test_as_many_processes_decode_as_there_are_cores_for_this_one(
+    source: VOC2012, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def loader(*arguments: Any, num_workers: int, **options: Any) -> Loader:
+        asked.append(num_workers)
+        return Loader(*arguments, num_workers=0, **options)
+
+    monkeypatch.setattr(decoded_build, "Loader", loader)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
+    Decoded(source, folder=tmp_path / "c")
+    assert asked == [2, 2]
 
 
 def test_a_second_use_decodes_nothing(source: VOC2012, tmp_path: Path) -> None:

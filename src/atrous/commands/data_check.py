@@ -1,6 +1,5 @@
 """atrous-data check: read every file of a data set, name every problem, and write a report with pictures."""
 
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -25,6 +24,7 @@ from atrous.data.inspection.splits import Split
 from atrous.data.inspection.statistics import as_plain
 from atrous.errors import AtrousError, DataError
 from atrous.files import write_atomically, write_json, write_text
+from atrous.hardware import usable_cores
 from atrous.studies.configuration import resolve
 
 Node = Mapping[str, Any]
@@ -46,7 +46,7 @@ def check(config: DictConfig) -> None:
     plain = resolve(config)
     splits = open_splits(plain["data"])
     pairs = Readings(splits)
-    workers = min(8, os.cpu_count() or 1) if plain["workers"] is None else plain["workers"]
+    workers = min(8, usable_cores()) if plain["workers"] is None else plain["workers"]
     console = Console()
     readings = list(
         track(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from atrous.data.dataset import PairList, SegmentationDataset
 from atrous.data.files import Pixels
 from atrous.files import write_atomically
+from atrous.hardware import usable_cores
 
 Counts = NDArray[np.int64]
 
@@ -59,7 +60,7 @@ def _count(dataset: SegmentationDataset) -> Counts:
         label = dataset.read_label(index) if isinstance(dataset, _ReadsLabels) else dataset.read(index)[1]
         return np.bincount(label.ravel(), minlength=256)[:classes].astype(np.int64)
 
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:  # decoding holds no interpreter lock
+    with ThreadPoolExecutor(max_workers=min(8, usable_cores())) as pool:  # decoding holds no interpreter lock
         return np.stack(list(pool.map(count, range(len(dataset)))))
 
 

@@ -28,7 +28,7 @@ class Decoded:
         dataset: what is decoded.
         folder: where the decoded pixels go; 4 bytes per source pixel. A fast local disk or memory.
         rebuild: whether decoded pixels that no longer fit are made again; otherwise they are an error.
-        num_workers: processes that decode; by default as many as there are cores.
+        num_workers: processes that decode; by default one per core that this one may use.
 
     Raises:
         DataError: a source file cannot be used, the disk has no room, or, without `rebuild`, the pixels do not fit.

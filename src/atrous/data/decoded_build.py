@@ -18,6 +18,7 @@ from atrous.data.decoded_manifest import PIXELS, Manifest, Size, checksum, sourc
 from atrous.data.files import image_size
 from atrous.data.loading import Loader, bound_threads
 from atrous.errors import DataError
+from atrous.hardware import usable_cores
 
 _GIGA = 1e9
 
@@ -33,7 +34,7 @@ def build(dataset: SegmentationDataset, folder: Path, *, num_workers: int | None
     Args:
         dataset: the source.
         folder: where the file of pixels and `manifest.json` go.
-        num_workers: processes that decode; by default as many as there are cores.
+        num_workers: processes that decode; by default one per core that this one may use.
 
     Returns:
         What was written.
@@ -41,7 +42,7 @@ def build(dataset: SegmentationDataset, folder: Path, *, num_workers: int | None
     Raises:
         DataError: a source file cannot be used, or the disk has no room; nothing is left behind.
     """
-    workers = num_workers if num_workers is not None else os.cpu_count() or 1
+    workers = num_workers if num_workers is not None else usable_cores()
     sizes = list(_each(dataset, _size_of, workers=workers, title="reading sizes"))
     offsets = np.cumsum([0, *(4 * height * width for height, width in sizes)]).tolist()
     temporary = folder.parent / f".{folder.name}.building"

@@ -1,6 +1,5 @@
 """A sweep on this machine: every job is checked before the first one starts, then the pool runs them."""
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from atrous.errors import AtrousError, ConfigError
+from atrous.hardware import usable_cores
 from atrous.studies import jobs, pool
 from atrous.studies.live import LiveView
 
@@ -41,7 +41,7 @@ def launch(
         gpus=pool.visible_gpus() if first.config["trainer"]["accelerator"] != "cpu" else [],
         devices=max(job.devices for job in todo),
         threads=first.config["trainer"]["threads"],
-        cores=len(os.sched_getaffinity(0)),
+        cores=usable_cores(),
         wanted=jobs_at_once,
     )
     console = Console()
