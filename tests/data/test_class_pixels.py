@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from atrous.data.class_pixels import class_pixels
+from atrous.data.decoded import Decoded
 from atrous.data.shapes import Shapes
 from atrous.data.voc import VOC2012
 from atrous.errors import DataError
@@ -35,6 +36,19 @@ def test_masks_are_read_once(voc_home: Path, tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(VOC2012, "read_label", refuse)
     np.testing.assert_array_equal(class_pixels(dataset, cache=tmp_path / "cache"), counts)
+
+
+def test_decoded_pixels_are_counted_once_too(voc_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = VOC2012(root=voc_home, split="train")
+    decoded = Decoded(dataset, folder=tmp_path / "pixels", num_workers=0)
+    counts = class_pixels(decoded, cache=tmp_path / "cache")
+
+    def refuse(self: Decoded, index: int) -> None:
+        raise AssertionError(f"image {index} is read again")
+
+    monkeypatch.setattr(Decoded, "read", refuse)
+    np.testing.assert_array_equal(class_pixels(decoded, cache=tmp_path / "cache"), counts)
+    np.testing.assert_array_equal(class_pixels(dataset, cache=tmp_path / "other"), counts)
 
 
 def test_a_changed_mask_is_counted_anew(voc_home: Path, tmp_path: Path) -> None:

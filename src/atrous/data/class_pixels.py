@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous.data.dataset import PairList, SegmentationDataset
+from atrous.data.decoded import Decoded
 from atrous.data.files import Pixels
 from atrous.files import write_atomically
 from atrous.hardware import usable_cores
@@ -31,7 +32,8 @@ class _ReadsLabels(Protocol):
 def class_pixels(dataset: SegmentationDataset, *, cache: Path | None = None) -> Counts:
     """Count the pixels of each class in each image.
 
-    A data set of files is counted once: the counts are kept under the names, sizes and times of its masks.
+    A data set of files is counted once: the counts are kept under the names, sizes and times of its masks, also where
+    its pixels are decoded.
 
     Args:
         dataset: the images; their masks are read where the counts are not known yet.
@@ -43,9 +45,10 @@ def class_pixels(dataset: SegmentationDataset, *, cache: Path | None = None) -> 
     Raises:
         DataError: a mask cannot be used; the message names it.
     """
-    if not isinstance(dataset, PairList):
+    source = dataset.source if isinstance(dataset, Decoded) else dataset
+    if not isinstance(source, PairList):
         return _count(dataset)
-    path = (cache or _user_cache()) / "class_pixels" / f"{_key(dataset)}.npy"
+    path = (cache or _user_cache()) / "class_pixels" / f"{_key(source)}.npy"
     counts = _load(path, shape=(len(dataset), dataset.spec.num_classes))
     if counts is None:
         counts = _count(dataset)

@@ -24,6 +24,10 @@ class Decoded:
     the images' names, size and time of every source file, the files' lengths, and the first and the last image against
     the source. Where something has changed, it is decoded again.
 
+    Attributes:
+        source: what is decoded.
+        folder: the data set's sub-folder.
+
     Args:
         dataset: what is decoded.
         folder: where the decoded pixels go; 4 bytes per source pixel. A fast local disk or memory.
@@ -42,7 +46,7 @@ class Decoded:
         rebuild: bool = True,
         num_workers: int | None = None,
     ) -> None:
-        self._dataset = dataset
+        self.source = dataset
         parent = Path(folder).expanduser()
         self.folder = parent / identity(dataset)
         try:
@@ -54,25 +58,25 @@ class Decoded:
     @property
     def spec(self) -> DatasetSpec:
         """The label space."""
-        return self._dataset.spec
+        return self.source.spec
 
     @property
     def has_masks(self) -> bool:
         """Whether the source has masks."""
-        return has_masks(self._dataset)
+        return has_masks(self.source)
 
     @property
     def uniform_size(self) -> tuple[int, int] | None:
         """(height, width) when every image has the same size, else None."""
-        return self._dataset.uniform_size
+        return self.source.uniform_size
 
     def __len__(self) -> int:
         """Number of images."""
-        return len(self._dataset)
+        return len(self.source)
 
     def sample_id(self, index: int) -> str:
         """Name of an image, unique within the data set."""
-        return self._dataset.sample_id(index)
+        return self.source.sample_id(index)
 
     def read(self, index: int) -> tuple[Pixels, Pixels]:
         """Return read-only views of the decoded image [H, W, 3] and label [H, W]; nothing is read before it is used."""
@@ -113,7 +117,7 @@ class Decoded:
     def _made(self, *, rebuild: bool, num_workers: int | None) -> tuple[Manifest, Pixels]:
         """Decode, unless another process has done so meanwhile; the caller holds the lock."""
         try:
-            return open_usable(self.folder, self._dataset)
+            return open_usable(self.folder, self.source)
         except UnusableError as reason:
             if self.folder.exists():
                 if not rebuild:
@@ -122,5 +126,5 @@ class Decoded:
                         "them be made again"
                     ) from None
                 _log.warning("decoding %r again: %s", self.spec.name, reason)
-        manifest = build(self._dataset, self.folder, num_workers=num_workers)
+        manifest = build(self.source, self.folder, num_workers=num_workers)
         return manifest, map_pixels(self.folder, manifest)
