@@ -107,6 +107,19 @@ def test_every_problem_is_a_line_and_the_exit_code_is_one(atrous: Run, tmp_path:
     assert "4 problems" in (tmp_path / "outputs/data/camvid/index.html").read_text()
 
 
+def test_training_and_evaluating_on_one_split_passes_only_where_that_is_allowed(atrous: Run, tmp_path: Path) -> None:
+    _make_camvid(tmp_path / "frames")
+    words = ("data", "check", "camvid", "data.root=frames", "data.val.split=train", "workers=0")
+    ended = atrous(*words)
+    assert ended.code == 1
+    assert "data.train and data.val share 2 images (a, b)" in ended.err
+    assert "disjoint" not in ended.out
+    ended = atrous(*words, "data.allow_shared_samples=true")
+    assert ended.code == 0, ended.err
+    assert "2 images are shared, as data.allow_shared_samples allows" in ended.out
+    assert "disjoint" not in (tmp_path / "outputs/data/camvid/index.html").read_text()
+
+
 def test_a_used_split_without_its_list_is_a_problem_and_the_others_are_checked(atrous: Run, tmp_path: Path) -> None:
     (_make_camvid(tmp_path / "frames") / "train.txt").unlink()
     ended = atrous("data", "check", "camvid", "data.root=frames", "workers=0")

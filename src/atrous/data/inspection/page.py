@@ -61,7 +61,7 @@ def split_rows(result: CheckResult) -> list[list[str]]:
 def _verdict(result: CheckResult) -> str:
     number = len(result.problems)
     if not number:
-        return '<p class="verdict">Passes: every listed pair can be used, and the splits are disjoint.</p>'
+        return f'<p class="verdict">Passes: every listed pair can be used, and {result.sharing}.</p>'
     lines = "".join(f"<li>{escape(problem)}</li>" for problem in result.problems)
     return f'<p class="verdict bad">{number} problem{"s" if number > 1 else ""}</p><ul class="problems">{lines}</ul>'
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from atrous.data.dataset import SegmentationDataset
-from atrous.data.leakage import shared_samples
+from atrous.data.leakage import refuse_shared_samples, shared_samples
+from atrous.errors import DataError
 
 _UNION = "trainval"
 
@@ -43,8 +44,13 @@ class Split:
         return getattr(self.dataset, "official_count", None)
 
 
-def list_problems(splits: Sequence[Split]) -> Iterator[str]:
-    """Yield what is wrong with the lists: unlistable splits, ids listed twice, ids both trained and evaluated on."""
+def list_problems(splits: Sequence[Split], *, allow_shared: bool = False) -> Iterator[str]:
+    """Yield what is wrong with the lists: unlistable splits, ids listed twice, ids both trained and evaluated on.
+
+    Args:
+        splits: of one data set.
+        allow_shared: whether the two that are used may share images, as `data.allow_shared_samples` says.
+    """
     yield from dict.fromkeys(split.problem for split in splits if split.used and split.problem)
     for split in splits:
         for sample_id, times in Counter(split.ids).items():
@@ -52,9 +58,16 @@ def list_problems(splits: Sequence[Split]) -> Iterator[str]:
                 yield f"{sample_id!r} is listed {times} times in {split.name}; list it once"
     shared: dict[str, dict[str, None]] = {}
     for one, other in combinations(splits, 2):
-        if one.dataset is not None and other.dataset is not None and _must_be_disjoint(one.name, other.name):
+        if one.dataset is None or other.dataset is None or (allow_shared and one.used and other.used):
+            continue
+        if _must_be_disjoint(one.name, other.name):
             for sample_id in shared_samples(one.dataset, other.dataset):
                 shared.setdefault(sample_id, {}).update({one.name: None, other.name: None})
+        elif one.used and other.used:
+            try:  # as a training does: their names say why they share images, and no more
+                refuse_shared_samples(one.dataset, other.dataset)
+            except DataError as error:
+                yield str(error)
     for sample_id, names in shared.items():
         yield f"{sample_id!r} is both in {' and in '.join(names)}; an image that is trained on must not be evaluated"
 
