@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,13 @@ def cache_folder(cache: str | Path | None = None) -> Path:
 
 
 @contextmanager
-def locked(path: Path, *, key: str = "ATROUS_CACHE", error: type[AtrousError] = CheckpointError) -> Iterator[None]:
+def locked(
+    path: Path,
+    *,
+    key: str = "ATROUS_CACHE",
+    error: type[AtrousError] = CheckpointError,
+    waits: Callable[[], None] | None = None,
+) -> Iterator[None]:
     """Hold `path` against other processes, the ranks of one job among them; a second holder waits.
 
     The kernel lets go when the holder has ended, however it did.
@@ -27,6 +33,7 @@ def locked(path: Path, *, key: str = "ATROUS_CACHE", error: type[AtrousError] = 
         path: what is worked on; the lock is a file beside it, NAME.lock, and stays.
         key: what names the folder, for errors.
         error: what is raised.
+        waits: called once where another process has it.
 
     Raises:
         AtrousError: The folder cannot be made or written, or its file system has no locks; an `error`.
@@ -39,7 +46,16 @@ def locked(path: Path, *, key: str = "ATROUS_CACHE", error: type[AtrousError] = 
         raise error(f"{folder} cannot be written ({cause.strerror}); give another folder as {key}") from None
     with stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            _take(stream.fileno(), waits)
         except OSError as cause:
             raise error(f"{folder} cannot be locked ({cause.strerror}); {key} needs a file system with flock") from None
         yield
+
+
+def _take(descriptor: int, waits: Callable[[], None] | None) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if waits is not None:
+            waits()
+        fcntl.flock(descriptor, fcntl.LOCK_EX)

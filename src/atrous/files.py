@@ -6,7 +6,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -132,6 +133,27 @@ def append_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON to `path`, atomically."""
     write_text(path, json.dumps(value, indent=1, sort_keys=False) + "\n")
+
+
+@contextmanager
+def folder_made_whole(folder: Path) -> Iterator[Path]:
+    """Give a hidden folder beside `folder`, which gets that name when the block has ended without an error.
+
+    It is removed after an error, also one by a signal (see `atrous.processes.Interrupts`), and what a killed process
+    left of it is removed first. The caller makes sure that no other process makes the same at the same time.
+
+    Args:
+        folder: must not exist; the folder that it lies in must.
+    """
+    temporary = folder.parent / f".{folder.name}.unfinished"
+    if temporary.exists():
+        shutil.rmtree(temporary)
+    try:
+        temporary.mkdir()
+        yield temporary
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def set_aside(path: Path) -> Path:

@@ -2,14 +2,21 @@
 
 import io
 import json
+import signal
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 
 from atrous.commands.data import expand
+from atrous.commands.data_prepare import prepare
+from atrous.errors import DataError
+from atrous.weights import download
 
 from .conftest import Run
 
@@ -176,6 +183,48 @@ def test_an_archive_that_was_put_there_by_hand_becomes_a_data_set_that_passes(at
     assert ended.code == 0, ended.err
     assert atrous("data", "prepare", "camvid", "data.root=data").code == 0
     assert atrous("data", "check", "camvid", "data.root=data", "workers=0").code == 0
+
+
+def test_a_download_whose_published_sum_is_compared_is_not_called_unchecked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def transfer(url: str, part: Path, **_: object) -> None:
+        part.write_bytes(b"other")
+
+    monkeypatch.setattr(download, "transfer", transfer)
+    config = OmegaConf.create({"name": "coco", "data": {"root": str(tmp_path)}, "yes": True, "parts": ["val"]})
+    with pytest.raises(DataError, match=r"val2017\.zip: md5 is .*, but 442b8da7639aecaf257c1dceb8ba8c80 is published"):
+        prepare(config)
+    assert "not checked" not in capfd.readouterr().err
+
+
+STALLED = """
+import os, sys, time
+from atrous.commands import data, data_prepare
+from atrous.files import folder_made_whole
+
+number = int(sys.argv.pop())
+
+def carry_out(parts, root, **_):
+    root.mkdir()
+    with folder_made_whole(root / "set"):
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+
+data_prepare.carry_out = carry_out
+data.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_preparation_that_is_asked_to_end_leaves_no_half_made_folder(tmp_path: Path, number: int) -> None:
+    words = ("prepare", "voc", "data.root=data", "--yes", str(int(number)))
+    ended = subprocess.run(
+        [sys.executable, "-c", STALLED, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 128 + number, ended.stderr
+    assert ended.stderr == "error: interrupted; the same command goes on where it stopped\n"
+    assert list((tmp_path / "data").iterdir()) == []
 
 
 @pytest.mark.exhaustive  # that there are no problems but five says so too

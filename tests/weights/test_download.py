@@ -80,6 +80,9 @@ def test_an_unknown_sum_is_said_with_a_warning(
     error = capfd.readouterr().err
     assert "was not checked" in error
     assert SHA256 in error
+    for _ in range(2):
+        fetch(server.url, sha256=None, cache=tmp_path / "other", checked_later=True)
+    assert "not checked" not in capfd.readouterr().err
 
 
 def test_without_a_network_the_place_for_the_file_is_named_and_a_file_put_there_is_taken(

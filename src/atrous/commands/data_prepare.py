@@ -11,6 +11,7 @@ from atrous.data.preparation.parts import PARTS
 from atrous.data.preparation.preparing import carry_out, choose, plan
 from atrous.data.preparation.sources import MANUAL_STEPS
 from atrous.errors import ConfigError, DataError
+from atrous.processes import Interrupts
 
 
 class NotPreparedError(DataError):
@@ -46,7 +47,8 @@ def prepare(config: DictConfig) -> None:
     if not config.yes:
         print("\n".join(plan(parts, root)))  # noqa: T201
         raise NotPreparedError("nothing was downloaded or written: add --yes to do these steps")
-    carry_out(parts, root, fetch=_download, say=_say, track=_track)
+    with Interrupts():
+        carry_out(parts, root, fetch=_download, say=_say, track=_track)
     print(f"{name} is prepared; next: atrous-data check {name} data.root={root}")  # noqa: T201
 
 
@@ -61,7 +63,7 @@ def _root(config: DictConfig) -> str:
 def _download(url: str, target: Path) -> None:
     from atrous.weights.download import fetch
 
-    fetch(url, sha256=None, cache=target.parent).replace(target)
+    fetch(url, sha256=None, cache=target.parent, checked_later=True).replace(target)
 
 
 def _say(line: str) -> None:

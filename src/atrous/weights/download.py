@@ -24,7 +24,12 @@ _CHUNK = 1 << 20
 
 
 def fetch(
-    url: str | Path, *, sha256: str | None, cache: str | Path | None = None, progress: bool | None = None
+    url: str | Path,
+    *,
+    sha256: str | None,
+    cache: str | Path | None = None,
+    progress: bool | None = None,
+    checked_later: bool = False,
 ) -> Path:
     """Return the path of a file that `url` names, after fetching it if it is not in the cache yet.
 
@@ -36,6 +41,7 @@ def fetch(
             is printed with a warning that nothing was checked.
         cache: Folder for fetched files; None for $ATROUS_CACHE or ~/.cache/atrous.
         progress: Whether to show a bar; None for: on a terminal.
+        checked_later: Whether the caller checks the file by other means, so that there is nothing to warn of.
 
     Returns:
         The local file; a fetched one lies at `<cache>/<host>/<path of the URL>`.
@@ -50,14 +56,14 @@ def fetch(
     if local is not None:
         if not local.is_file():
             raise CheckpointError(f"{local} is not there")
-        _check(local, sha256, source=str(local), advice="give its own sum, or another file")
+        _check(local, sha256, source=str(local), advice="give its own sum, or another file", quiet=checked_later)
         return local
     target = cached_path(str(url), cache=cache)
     with locked(target):
         if target.is_file():
-            _check(target, sha256, source=str(target), advice="move it away to fetch it anew")
+            _check(target, sha256, source=str(target), advice="move it away to fetch it anew", quiet=checked_later)
         else:
-            _fetch(str(url), target, sha256, progress=progress)
+            _fetch(str(url), target, sha256, progress=progress, quiet=checked_later)
     return target
 
 
@@ -96,7 +102,9 @@ def _local_path(url: str | Path) -> Path | None:
     return Path(url2pathname(parts.path))
 
 
-def _check(path: Path, sha256: str | None, *, source: str, advice: str) -> None:
+def _check(path: Path, sha256: str | None, *, source: str, advice: str, quiet: bool) -> None:
+    if sha256 is None and quiet:
+        return
     found = sha256_of(path)
     if sha256 is None:
         line = f"warning: {source} was not checked, no SHA-256 of it is known; it has {found}"
@@ -107,7 +115,7 @@ def _check(path: Path, sha256: str | None, *, source: str, advice: str) -> None:
         )
 
 
-def _fetch(url: str, target: Path, sha256: str | None, *, progress: bool | None) -> None:
+def _fetch(url: str, target: Path, sha256: str | None, *, progress: bool | None, quiet: bool) -> None:
     part = target.with_name(f"{target.name}.part")
     try:
         resumed = part.is_file()
@@ -120,7 +128,7 @@ def _fetch(url: str, target: Path, sha256: str | None, *, progress: bool | None)
     except OSError as error:
         raise CheckpointError(_by_hand(url, target, part, error)) from None
     try:
-        _check(part, sha256, source=_public(url), advice="nothing was kept of it")
+        _check(part, sha256, source=_public(url), advice="nothing was kept of it", quiet=quiet)
         with part.open("rb") as stream:
             os.fsync(stream.fileno())
         part.replace(target)

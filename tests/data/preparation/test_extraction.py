@@ -4,6 +4,9 @@ import errno
 import io
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
@@ -211,6 +214,23 @@ def test_a_kill_leaves_no_folder_with_the_final_name(tmp_path: Path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         extract(archive, inside="top/in", into=tmp_path / "out")
     _assert_nothing_was_left(tmp_path, archive)
+
+
+def test_what_a_killed_process_left_is_gone_before_anything_is_unpacked(tmp_path: Path) -> None:
+    archive = _tar(tmp_path / "a.tgz", GOOD)
+    script = (
+        "import os, shutil, sys; from pathlib import Path; from atrous.data.preparation.extraction import extract; "
+        "shutil.copyfileobj = lambda *_: os.kill(os.getpid(), 9); "
+        "extract(Path(sys.argv[1]), inside='top/in', into=Path(sys.argv[2]))"
+    )
+    for _ in range(2):
+        ended = subprocess.run([sys.executable, "-c", script, archive, tmp_path / "out"], check=False)
+        assert ended.returncode == -signal.SIGKILL
+    (left,) = (path for path in tmp_path.iterdir() if path != archive)
+    (left / "stale").touch()
+    extract(archive, inside="top/in", into=tmp_path / "out")
+    _assert_nothing_was_left(tmp_path, archive, tmp_path / "out")
+    assert "stale" not in _tree(tmp_path / "out")
 
 
 def test_a_name_that_is_there_twice_is_an_error(tmp_path: Path) -> None:

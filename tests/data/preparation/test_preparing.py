@@ -3,6 +3,7 @@
 import hashlib
 import io
 import tarfile
+import threading
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -68,6 +69,30 @@ def test_a_part_is_downloaded_verified_and_unpacked_and_never_twice(tmp_path: Pa
     assert said[-1] == "one: done already"
 
 
+def test_of_two_processes_one_brings_an_archive_and_the_other_waits(tmp_path: Path) -> None:
+    hosts, said, second = [_Host({URL: CONTENT}) for _ in range(2)], list[str](), list[threading.Thread]()
+    waited = threading.Event()
+
+    def say(line: str) -> None:
+        said.append(line)
+        waited.set()
+
+    def slow(url: str, target: Path) -> None:
+        second.append(
+            threading.Thread(
+                target=carry_out, args=([_part(ARCHIVE)], tmp_path), kwargs={"fetch": hosts[1], "say": say}
+            )
+        )
+        second[0].start()
+        assert waited.wait(30)
+        hosts[0](url, target)
+
+    carry_out([_part(ARCHIVE)], tmp_path, fetch=slow, say=_silent)
+    second[0].join(30)
+    assert (hosts[0].asked, hosts[1].asked) == ([URL], [])
+    assert said == ["one: another process prepares it; waiting for that", "one: done already"]
+
+
 def test_a_file_that_was_put_there_by_hand_is_used(tmp_path: Path) -> None:
     (tmp_path / "downloads").mkdir()
     (tmp_path / "downloads/set.zip").write_bytes(CONTENT)
@@ -83,7 +108,7 @@ def test_a_wrong_checksum_is_an_error_and_the_file_is_never_used(tmp_path: Path)
         carry_out([_part(ARCHIVE)], tmp_path, fetch=host, say=_silent)
     assert ARCHIVE.md5 is not None
     assert f"but {ARCHIVE.md5} is published ({len(CONTENT) - 1} bytes)" in str(error.value)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["downloads", "set.zip.wrong"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [".one.lock", "downloads", "set.zip.wrong"]
     host.files = {URL: CONTENT}
     carry_out([_part(ARCHIVE)], tmp_path, fetch=host, say=_silent)
     assert (tmp_path / "my/set/list.txt").is_file()

@@ -9,10 +9,12 @@ from PIL import Image
 from scipy.io import savemat
 
 from atrous.data.files import Pixels
+from atrous.data.preparation import sbd as sbd_module
 from atrous.data.preparation.sbd import augmented_ids, convert_sbd, is_converted, read_sbd_label, save_palette_png
 from atrous.data.spec import VOC_SPEC
 from atrous.data.voc import VOC2012
 from atrous.errors import DataError
+from atrous.files import NoSpaceError
 
 Scene = Callable[[int, int, int], tuple[Pixels, Pixels]]
 
@@ -121,6 +123,33 @@ def test_a_full_disk_leaves_no_half_made_set(voc_home: Path, sbd: Path, monkeypa
     with pytest.raises(DataError, match="No space left on device"):
         convert_sbd(sbd, voc_home, expected=None)
     assert not [path for path in voc_home.iterdir() if "SegmentationClassAug" in path.name]
+
+
+def test_where_only_the_list_could_not_be_written_the_next_call_writes_it_and_converts_nothing(
+    voc_home: Path, sbd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise NoSpaceError(f"no space left in {path.parent}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sbd_module, "write_text", full)
+        with pytest.raises(NoSpaceError):
+            convert_sbd(sbd, voc_home, expected=None)
+    assert not is_converted(voc_home)
+    with monkeypatch.context() as patch:
+        patch.setattr(sbd_module, "read_sbd_label", lambda path: pytest.fail(f"{path} is converted again"))
+        convert_sbd(sbd, voc_home, expected=None)
+    assert is_converted(voc_home)
+    assert VOC2012(root=voc_home, split="train_aug").read(0)[1].shape == (40, 56)
+
+
+def test_a_folder_that_lacks_masks_is_not_taken_for_the_converted_set(voc_home: Path, sbd: Path) -> None:
+    convert_sbd(sbd, voc_home, expected=None)
+    (voc_home / "SegmentationClassAug/s.png").unlink()
+    with pytest.raises(
+        DataError, match=r"exists already and lacks 1 of \d masks \(s\.png is the first\); move it away"
+    ):
+        convert_sbd(sbd, voc_home, expected=None)
 
 
 def test_an_image_that_voc_lacks_is_named(voc_home: Path, sbd: Path) -> None:

@@ -5,7 +5,6 @@ import re
 import shutil
 import stat
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from atrous.errors import DataError
-from atrous.files import check_space
+from atrous.files import check_space, folder_made_whole
 
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
 _BLOCK = 512  # bytes; a tar ends with blocks of zeros
@@ -39,7 +38,8 @@ class Member(NamedTuple):
 def extract(archive: Path, *, inside: str, into: Path, only: Sequence[str] = ()) -> int:
     """Unpack one folder of a tar or zip archive.
 
-    Everything goes to a temporary folder beside `into`, which is renamed when all of it is there.
+    Everything goes to a hidden folder beside `into`, which is renamed when all of it is there. The caller makes sure
+    that no other process unpacks to the same place at the same time.
 
     Args:
         archive: the file.
@@ -57,19 +57,15 @@ def extract(archive: Path, *, inside: str, into: Path, only: Sequence[str] = ())
     if into.exists():
         raise DataError(f"{str(into)!r} exists already; move it away to unpack {archive.name} again")
     into.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{into.name}.", dir=into.parent))
     try:
-        files = _extract_to(temporary, archive, inside=PurePosixPath(inside), only=only)
-        temporary.chmod(0o755)
-        temporary.rename(into)
+        with folder_made_whole(into) as temporary:
+            files = _extract_to(temporary, archive, inside=PurePosixPath(inside), only=only)
     except _BROKEN as error:
         raise DataError(
             f"archive {str(archive)!r} is truncated or corrupt ({error}); remove it and download it again"
         ) from error
     except OSError as error:
         raise DataError(_disk_message(error, archive, into)) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return files
 
 

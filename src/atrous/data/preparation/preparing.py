@@ -3,9 +3,11 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from atrous.cache import locked
 from atrous.data.preparation.extraction import extract
 from atrous.data.preparation.parts import Part
 from atrous.data.preparation.sbd import Track
@@ -68,7 +70,7 @@ def plan(parts: Sequence[Part], root: Path) -> Iterator[str]:
 def carry_out(
     parts: Sequence[Part], root: Path, *, fetch: Fetch, say: Callable[[str], None], track: Track = iter
 ) -> None:
-    """Do what is left, part by part.
+    """Do what is left, part by part; of two processes one does a part and the other waits.
 
     Args:
         parts: in the order in which they need each other.
@@ -81,17 +83,13 @@ def carry_out(
         DataError: a checksum is wrong, an archive cannot be unpacked, or a conversion fails.
     """
     for part in parts:
-        if part.is_done(root):
-            say(f"{part.name}: done already")
-            continue
-        for archive in part.archives:
-            if not (root / archive.becomes).is_dir():
-                _bring(archive, root, fetch=fetch, say=say)
-        if part.finish is not None:
-            say(f"{part.name}: {part.says}")
-            part.finish(root, track)
         if not part.is_done(root):
-            raise DataError(f"{part.name}: unpacked below {str(root)!r}, but it is not complete; see the lists there")
+            waits = partial(say, f"{part.name}: another process prepares it; waiting for that")
+            with locked(root / DOWNLOADS / f".{part.name}", key="data.root", error=DataError, waits=waits):
+                if not part.is_done(root):  # another process may have done it meanwhile
+                    _do(part, root, fetch=fetch, say=say, track=track)
+                    continue
+        say(f"{part.name}: done already")
 
 
 def verify(path: Path, archive: Archive) -> str:
@@ -116,11 +114,21 @@ def verify(path: Path, archive: Archive) -> str:
     return f"{archive.file}: checksum as published"
 
 
+def _do(part: Part, root: Path, *, fetch: Fetch, say: Callable[[str], None], track: Track) -> None:
+    for archive in part.archives:
+        if not (root / archive.becomes).is_dir():
+            _bring(archive, root, fetch=fetch, say=say)
+    if part.finish is not None:
+        say(f"{part.name}: {part.says}")
+        part.finish(root, track)
+    if not part.is_done(root):
+        raise DataError(f"{part.name}: unpacked below {str(root)!r}, but it is not complete; see the lists there")
+
+
 def _bring(archive: Archive, root: Path, *, fetch: Fetch, say: Callable[[str], None]) -> None:
     file = root / DOWNLOADS / archive.file
     if not file.is_file():
         say(f"downloading {archive.url} to {file}")
-        file.parent.mkdir(parents=True, exist_ok=True)
         fetch(archive.url, file)
     say(verify(file, archive))
     target = root / archive.becomes

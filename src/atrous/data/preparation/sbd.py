@@ -4,9 +4,7 @@ The rule of the list: all images of SBD and of VOC's train, without those of VOC
 there are some; SBD's are converted for the others.
 """
 
-import shutil
 import struct
-import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -16,10 +14,10 @@ from PIL import Image
 
 from atrous.data.dataset import require_files
 from atrous.data.files import Pixels, check_labels, image_size
-from atrous.data.listing import read_list
+from atrous.data.listing import names_in, read_list
 from atrous.data.spec import VOC_SPEC, voc_colour
 from atrous.errors import DataError
-from atrous.files import write_text
+from atrous.files import folder_made_whole, write_text
 
 AUGMENTED_IMAGES = 10582
 _LIST, _MASKS = "train_aug.txt", "SegmentationClassAug"
@@ -34,6 +32,8 @@ def is_converted(voc: Path) -> bool:
 
 def convert_sbd(sbd: Path, voc: Path, *, expected: int | None = AUGMENTED_IMAGES, track: Track = iter) -> int:
     """Write SegmentationClassAug and train_aug.txt into a VOC2012 folder.
+
+    Masks that an earlier call has converted, all of them, stay; the caller makes sure that only one is at it.
 
     Args:
         sbd: the folder with cls/, train.txt and val.txt (benchmark_RELEASE/dataset).
@@ -130,17 +130,20 @@ def save_palette_png(path: Path, label: Pixels) -> None:
 def _convert_all(sbd: Path, voc: Path, names: Sequence[str], *, track: Track) -> None:
     target = voc / _MASKS
     if target.exists():
-        raise DataError(f"{str(target)!r} exists already; move it away to convert SBD again")
-    temporary = Path(tempfile.mkdtemp(prefix=f".{_MASKS}.", dir=voc))
+        there = names_in(target)
+        missing = [name for name in names if f"{name}.png" not in there]
+        if missing:
+            raise DataError(
+                f"{str(target)!r} exists already and lacks {len(missing)} of {len(names)} masks ({missing[0]}.png is "
+                "the first); move it away to convert SBD again"
+            )
+        return  # only the list was not written then
     try:
-        for name in track(names):
-            label = read_sbd_label(sbd / "cls" / f"{name}.mat")
-            if label.shape != (size := image_size(voc / "JPEGImages" / f"{name}.jpg")):
-                raise DataError(f"SBD label {name}.mat has {label.shape} rows and columns, its image {size}")
-            save_palette_png(temporary / f"{name}.png", label)
-        temporary.chmod(0o755)
-        temporary.rename(target)
+        with folder_made_whole(target) as temporary:
+            for name in track(names):
+                label = read_sbd_label(sbd / "cls" / f"{name}.mat")
+                if label.shape != (size := image_size(voc / "JPEGImages" / f"{name}.jpg")):
+                    raise DataError(f"SBD label {name}.mat has {label.shape} rows and columns, its image {size}")
+                save_palette_png(temporary / f"{name}.png", label)
     except OSError as error:
         raise DataError(f"writing masks below {str(voc)!r} failed ({error.strerror or error}); make room?") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
