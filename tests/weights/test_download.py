@@ -38,7 +38,11 @@ def test_a_file_is_fetched_once_and_lies_where_it_is_said_to(server: Server, tmp
     for _ in range(2):
         path = fetch(server.url, sha256=sha256, cache=tmp_path)
         assert path.read_bytes() == CONTENT
-    assert path == cached_path(server.url, cache=tmp_path) == tmp_path / "127.0.0.1" / "models" / "net-weights.bin"
+    assert (
+        path
+        == cached_path(server.url, cache=tmp_path)
+        == tmp_path / f"127.0.0.1:{server.server_port}/models/net-weights.bin"
+    )
     assert server.asked == [None]
     assert leftovers(tmp_path) == []
 
@@ -126,7 +130,21 @@ def test_sums_that_are_none_are_refused(sha256: str) -> None:
         fetch("http://localhost/x", sha256=sha256)
 
 
-@pytest.mark.parametrize("url", ["ftp://host/x", "http://host", "http://host/", "http:///x", "file://host/x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://host/x",
+        "http://host",
+        "http://host/",
+        "http:///x",
+        "file://host/x",
+        "http://[::1/x",
+        "http://host:eighty/x",
+        "http://host:99999/x",
+        "http://host/\u00fcber.pth",
+        "http://h\u00f6st/x",
+    ],
+)
 def test_urls_that_name_no_file_are_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"url='.*"):
         fetch(url, sha256=None, cache=tmp_path)
@@ -136,6 +154,11 @@ def test_no_url_leaves_the_cache(tmp_path: Path) -> None:
     for url in ("http://host/../../x", "http://host/%2e%2e/%2E%2E/x", "http://host/a/..%2f..%2fx"):
         assert cached_path(url, cache=tmp_path).resolve().is_relative_to(tmp_path / "host")
     assert cached_path("http://host/x?a=1", cache=tmp_path) != cached_path("http://host/x?a=2", cache=tmp_path)
+
+
+def test_servers_on_two_ports_of_a_host_share_no_file(tmp_path: Path) -> None:
+    places = [cached_path(f"http://localhost{port}/x", cache=tmp_path) for port in ("", ":8000", ":8001")]
+    assert places == [tmp_path / name / "x" for name in ("localhost", "localhost:8000", "localhost:8001")]
 
 
 def test_the_sum_is_the_standard_librarys(tmp_path: Path) -> None:

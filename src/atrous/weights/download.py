@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import url2pathname
 
 from rich.console import Console
@@ -44,7 +44,7 @@ def fetch(
         checked_later: Whether the caller checks the file by other means, so that there is nothing to warn of.
 
     Returns:
-        The local file; a fetched one lies at `<cache>/<host>/<path of the URL>`.
+        The local file; a fetched one lies at `<cache>/<host, :port if the URL has one>/<path of the URL>`.
 
     Raises:
         ConfigError: The URL or the sum is not written as above.
@@ -71,15 +71,18 @@ def cached_path(url: str, *, cache: str | Path | None = None) -> Path:
     """Return where `fetch` keeps the file of an http(s) URL; one may put it there by hand.
 
     Raises:
-        ConfigError: The URL has no host or names no file.
+        ConfigError: The URL has no host, names no file, or is none.
     """
-    parts = urlsplit(url)
+    parts = _split(url)
+    if not url.isascii():
+        raise ConfigError(f"url={_public(url)!r}: only ASCII, everything else as % and two digits for each byte")
     names = [name for name in unquote(parts.path).split("/") if name not in ("", ".", "..")]
     if parts.scheme not in ("http", "https") or not parts.hostname or not names:
         raise ConfigError(f"url={url!r}: http://, https:// or file:// with a file's name, or a path")
     if parts.query:
         names[-1] = f"{hashlib.sha256(parts.query.encode()).hexdigest()[:8]}-{names[-1]}"
-    return cache_folder(cache).joinpath(parts.hostname, *names)
+    host = parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
+    return cache_folder(cache).joinpath(host, *names)
 
 
 def sha256_of(path: Path) -> str:
@@ -94,12 +97,21 @@ def sha256_of(path: Path) -> str:
 def _local_path(url: str | Path) -> Path | None:
     if isinstance(url, Path) or "://" not in url:
         return Path(url).expanduser()
-    parts = urlsplit(url)
+    parts = _split(url)
     if parts.scheme != "file":
         return None
     if parts.netloc not in ("", "localhost"):
         raise ConfigError(f"url={url!r}: a file:// URL has three slashes, file:///folder/name")
     return Path(url2pathname(parts.path))
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # read when it is asked for
+    except ValueError as error:
+        raise ConfigError(f"url={url!r} is not a URL ({error})") from None
+    return parts
 
 
 def _check(path: Path, sha256: str | None, *, source: str, advice: str, quiet: bool) -> None:
