@@ -101,6 +101,15 @@ def test_bytes_after_the_end_marker_are_no_truncation(scene: Scene, tmp_path: Pa
     assert read_image(path).shape == (20, 30, 3)
 
 
+@pytest.mark.parametrize("count", [1, 3, 4, 9])
+def test_bytes_after_the_end_of_a_mask_are_no_truncation(save_mask: SaveMask, tmp_path: Path, count: int) -> None:
+    label = np.arange(35, dtype=np.uint8).reshape(5, 7)
+    save_mask(tmp_path / "m.png", label)
+    with (tmp_path / "m.png").open("ab") as file:
+        file.write(b"\xff" * count)
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), label)
+
+
 @pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (b"hello", "is truncated or corrupt")])
 def test_a_file_that_is_no_image_is_an_error(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "x.jpg").write_bytes(content)

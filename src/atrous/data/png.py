@@ -128,7 +128,10 @@ def inflate(data: bytes, header: PngHeader) -> NDArray[np.uint8]:
     position, chunks = len(PNG_START), []
     while position < len(data):
         (length,) = struct.unpack_from(">I", data, position)
-        if data[position + 4 : position + 8] == b"IDAT":
+        kind = data[position + 4 : position + 8]
+        if kind == b"IEND":
+            break  # what follows is not the picture's
+        if kind == b"IDAT":
             chunks.append(data[position + 8 : position + 8 + length])
         position += 12 + length
     content = zlib.decompress(b"".join(chunks))
