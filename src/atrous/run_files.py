@@ -41,6 +41,7 @@ _EVALUATION: Mapping[str, Any] = {
     "pixels": int,
     "confusion": list,
     "boundary": dict,
+    "scored": dict,
 }
 
 

@@ -13,8 +13,10 @@ from PIL import Image
 
 NAME = "mobilenetv2_coco_voc_trainaug"
 
-# Everything but the file of 23 MB is real.
+# Everything but the file of 23 MB is real, and the number of images of the split.
 _SCRIPT = """
+import atrous.data.voc as voc
+voc.OFFICIAL_COUNTS = {"val": 2}
 import atrous.weights.released as released
 released.load_preset = lambda name, source: released.build_preset(released.preset(name)).eval()
 import torch
@@ -49,10 +51,30 @@ def test_the_measured_score_stands_beside_the_published_one(tmp_path: Path, real
     first, second = (line for line in ended.stdout.splitlines() if "mIoU" in line)
     difference = 100 * entries["single_os16"]["miou"] - 75.32
     assert first.endswith(f"published 75.32% (difference {difference:+.2f})")
-    assert second.endswith("nothing published under this protocol")
+    assert second.endswith("nothing published under this protocol of these images")
     page = (folder / "evaluation" / "single_os16" / "index.html").read_text()
     assert "<b>75.32%</b>" in page
     assert "published" not in (folder / "evaluation" / "single_os32" / "index.html").read_text()
+
+
+@pytest.mark.exhaustive
+def test_a_part_of_the_images_stands_beside_nothing_and_is_not_taken_for_all_of_them(
+    tmp_path: Path, real_data: Path
+) -> None:
+    command = ("protocol=single_os16", "page=false")
+    ended = _evaluate(tmp_path, real_data, *command, "data.val.limit=1")
+    assert ended.returncode == 0, ended.stderr
+    assert "  1 images, " in ended.stdout
+    assert ended.stdout.rstrip().endswith("pixels  nothing published under this protocol of these images")
+    results = tmp_path / "outputs" / "weights" / NAME / "results.json"
+    before = results.read_bytes()
+    ended = _evaluate(tmp_path, real_data, *command)
+    assert ended.returncode == 2
+    words = (
+        "single_os16 is of data.val.limit=1, but asked for is data.val.limit=2: overwrite=true replaces it, tag=NAME"
+    )
+    assert words in ended.stderr
+    assert results.read_bytes() == before
 
 
 @pytest.mark.exhaustive

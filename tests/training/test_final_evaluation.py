@@ -25,7 +25,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExc
 def _config(**trainer: float | bool) -> Mapping[str, Any]:
     return {
         "recipe": {"preprocessing": "imagenet", "precision": "32-true"},
-        "data": {"evaluation_size": None, "val_batch_size": 1, "num_workers": 0},
+        "data": {
+            "val": {"_target_": "atrous.data.Shapes", "split": "val", "length": 4, "size": 65},
+            "evaluation_size": None,
+            "val_batch_size": 1,
+            "num_workers": 0,
+        },
         "trainer": {"accelerator": "cpu", "tf32": False, "progress": True, "timeout_seconds": 0, **trainer},
         "submission": None,
         "boundary": False,

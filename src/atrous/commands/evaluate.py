@@ -10,7 +10,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from atrous.commands.app import run_app
-from atrous.commands.evaluate_subject import RELEASED, Subject, subject_of_run, subject_of_weights
+from atrous.commands.evaluate_choice import subject_of_run, subject_of_weights
+from atrous.commands.evaluate_subject import RELEASED, Subject
 from atrous.errors import ConfigError, StoreError
 from atrous.evaluation.servers import SERVER_NAMES
 from atrous.files import write_text
@@ -84,7 +85,9 @@ def _require_writable(subject: Subject) -> None:
 
 def _measure(subject: Subject, config: DictConfig, names: list[str]) -> list[str]:
     """Evaluate under the protocols whose entry, or whose records for the page, are not there yet; returns entries."""
-    todo = {name: subject.entry(name) for name in names if _is_missing(subject, config, subject.entry(name))}
+    from atrous.commands.evaluate_entries import is_missing
+
+    todo = {name: subject.entry(name) for name in names if is_missing(subject, config, subject.entry(name))}
     if not todo:
         return []
     import torch
@@ -109,17 +112,10 @@ def _measure(subject: Subject, config: DictConfig, names: list[str]) -> list[str
             checkpoint=subject.checkpoint,
             boundary=config.boundary,
             overwrite=config.overwrite,
+            weights=subject.weights_facts,
             on_progress=report,
         )
     return list(todo.values())
-
-
-def _is_missing(subject: Subject, config: DictConfig, entry: str) -> bool:
-    found = subject.folder.results().get("evaluations", {}).get(entry)
-    if found is None or config.overwrite or (config.boundary and "boundary" not in found):
-        return True
-    records = subject.folder.path / "evaluation" / entry / "images.npz"
-    return bool(config.page or config.compare is not None) and not records.is_file()
 
 
 def _say(subjects: list[Subject], names: list[str]) -> None:
@@ -145,7 +141,7 @@ def _accuracy(entry: dict[str, Any]) -> str:
 def _published(subject: Subject, name: str, entry: dict[str, Any]) -> str:
     known = subject.published(name)
     if known is None:
-        return "  nothing published under this protocol" if subject.checkpoint == RELEASED else ""
+        return "  nothing published under this protocol of these images" if subject.checkpoint == RELEASED else ""
     return f"  published {known:.2f}% (difference {100 * entry['miou'] - known:+.2f})"
 
 

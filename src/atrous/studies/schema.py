@@ -170,6 +170,7 @@ class EvaluateConfig:
     data: Any = None  # a DataConfig where data=NAME chose one; OmegaConf falls over keys of an optional section
     data_root: str | None = None
     split: str | None = None
+    tag: str | None = None
     store: str = "outputs"
     batch_size: int | None = None
     precision: str | None = None

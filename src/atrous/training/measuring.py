@@ -13,6 +13,7 @@ from atrous.hardware import device_type, resolve_precision
 from atrous.networks.segmenter import Segmenter
 from atrous.run_store import RunFolder
 from atrous.training import machine
+from atrous.training.scored import scored_on
 
 Config = Mapping[str, Any]
 
@@ -47,6 +48,7 @@ def measure(
     checkpoint: str = "last",
     boundary: bool = False,
     overwrite: bool = True,
+    weights: Mapping[str, Any] | None = None,
     on_progress: Progress = silent,
 ) -> None:
     """Evaluate a trained model under several protocols in one pass and add the entries to results.json.
@@ -60,6 +62,7 @@ def measure(
         checkpoint: where the weights come from, for the entry.
         boundary: whether outlines are scored too.
         overwrite: whether an entry that is there may change; if not, it may only gain what it lacks.
+        weights: what an entry tells of released weights.
         on_progress: told (images done, images in all).
 
     Raises:
@@ -72,6 +75,7 @@ def measure(
     found = evaluate_protocols(
         model, dataset, protocols, feeding_of(config), boundary=boundary, on_progress=on_progress
     )
+    scored = {**scored_on(config, dataset), **(weights or {})}
     results, old = {}, {} if overwrite else folder.results().get("evaluations", {})
     for name, evaluation in found.items():
         matrix = evaluation.records.matrix.tolist()
@@ -82,7 +86,7 @@ def measure(
                 "device?); overwrite=true replaces it"
             )
         evaluation.records.save(records_file(folder, entries[name]))
-        facts = {"protocol": protocols[name].as_dict(), "checkpoint": checkpoint}
+        facts = {"protocol": protocols[name].as_dict(), "checkpoint": checkpoint, "scored": scored}
         seconds = round(evaluation.seconds, 2)
         fresh = {**evaluation.result(dataset.spec.classes), **facts, "seconds": seconds}
         results[entries[name]] = {**fresh, **before}
