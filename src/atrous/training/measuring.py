@@ -67,27 +67,31 @@ def measure(
 
     Raises:
         ConfigError: a protocol or the data set does not fit the network.
-        StoreError: an entry would change.
+        StoreError: an entry would change; the others are added.
     """
     if not entries:
         return
     protocols = {name: load_protocol(name) for name in entries}
+    scored = {**scored_on(config, dataset), **(weights or {})}
     found = evaluate_protocols(
         model, dataset, protocols, feeding_of(config), boundary=boundary, on_progress=on_progress
     )
-    scored = {**scored_on(config, dataset), **(weights or {})}
-    results, old = {}, {} if overwrite else folder.results().get("evaluations", {})
+    results, changed = {}, []
+    old = {} if overwrite else folder.results().get("evaluations", {})
     for name, evaluation in found.items():
         matrix = evaluation.records.matrix.tolist()
         before = old.get(entries[name], {"confusion": matrix})
         if before["confusion"] != matrix:
-            raise StoreError(
-                f"{folder.path}: {entries[name]} was measured before with another outcome (other weights, precision or "
-                "device?); overwrite=true replaces it"
-            )
+            changed.append(entries[name])
+            continue
         evaluation.records.save(records_file(folder, entries[name]))
         facts = {"protocol": protocols[name].as_dict(), "checkpoint": checkpoint, "scored": scored}
         seconds = round(evaluation.seconds, 2)
         fresh = {**evaluation.result(dataset.spec.classes), **facts, "seconds": seconds}
         results[entries[name]] = {**fresh, **before}
     folder.add_results(evaluations=results)
+    if changed:
+        raise StoreError(
+            f"{folder.path}: {', '.join(changed)} was measured before with another outcome (other weights, precision or "
+            "device?); overwrite=true replaces it"
+        )
