@@ -34,7 +34,7 @@ def test_protocols_that_are_sound_are_saved_before_one_that_has_changed_is_refus
     before = {"miou": 1.0, "confusion": [[1]]}
     folder.add_results(evaluations={"single": before})
     entries = {"single": "single", "single_os8": "single_os8"}
-    with pytest.raises(StoreError, match="single was measured before with another outcome.*overwrite=true"):
+    with pytest.raises(StoreError, match=r"single was measured before with another outcome.*overwrite=true"):
         measure(folder, _CONFIG, model, Shapes(split="val", length=1, size=33), entries, overwrite=False)
     evaluations = folder.results()["evaluations"]
     assert evaluations["single"] == before

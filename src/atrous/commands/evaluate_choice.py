@@ -37,6 +37,7 @@ def subject_of_run(path: str, config: DictConfig) -> Subject:
         advice = "; it is kept when a training validates" if config.checkpoint == "best" else ""
         raise StoreError(f"checkpoint={config.checkpoint}: {checkpoint} is not there{advice}")
     run_config = written(folder.config(), where=str(folder.config_file))
+    trained_on = dict(run_config["data"]["val"])
     suffix = "" if config.checkpoint == "last" else "@best"
     suffix += _adapt(run_config, config) + _tag(config)
     return Subject(
@@ -46,6 +47,8 @@ def subject_of_run(path: str, config: DictConfig) -> Subject:
         checkpoint=config.checkpoint,
         suffix=suffix,
         is_as_trained=all(key is None for key in (config.data, config.data_root, config.split)),
+        trained_on=trained_on,
+        other_classes=config.other_classes,
     )
 
 
@@ -69,7 +72,13 @@ def subject_of_weights(config: DictConfig) -> Subject:
     suffix += (f"@{config.split}" if config.split else "") + _tag(config)
     folder = RunFolder(Path(config.store) / "weights" / found.name)
     return Subject(
-        name=found.name, folder=folder, config=run_config, checkpoint=RELEASED, suffix=suffix, source=config.source
+        name=found.name,
+        folder=folder,
+        config=run_config,
+        checkpoint=RELEASED,
+        suffix=suffix,
+        source=config.source,
+        other_classes=config.other_classes,
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atrous.errors import ConfigError
+from atrous.errors import ConfigError, DataError
 from atrous.run_store import RunFolder
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Subject:
         suffix: of the entries in results.json, for what differs from the run's own evaluation.
         source: file of released weights, or None.
         is_as_trained: whether a run is scored on the images that its own config names.
+        trained_on: constructor call of the data set that a run was scored on while it was trained.
+        other_classes: whether classes of other names are allowed.
     """
 
     name: str
@@ -38,6 +41,8 @@ class Subject:
     suffix: str = ""
     source: str | None = None
     is_as_trained: bool = False
+    trained_on: Mapping[str, Any] | None = None
+    other_classes: bool = False
 
     def entry(self, protocol: str) -> str:
         """Name of a protocol's entry in results.json."""
@@ -111,34 +116,51 @@ class Subject:
         """The network with its weights.
 
         Raises:
-            ConfigError: the data set has another number of classes.
+            ConfigError: the data set has another number of classes, or classes of other names.
             CheckpointError: the weights cannot be had or read.
         """
         if self.checkpoint == RELEASED:
-            return _released(self.name, self.source, self.dataset)
+            from atrous.weights import load_preset, preset
+
+            self._require_classes(preset(self.name).classes, what=f"weights={self.name}")
+            return load_preset(self.name, source=self.source)
         from atrous.training.checkpoints import load_weights, read_checkpoint
         from atrous.training.run import build_model
 
         path = self.folder.best_checkpoint if self.checkpoint == "best" else self.folder.last_checkpoint
         classifier = read_checkpoint(path)["state_dict"].get("model.classifier.weight")
         if classifier is not None:  # otherwise loading says what is wrong
-            _require_classes(len(classifier), self.dataset, what=str(self.folder.path))
+            self._require_classes(len(classifier), what=str(self.folder.path))
         fresh = {**self.config, "recipe": {**self.config["recipe"], "pretrained": None}}
         model = build_model(fresh, num_classes=self.dataset.spec.num_classes)
         load_weights(model, path)
         return model
 
+    def _require_classes(self, number: int, *, what: str) -> None:
+        spec = self.dataset.spec
+        if number != spec.num_classes:
+            raise ConfigError(
+                f"{what} tells {number} classes apart, but the data set {spec.name!r} has {spec.num_classes}: evaluate "
+                "it on the kind of data that it was trained on"
+            )
+        if self.other_classes:
+            return
+        for label, (known, scored) in enumerate(zip(self._class_names() or spec.classes, spec.classes, strict=True)):
+            if known != scored:
+                raise ConfigError(
+                    f"{what} calls class {label} {known!r}, but the data set {spec.name!r} calls it {scored!r}: "
+                    "evaluate it on the classes that it was trained on, or say other_classes=true if they mean the same"
+                )
 
-def _released(name: str, source: str | None, dataset: SegmentationDataset) -> Segmenter:
-    from atrous.weights import load_preset, preset
+    def _class_names(self) -> Sequence[str] | None:
+        """The names of the classes that the network tells apart; None where they are not known."""
+        from atrous.prediction.label_spaces import classes_of_release, spec_of_data
+        from atrous.weights.zoo import preset
 
-    _require_classes(preset(name).classes, dataset, what=f"weights={name}")
-    return load_preset(name, source=source)
-
-
-def _require_classes(number: int, dataset: SegmentationDataset, *, what: str) -> None:
-    if number != dataset.spec.num_classes:
-        raise ConfigError(
-            f"{what} tells {number} classes apart, but the data set {dataset.spec.name!r} has "
-            f"{dataset.spec.num_classes}: evaluate it on the kind of data that it was trained on"
-        )
+        if self.checkpoint == RELEASED:
+            return classes_of_release(preset(self.name).dataset)
+        try:
+            return None if self.trained_on is None else spec_of_data(self.trained_on).classes
+        except DataError:  # its class list is gone: what it was scored on at the end of the training tells
+            entries = self.folder.results().get("evaluations", {})
+            return next((list(entry["iou"]) for name, entry in entries.items() if "@" not in name), None)

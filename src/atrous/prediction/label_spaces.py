@@ -47,3 +47,9 @@ def spec_of_release(dataset: str, num_classes: int) -> DatasetSpec:
         classes=tuple(f"class {label}" for label in range(num_classes)),
         palette=tuple(voc_colour(label) for label in range(num_classes)),
     )
+
+
+def classes_of_release(dataset: str) -> tuple[str, ...] | None:
+    """Return the class names of released weights; None where no list is published here."""
+    known = _RELEASED.get(dataset)
+    return None if known is None else known.classes

@@ -171,6 +171,7 @@ class EvaluateConfig:
     data_root: str | None = None
     split: str | None = None
     tag: str | None = None
+    other_classes: bool = False
     store: str = "outputs"
     batch_size: int | None = None
     precision: str | None = None

@@ -92,6 +92,6 @@ def measure(
     folder.add_results(evaluations=results)
     if changed:
         raise StoreError(
-            f"{folder.path}: {', '.join(changed)} was measured before with another outcome (other weights, precision or "
-            "device?); overwrite=true replaces it"
+            f"{folder.path}: {', '.join(changed)} was measured before with another outcome (other weights, precision "
+            "or device?); overwrite=true replaces it"
         )
