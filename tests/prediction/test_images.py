@@ -48,6 +48,43 @@ def test_a_file_and_a_glob_are_found(folder: Path, tmp_path: Path) -> None:
     assert [job.outputs["json"] for job in jobs] == [tmp_path / "a.json", tmp_path / "sub" / "d.json"]
 
 
+@pytest.mark.parametrize("below", ["out", "deep/out", "."])
+def test_what_was_predicted_into_the_folder_of_the_inputs_is_no_input(folder: Path, below: str) -> None:
+    (folder / "drive.mp4").touch()
+    saved = ["overlay", "labels"]
+    jobs = plan(str(folder), folder / below, save=saved, overwrite=False)
+    for job in jobs:
+        job.outputs["overlay"].parent.mkdir(parents=True, exist_ok=True)
+        job.outputs["overlay"].touch()
+        if job.is_video:
+            job.outputs["labels"].mkdir()
+            (job.outputs["labels"] / "000001.png").touch()
+        else:
+            job.outputs["labels"].touch()
+    assert len(jobs) == 6
+    assert plan(str(folder), folder / below, save=saved, overwrite=True) == jobs
+    again = plan(str(folder / "**" / "*"), folder / below, save=["json"], overwrite=True)
+    assert [job.source for job in again] == [job.source for job in jobs]
+
+
+def test_a_folder_of_nothing_but_predictions_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a_overlay.jpg").touch()
+    with pytest.raises(DataError, match=r"holds nothing but what was predicted into output="):
+        plan(str(tmp_path), tmp_path / "out", save=["json"], overwrite=True)
+
+
+def test_pictures_named_as_if_they_were_predicted_are_inputs_where_the_output_is_elsewhere(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "a_labels.png").touch()
+    (folder / ".hidden").mkdir()
+    (folder / ".hidden" / "z.png").touch()
+    (folder / "._a.png").touch()
+    jobs = plan(str(folder), tmp_path / "out", save=["labels"], overwrite=False)
+    assert [job.source.name for job in jobs] == ["a.png", "a_labels.png", "b.png", "broken.png", "c.png", "d.jpg"]
+
+
 def test_the_others_are_finished_and_the_broken_one_is_named(
     predictor: Predictor, folder: Path, tmp_path: Path
 ) -> None:

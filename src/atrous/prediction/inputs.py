@@ -45,7 +45,8 @@ def plan(given: str, output: str | Path, *, save: Sequence[str], overwrite: bool
 
     Args:
         given: a file, a folder (searched through, and its structure kept), a glob, or a video.
-        output: the folder to write to.
+        output: the folder to write to. What lies in it is no input where it is a sub-folder of the input, nor what
+            this command has made of another input where it is the input's own folder.
         save: kinds of `SAVES`.
         overwrite: whether files that are there may be replaced.
 
@@ -55,6 +56,9 @@ def plan(given: str, output: str | Path, *, save: Sequence[str], overwrite: bool
     """
     _check_kinds(save)
     root, files = _find(given)
+    files = _without_own(files, root, Path(output))
+    if not files:
+        raise DataError(f"input={given!r} holds nothing but what was predicted into output={str(output)!r}")
     jobs = [_job(path, path.relative_to(root), Path(output), save) for path in files]
     _refuse_twice(jobs)
     there = [path for job in jobs for path in job.outputs.values() if path.exists()]
@@ -79,7 +83,7 @@ def _find(given: str) -> tuple[Path, list[Path]]:
     if path.is_file():
         return path.parent, [path]
     if path.is_dir():
-        found = _known(path.rglob("*"))
+        found = _known(file for file in path.rglob("*") if not _is_hidden(file.relative_to(path)))
         if not found:
             raise DataError(f"input={given!r} is a folder without images or videos ({', '.join(IMAGES + VIDEOS)})")
         return path, found
@@ -92,6 +96,24 @@ def _find(given: str) -> tuple[Path, list[Path]]:
 
 def _known(paths: Iterable[Path]) -> list[Path]:
     return sorted(path for path in paths if path.suffix.lower() in IMAGES + VIDEOS and path.is_file())
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _without_own(files: Sequence[Path], root: Path, output: Path) -> list[Path]:
+    """Leave out what this command has written into the folder of its inputs."""
+    within, folder = root.resolve(), output.expanduser().resolve()
+    if folder == within:
+        made = {path for file in files for path in _made_of(file)}
+        return [file for file in files if file not in made and file.parent not in made]
+    return [file for file in files if not (folder.is_relative_to(within) and file.resolve().is_relative_to(folder))]
+
+
+def _made_of(source: Path) -> list[Path]:
+    endings = _VIDEO_ENDINGS if source.suffix.lower() in VIDEOS else _ENDINGS
+    return [source.with_name(source.stem + ending) for ending in endings.values()]
 
 
 def _common_folder(paths: Sequence[Path]) -> Path:
