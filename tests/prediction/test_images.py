@@ -170,3 +170,27 @@ def test_nothing_is_replaced_unless_asked(folder: Path, tmp_path: Path) -> None:
         plan(str(folder), tmp_path, save=["json"], overwrite=False)
     assert len(plan(str(folder), tmp_path, save=["json"], overwrite=True)) == 5
     assert (tmp_path / "b.json").read_text() == "mine"
+
+
+def test_what_was_interrupted_goes_on_with_the_files_that_are_missing(
+    predictor: Predictor, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "broken.png").unlink()
+    jobs = plan(str(folder), tmp_path / "out", save=["labels", "json"], overwrite=False)
+    predict_images(predictor, jobs[:2], protocol=Protocol(), batch_size=1)
+    jobs[1].outputs["json"].unlink()
+    before = jobs[1].outputs["labels"].stat().st_mtime_ns
+    with pytest.raises(ConfigError, match=r"resume=true to write the others"):
+        plan(str(folder), tmp_path / "out", save=["labels", "json"], overwrite=False)
+    rest = plan(str(folder), tmp_path / "out", save=["labels", "json"], overwrite=False, resume=True)
+    assert [(job.source.name, list(job.outputs)) for job in rest] == [
+        ("b.png", ["json"]),
+        ("c.png", ["labels", "json"]),
+        ("d.jpg", ["labels", "json"]),
+    ]
+    predict_images(predictor, rest, protocol=Protocol(), batch_size=1)
+    assert all(path.is_file() for job in jobs for path in job.outputs.values())
+    assert jobs[1].outputs["labels"].stat().st_mtime_ns == before
+    assert plan(str(folder), tmp_path / "out", save=["labels", "json"], overwrite=False, resume=True) == []
+    with pytest.raises(ConfigError, match=r"give one of them"):
+        plan(str(folder), tmp_path / "out", save=["json"], overwrite=True, resume=True)

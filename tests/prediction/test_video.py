@@ -74,6 +74,42 @@ def test_what_is_no_video_leaves_nothing_behind(predictor: Predictor, tmp_path: 
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_frames_of_an_earlier_video_do_not_outlive_it_and_other_files_do(
+    predictor: Predictor, video: Path, tmp_path: Path
+) -> None:
+    (job,) = plan(str(video), tmp_path / "out", save=["labels"], overwrite=False)
+    folder = job.outputs["labels"]
+    folder.mkdir(parents=True)
+    for name in ("000001.png", "000006.png", "notes.txt"):
+        (folder / name).write_text("old")
+    predict_video(predictor, job, protocol=Protocol(), batch_size=2)
+    assert sorted(path.name for path in folder.iterdir()) == [*(f"00000{n}.png" for n in range(1, 6)), "notes.txt"]
+    assert read_mask(folder / "000001.png").shape == (64, 96)
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_an_interrupted_video_leaves_what_was_there_and_no_part_of_a_folder(
+    predictor: Predictor, video: Path, tmp_path: Path
+) -> None:
+    (job,) = plan(str(video), tmp_path / "out", save=["labels", "overlay"], overwrite=False)
+    job.outputs["labels"].mkdir(parents=True)
+    (job.outputs["labels"] / "000006.png").write_text("old")
+
+    def interrupt(frame: int, frames: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_video(predictor, job, protocol=Protocol(), batch_size=2, on_done=interrupt)
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == ["drive_labels", "000006.png"]
+
+
+def test_what_cannot_be_written_is_told_as_that(predictor: Predictor, video: Path, tmp_path: Path) -> None:
+    (job,) = plan(str(video), tmp_path / "out", save=["labels", "overlay", "json"], overwrite=False)
+    (tmp_path / "out").write_text("a file where a folder should be")
+    with pytest.raises(DataError, match=r"out.*cannot be written \((File exists|Not a directory)\)"):
+        predict_video(predictor, job, protocol=Protocol(), batch_size=2)
+
+
 def test_probabilities_of_a_video_are_refused(video: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"save=probabilities: gigabytes for a video"):
         plan(str(video), tmp_path / "out", save=["probabilities"], overwrite=False)

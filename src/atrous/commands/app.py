@@ -27,12 +27,13 @@ from atrous.studies.schema import register
 Task = Callable[[DictConfig], Any]
 
 
-def run_app(task: Task, *, config_name: str) -> None:
+def run_app(task: Task, *, config_name: str, interrupted: str = "the same command goes on where it stopped") -> None:
     """Run `task` as a Hydra application on conf/ and experiments/; exit with a line, not a traceback, on user errors.
 
     Args:
         task: gets the composed config; what it returns goes to Hydra's sweepers.
         config_name: the primary config in conf/.
+        interrupted: what is true where someone has interrupted it.
 
     Raises:
         SystemExit: with a code of `atrous.exit_codes`.
@@ -63,7 +64,7 @@ def run_app(task: Task, *, config_name: str) -> None:
         _stop(f"Hydra cannot read {given} ({error})")
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Interrupted) else signal.SIGINT
-        _stop("interrupted; the same command goes on where it stopped", code=after_signal(number))
+        _stop(f"interrupted; {interrupted}", code=after_signal(number))
 
 
 def _is_override(argument: str) -> bool:

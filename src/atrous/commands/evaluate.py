@@ -18,6 +18,7 @@ from atrous.files import write_text
 from atrous.hardware import require_device
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+_INTERRUPTED = "nothing of this pass over the images is kept: the same command begins it anew"
 
 
 def task(config: DictConfig) -> None:
@@ -163,7 +164,7 @@ def main() -> None:
     """Entry point; `protocol=a,b` is short for the list `protocols=[a,b]`."""
     short = "protocol="
     sys.argv[1:] = [f"protocols=[{text[len(short) :]}]" if text.startswith(short) else text for text in sys.argv[1:]]
-    run_app(task, config_name="evaluate")
+    run_app(task, config_name="evaluate", interrupted=_INTERRUPTED)
 
 
 if __name__ == "__main__":

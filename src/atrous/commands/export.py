@@ -14,6 +14,7 @@ from atrous.commands.app import run_app
 from atrous.errors import ConfigError
 
 FORMATS = ("pt2", "onnx", "safetensors")
+_INTERRUPTED = "formats that are finished stay; name the others as format=[...] to go on"
 
 
 @dataclass
@@ -94,7 +95,7 @@ def main() -> None:
         f"format=[{text[len(short) :]}]" if text.startswith(short) and "[" not in text else text
         for text in sys.argv[1:]
     ]
-    run_app(task, config_name="export")
+    run_app(task, config_name="export", interrupted=_INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from atrous.commands.app import run_app
 from atrous.errors import ConfigError, DataError
 
 Advance = Callable[[int, int], None]
+_INTERRUPTED = "with resume=true the same command leaves out what is finished"
 
 
 @dataclass
@@ -33,6 +34,7 @@ class PredictConfig:
     device: str = "auto"
     threads: int = 0
     overwrite: bool = False
+    resume: bool = False
     progress: bool = True
 
 
@@ -57,7 +59,12 @@ def task(config: DictConfig) -> None:
     protocol = load_protocol(settings["protocol_name"])
     if protocol.tile is not None and "probabilities" in settings["save"]:
         raise ConfigError(f"save=probabilities: none are kept of tiles; protocol={settings['protocol_name']} has them")
-    jobs = plan(settings["input"], settings["output"], save=settings["save"], overwrite=settings["overwrite"])
+    jobs = plan(
+        settings["input"], settings["output"], **{key: settings[key] for key in ("save", "overwrite", "resume")}
+    )
+    if not jobs:
+        print(f"all files are there already: {settings['output']}")  # noqa: T201
+        return
     broken = _run(settings, jobs, protocol)
     done = len(jobs) - len(broken)
     print(f"{done} of {len(jobs)} {'input' if len(jobs) == 1 else 'inputs'}: {settings['output']}")  # noqa: T201
@@ -107,7 +114,7 @@ def main() -> None:
     """Entry point."""
     ConfigStore.instance().store(name="predict_schema", node=PredictConfig)
     sys.argv[1:] = [written_out(text) for text in sys.argv[1:]]
-    run_app(task, config_name="predict")
+    run_app(task, config_name="predict", interrupted=_INTERRUPTED)
 
 
 def written_out(argument: str) -> str:

@@ -129,7 +129,7 @@ def _folder(config: DictConfig) -> Path:
 def main() -> None:
     """Entry point; `atrous-report complexity` is short for `atrous-report subject=complexity`."""
     sys.argv[1:] = [f"subject={word}" if word in SUBJECTS else word for word in sys.argv[1:]]
-    run_app(task, config_name="report")
+    run_app(task, config_name="report", interrupted="the same command begins anew")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class Job:
         return self.source.suffix.lower() in VIDEOS
 
 
-def plan(given: str, output: str | Path, *, save: Sequence[str], overwrite: bool) -> list[Job]:
+def plan(given: str, output: str | Path, *, save: Sequence[str], overwrite: bool, resume: bool = False) -> list[Job]:
     """Find the inputs and say what each of them becomes; refuse what cannot be before any long work.
 
     Args:
@@ -49,11 +49,17 @@ def plan(given: str, output: str | Path, *, save: Sequence[str], overwrite: bool
             this command has made of another input where it is the input's own folder.
         save: kinds of `SAVES`.
         overwrite: whether files that are there may be replaced.
+        resume: whether files that are there are left as they are, and only those that are missing are written.
+
+    Returns:
+        Every input that lacks a file, or is written anew.
 
     Raises:
         DataError: nothing is there.
         ConfigError: an unknown kind, two inputs that would become the same file, or files that are there already.
     """
+    if overwrite and resume:
+        raise ConfigError("overwrite=true replaces what is there and resume=true keeps it: give one of them")
     _check_kinds(save)
     root, files = _find(given)
     files = _without_own(files, root, Path(output))
@@ -61,11 +67,13 @@ def plan(given: str, output: str | Path, *, save: Sequence[str], overwrite: bool
         raise DataError(f"input={given!r} holds nothing but what was predicted into output={str(output)!r}")
     jobs = [_job(path, path.relative_to(root), Path(output), save) for path in files]
     _refuse_twice(jobs)
+    if resume:
+        jobs = [job for job in map(_missing_of, jobs) if job.outputs]
     there = [path for job in jobs for path in job.outputs.values() if path.exists()]
     if there and not overwrite:
         raise ConfigError(
             f"output={str(output)!r} has {len(there)} of the files already, such as {there[0]}; "
-            "add overwrite=true to replace them, or choose another folder"
+            "add overwrite=true to replace them, resume=true to write the others, or choose another folder"
         )
     check_writable(Path(output))
     return jobs
@@ -130,6 +138,11 @@ def _job(source: Path, relative: Path, output: Path, save: Sequence[str]) -> Job
     endings = _VIDEO_ENDINGS if video else _ENDINGS
     stem = output / relative.with_suffix("")
     return Job(source, {kind: stem.with_name(stem.name + endings[kind]) for kind in save})
+
+
+def _missing_of(job: Job) -> Job:
+    """What is still to be written: files appear whole, so those that are there are finished."""
+    return Job(job.source, {kind: path for kind, path in job.outputs.items() if not path.exists()})
 
 
 def _refuse_twice(jobs: Sequence[Job]) -> None:

@@ -1,0 +1,33 @@
+"""What the console scripts share: each says what is true of it where someone interrupts it."""
+
+from importlib import import_module
+
+import pytest
+from omegaconf import DictConfig
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("train", "the same command goes on where it stopped"),
+        ("predict", "with resume=true the same command leaves out what is finished"),
+        ("evaluate", "nothing of this pass over the images is kept"),
+        ("export", "formats that are finished stay"),
+        ("report", "the same command begins anew"),
+    ],
+)
+def test_an_interrupted_command_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, words: str
+) -> None:
+    def interrupt(config: DictConfig) -> None:
+        raise KeyboardInterrupt
+
+    module = import_module(f"atrous.commands.{name}")
+    monkeypatch.setattr(module, "task", interrupt)
+    monkeypatch.setattr("sys.argv", [f"atrous-{name}"])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert ended.value.code == 130
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: interrupted; ")
+    assert words in line
