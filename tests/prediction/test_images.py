@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from atrous.data.files import read_mask
+from atrous.data.files import Pixels, read_mask
 from atrous.errors import ConfigError, DataError
 from atrous.evaluation.protocol import Protocol
 from atrous.networks.segmenter import Segmenter
-from atrous.prediction import Description, Predictor
+from atrous.prediction import Description, Prediction, Predictor
 from atrous.prediction.images import predict_images
 from atrous.prediction.inputs import SAVES, plan
 from atrous.prediction.writing import write_prediction
@@ -98,6 +99,36 @@ def test_the_others_are_finished_and_the_broken_one_is_named(
     assert told[-1] == (5, 5)
     for job in jobs:
         assert all(path.is_file() == (job.source not in broken) for path in job.outputs.values())
+
+
+@pytest.mark.parametrize("protocol", [Protocol(), Protocol(tile=(65, 65), overlap=16)])
+def test_an_image_larger_than_the_memory_is_named_with_what_to_lower_and_the_others_are_finished(
+    network: Segmenter, description: Description, folder: Path, tmp_path: Path, protocol: Protocol
+) -> None:
+    (folder / "broken.png").unlink()
+    predictor = Predictor(network=network, description=description, precision="float32", device="cpu")
+    plain, sizes = predictor.predict_batch, []
+
+    def limited(images: list[Pixels], **arguments: Any) -> list[Prediction]:
+        sizes.append(len(images))
+        if len(images) > 1 or images[0].shape[0] == 100:
+            raise RuntimeError("CUDA: not enough memory: 9 bytes. And more. So on")
+        return plain(images, **arguments)
+
+    predictor.predict_batch = limited  # type: ignore[method-assign,assignment]
+    jobs = plan(str(folder), tmp_path / "out", save=["labels"], overwrite=False)
+    told: list[tuple[int, int]] = []
+    broken = predict_images(
+        predictor, jobs, protocol=protocol, batch_size=2, on_done=lambda done, total: told.append((done, total))
+    )
+    assert sizes[:3] == [2, 1, 1], "two that do not fit together are predicted alone"
+    assert list(broken) == [folder / "c.png"]
+    words = "does not fit into the memory (CUDA: not enough memory: 9 bytes. And more); try"
+    assert words in broken[folder / "c.png"]
+    advice = "protocol=tiles_os16" if protocol.tile is None else "smaller tiles (now 65x65)"
+    assert advice in broken[folder / "c.png"]
+    assert told[-1] == (4, 4)
+    assert [job.outputs["labels"].is_file() for job in jobs] == [True, True, False, True]
 
 
 def test_files_say_what_was_predicted(predictor: Predictor, folder: Path, tmp_path: Path) -> None:

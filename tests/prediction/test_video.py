@@ -110,6 +110,21 @@ def test_what_cannot_be_written_is_told_as_that(predictor: Predictor, video: Pat
         predict_video(predictor, job, protocol=Protocol(), batch_size=2)
 
 
+def test_frames_larger_than_the_memory_are_told_with_what_to_lower(
+    predictor: Predictor, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    (job,) = plan(str(video), tmp_path / "out", save=["labels"], overwrite=False)
+    monkeypatch.setattr(predictor, "predict_batch", full)
+    with pytest.raises(
+        DataError, match=r"drive\.mp4' does not fit .*\(MemoryError\); try batch_size=2 \(now 4\) or prot"
+    ):
+        predict_video(predictor, job, protocol=Protocol(), batch_size=4)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_probabilities_of_a_video_are_refused(video: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"save=probabilities: gigabytes for a video"):
         plan(str(video), tmp_path / "out", save=["probabilities"], overwrite=False)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from atrous.commands.app import run_app
 from atrous.commands.evaluate_choice import subject_of_run, subject_of_weights
 from atrous.commands.evaluate_subject import RELEASED, Subject
+from atrous.commands.memory import memory_watched
 from atrous.errors import ConfigError, StoreError
 from atrous.evaluation.servers import SERVER_NAMES
 from atrous.files import write_text
@@ -26,7 +27,7 @@ def task(config: DictConfig) -> None:
     subjects = _subjects(config)
     names = list(config.protocols)
     _check(config, names)
-    with ExitStack() as locks:
+    with memory_watched(lambda: _to_lower(subjects[0], names)), ExitStack() as locks:
         for subject in sorted(subjects, key=lambda subject: subject.folder.path.resolve()):
             locks.enter_context(subject.folder.lock())
             _require_writable(subject)
@@ -39,6 +40,13 @@ def task(config: DictConfig) -> None:
         _say(subjects, names)
         for name in names if config.page else ():
             _write_pages(subjects, config, name, measured)
+
+
+def _to_lower(subject: Subject, names: list[str]) -> str:
+    size = subject.config["data"]["val_batch_size"]
+    keys = [f"batch_size={max(1, size // 2)} (now {size})"] if size > 1 else []
+    keys.append(f"a protocol with fewer scales or with tiles, such as tiles_os16 (now {', '.join(names)})")
+    return f"lower what is in memory at once: {' or '.join(keys)}"
 
 
 def _subjects(config: DictConfig) -> list[Subject]:

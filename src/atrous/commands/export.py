@@ -11,6 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
 from atrous.commands.app import run_app
+from atrous.commands.memory import memory_watched
 from atrous.errors import ConfigError
 
 FORMATS = ("pt2", "onnx", "safetensors")
@@ -40,6 +41,12 @@ def task(config: DictConfig) -> None:
     settings = {**resolve(config), "output": config.output}
     paths = _paths(settings)
     _check_folder(Path(settings["output"]))
+    side = settings["side"]
+    with memory_watched(lambda: f"check with smaller images: side={side // 2} (now {side})"):
+        _export(settings, paths)
+
+
+def _export(settings: dict[str, Any], paths: dict[str, Path]) -> None:
     network, description, samples = _network(settings)
     from atrous.prediction.exporting import export_network
 

@@ -1,14 +1,18 @@
-"""Predicting a list of images in batches; a broken one is set aside and the others go on."""
+"""Predicting a list of images in batches; one that is broken or too large is set aside and the others go on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import torch
+
 from atrous.data.files import Pixels, read_image
 from atrous.errors import DataError
 from atrous.evaluation.protocol import Protocol
+from atrous.hardware import is_memory_full
 from atrous.prediction.inputs import Job
+from atrous.prediction.memory import too_large
 from atrous.prediction.predictor import Predictor
 from atrous.prediction.writing import write_prediction
 
@@ -39,23 +43,42 @@ def predict_images(
     """
     broken: dict[Path, str] = {}
     written = 0
-    for batch in _batches(_read(jobs, broken), predictor, protocol, batch_size):
-        predictions = predictor.predict_batch([image for _, image in batch], protocol=protocol)
-        for (job, _), prediction in zip(batch, predictions, strict=True):
-            write_prediction(prediction, job.outputs, source=job.source)
-        written += len(batch)
+    for batch in _batches(_read(jobs, broken, protocol), predictor, protocol, batch_size):
+        written += _predict(batch, predictor, protocol, broken)
         on_done(written + len(broken), len(jobs))
     return broken
 
 
-def _read(jobs: Sequence[Job], broken: dict[Path, str]) -> Iterator[Read]:
+def _read(jobs: Sequence[Job], broken: dict[Path, str], protocol: Protocol) -> Iterator[Read]:
     for job in jobs:
         try:
             image = read_image(job.source)
         except DataError as error:
             broken[job.source] = str(error)
+        except MemoryError as error:
+            broken[job.source] = too_large(f"image {str(job.source)!r}", error, protocol)
         else:
             yield job, image
+
+
+def _predict(batch: list[Read], predictor: Predictor, protocol: Protocol, broken: dict[Path, str]) -> int:
+    """Predict and write a batch, one image after the other where it does not fit; returns how many were written."""
+    try:
+        predictions = predictor.predict_batch([image for _, image in batch], protocol=protocol)
+        for (job, _), prediction in zip(batch, predictions, strict=True):
+            write_prediction(prediction, job.outputs, source=job.source)
+        return len(batch)
+    except Exception as error:
+        if not is_memory_full(error):
+            raise
+        reason = too_large(f"image {str(batch[0][0].source)!r}", error, protocol)
+    # Here the error, and with it what it held, is gone.
+    if predictor.device == "cuda":
+        torch.cuda.empty_cache()
+    if len(batch) > 1:
+        return sum(_predict([each], predictor, protocol, broken) for each in batch)
+    broken[batch[0][0].source] = reason
+    return 0
 
 
 def _batches(images: Iterator[Read], predictor: Predictor, protocol: Protocol, size: int) -> Iterator[list[Read]]:

@@ -13,7 +13,9 @@ from atrous.data.files import Pixels
 from atrous.errors import DataError
 from atrous.evaluation.protocol import Protocol
 from atrous.files import write_json
+from atrous.hardware import is_memory_full
 from atrous.prediction.inputs import Job
+from atrous.prediction.memory import too_large
 from atrous.prediction.predictor import Predictor
 from atrous.prediction.video_files import LabelFolder, OverlayVideo
 
@@ -58,14 +60,25 @@ def predict_video(
             writer.finish()
         if "json" in job.outputs:
             write_json(job.outputs["json"], _facts(job.source, capture, shares))
-    except OSError as error:
-        raise DataError(
-            f"{error.filename or job.source}: what is predicted cannot be written ({error.strerror or error})"
-        ) from None
+    except Exception as error:
+        told = _in_words(error, job, protocol, batch_size)
+        if told is None:
+            raise
+        raise told from None
     finally:
         capture.release()
         for writer in writers:
             writer.discard()
+
+
+def _in_words(error: Exception, job: Job, protocol: Protocol, batch_size: int) -> DataError | None:
+    """What a full memory, or a disk that cannot be written, means for the video; None for another error."""
+    if is_memory_full(error):
+        return DataError(too_large(f"video {str(job.source)!r}", error, protocol, batch_size=batch_size))
+    if isinstance(error, OSError):
+        where = error.filename or job.source
+        return DataError(f"{where}: what is predicted cannot be written ({error.strerror or error})")
+    return None
 
 
 def _batches(capture: cv2.VideoCapture, size: int) -> Iterator[list[Pixels]]:
