@@ -110,6 +110,16 @@ def test_bytes_after_the_end_of_a_mask_are_no_truncation(save_mask: SaveMask, tm
     np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), label)
 
 
+def test_a_large_image_of_another_format_is_not_called_corrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    path = tmp_path / "large.bmp"
+    Image.new("RGB", (20, 20)).save(path)
+    with pytest.raises(DataError, match=r"image '.*large\.bmp' claims more than 200 pixels.*: save it as a PNG"):
+        read_image(path)
+    Image.new("RGB", (20, 20)).save(path.with_suffix(".jpg"))
+    assert read_image(path.with_suffix(".jpg")).shape == (20, 20, 3)
+
+
 @pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (b"hello", "is truncated or corrupt")])
 def test_a_file_that_is_no_image_is_an_error(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "x.jpg").write_bytes(content)

@@ -131,6 +131,20 @@ def test_an_image_larger_than_the_memory_is_named_with_what_to_lower_and_the_oth
     assert [job.outputs["labels"].is_file() for job in jobs] == [True, True, False, True]
 
 
+def test_an_overlay_that_no_jpeg_holds_is_named_and_the_other_files_are_written(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.zeros((1, 65501, 3), np.uint8)
+    wide = Prediction(image, image[:, :, 0], predictor.description.spec)
+    monkeypatch.setattr(predictor, "predict_batch", lambda images, **_: [wide])
+    monkeypatch.setattr(predictor, "padded_size", lambda *_: (17, 65505))
+    cv2.imwrite(str(tmp_path / "wide.png"), image)
+    (job,) = plan(str(tmp_path / "wide.png"), tmp_path / "out", save=["overlay", "labels", "json"], overwrite=False)
+    broken = predict_images(predictor, [job], protocol=Protocol(), batch_size=1)
+    assert "wide_overlay.jpg cannot be written: 65501x1 pixels" in broken[job.source]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["wide.json", "wide_labels.png"]
+
+
 def test_files_say_what_was_predicted(predictor: Predictor, folder: Path, tmp_path: Path) -> None:
     (job,) = plan(str(folder / "c.png"), tmp_path, save=SAVES, overwrite=False)
     predict_images(predictor, [job], protocol=Protocol(), batch_size=1)

@@ -32,7 +32,7 @@ Pixels = NDArray[np.uint8]
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _DEEP_MODES = ("I", "F")  # Pillow's 16 and 32 bits per pixel, I;16 among them
-# What Pillow raises for damaged files; the last: the header claims more pixels than any image here has.
+# What Pillow raises for damaged files; the last for more pixels than it takes, whether they are there or not.
 _DAMAGED = (OSError, ValueError, SyntaxError, OverflowError, Image.DecompressionBombError)
 
 
@@ -185,6 +185,11 @@ def _check_with_pillow(data: bytes, path: str | Path) -> None:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
             mode = image.mode
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            f"image {str(path)!r} claims more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which are read of "
+            "a whole JPEG or PNG file only: save it as a PNG, or cut it into parts; if it has fewer, it is corrupt"
+        ) from error
     except _DAMAGED as error:
         raise DataError(
             f"image {str(path)!r} is truncated or corrupt ({len(data)} bytes, no end marker); copy it again"

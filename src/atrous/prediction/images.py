@@ -14,7 +14,8 @@ from atrous.hardware import is_memory_full
 from atrous.prediction.inputs import Job
 from atrous.prediction.memory import too_large
 from atrous.prediction.predictor import Predictor
-from atrous.prediction.writing import write_prediction
+from atrous.prediction.result import Prediction
+from atrous.prediction.writing import TooLargeError, write_prediction
 
 _BATCHED_PIXELS = 1 << 20  # larger images go alone: a batch of them would gain nothing but memory
 
@@ -65,9 +66,7 @@ def _predict(batch: list[Read], predictor: Predictor, protocol: Protocol, broken
     """Predict and write a batch, one image after the other where it does not fit; returns how many were written."""
     try:
         predictions = predictor.predict_batch([image for _, image in batch], protocol=protocol)
-        for (job, _), prediction in zip(batch, predictions, strict=True):
-            write_prediction(prediction, job.outputs, source=job.source)
-        return len(batch)
+        return sum(_write(job, each, broken) for (job, _), each in zip(batch, predictions, strict=True))
     except Exception as error:
         if not is_memory_full(error):
             raise
@@ -79,6 +78,15 @@ def _predict(batch: list[Read], predictor: Predictor, protocol: Protocol, broken
         return sum(_predict([each], predictor, protocol, broken) for each in batch)
     broken[batch[0][0].source] = reason
     return 0
+
+
+def _write(job: Job, prediction: Prediction, broken: dict[Path, str]) -> bool:
+    try:
+        write_prediction(prediction, job.outputs, source=job.source)
+    except TooLargeError as error:
+        broken[job.source] = str(error)
+        return False
+    return True
 
 
 def _batches(images: Iterator[Read], predictor: Predictor, protocol: Protocol, size: int) -> Iterator[list[Read]]:

@@ -18,7 +18,11 @@ from atrous.errors import DataError
 from atrous.files import write_atomically, write_json
 from atrous.prediction.result import Prediction
 
-_JPEG_QUALITY = 92
+_JPEG_QUALITY, _JPEG_SIDE = 92, 65500
+
+
+class TooLargeError(DataError):
+    """A picture that its format cannot hold."""
 
 
 def write_prediction(prediction: Prediction, outputs: Mapping[str, Path], *, source: Path) -> None:
@@ -30,12 +34,17 @@ def write_prediction(prediction: Prediction, outputs: Mapping[str, Path], *, sou
         source: the image, named in the JSON.
 
     Raises:
+        TooLargeError: the overlay is larger than its format allows; the other files are written.
         DataError: a file cannot be written.
     """
+    too_large: TooLargeError | None = None
     try:
         for kind, path in outputs.items():
             if kind == "overlay":
-                write_picture(path, prediction.overlay())
+                try:
+                    write_picture(path, prediction.overlay())
+                except TooLargeError as error:
+                    too_large = error
             elif kind == "labels":
                 write_labels(path, prediction.labels, prediction.spec)
             elif kind == "probabilities":
@@ -46,12 +55,27 @@ def write_prediction(prediction: Prediction, outputs: Mapping[str, Path], *, sou
                 write_json(path, facts)
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror or error})") from None
+    if too_large is not None:
+        raise too_large
 
 
 def write_picture(path: Path, image: Pixels) -> None:
-    """Write an RGB image [H, W, 3]; the name's ending decides the format."""
+    """Write an RGB image [H, W, 3]; the name's ending decides the format.
+
+    Raises:
+        TooLargeError: the format does not hold it.
+    """
     options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if path.suffix in (".jpg", ".jpeg") else []
-    _, data = cv2.imencode(path.suffix, image[..., ::-1], options)
+    try:
+        is_encoded, data = cv2.imencode(path.suffix, image[..., ::-1], options)
+    except cv2.error:
+        is_encoded = False
+    if not is_encoded:
+        height, width = image.shape[:2]
+        raise TooLargeError(
+            f"{path} cannot be written: {width}x{height} pixels (width x height) are more than OpenCV puts into "
+            f"{path.suffix} (a JPEG has at most {_JPEG_SIDE} a side); leave overlay out of save="
+        )
     write_atomically(path, lambda stream: _write(stream, data.tobytes()))
 
 
