@@ -53,6 +53,7 @@ def test_labels_are_those_of_probabilities_blended_over_the_whole_image(size: tu
         ramps = [np.minimum(np.minimum(np.arange(n) + 1, n - np.arange(n)), overlap + 1) for n in part.shape[-2:]]
         total[:, :, top : top + part.shape[2], left : left + part.shape[3]] += part * np.outer(*ramps)
     np.testing.assert_array_equal(labels, total.argmax(1))
+    assert labels.dtype == torch.uint8
 
 
 def _model() -> DeepLabV3:

@@ -11,8 +11,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from atrous.data.preprocessing import INCEPTION, Preprocessing
 from atrous.errors import ConfigError, DataError
+from atrous.evaluation.inference import mean_probabilities
 from atrous.evaluation.protocol import Protocol
+from atrous.evaluation.tiles import tiled_labels
 from atrous.networks.segmenter import Segmenter
 from atrous.prediction import Description, Predictor
 from atrous.prediction.predictor import AnyImage
@@ -80,6 +83,32 @@ def test_one_tile_over_everything_is_the_whole_image(predictor: Predictor) -> No
     np.testing.assert_array_equal(tiled.labels, predictor.predict(image).labels)
     with pytest.raises(ConfigError, match="tiles"):
         _ = tiled.probabilities
+
+
+def test_tiles_are_made_floats_one_by_one_and_have_the_labels_of_the_image_made_floats_at_once(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, protocol = scene(140, 190), Protocol(tile=(65, 97), overlap=16)
+    height, width = predictor.padded_size(image, protocol)
+    padded = np.zeros((1, height, width, 3), np.uint8)
+    padded[0, :140, :190] = image
+    whole = INCEPTION.normalise(torch.from_numpy(padded).permute(0, 3, 1, 2), torch.tensor([[140, 190]]))
+    with torch.inference_mode():
+        expected = tiled_labels(
+            lambda rows, columns: mean_probabilities(predictor.network, whole[..., rows, columns], protocol),
+            (height, width),
+            tile=(65, 97),
+            overlap=16,
+        )
+    plain, sizes = Preprocessing.normalise, set()
+
+    def noted(self: Preprocessing, images: torch.Tensor, extents: torch.Tensor) -> torch.Tensor:
+        sizes.add(tuple(images.shape[-2:]))
+        return plain(self, images, extents)
+
+    monkeypatch.setattr(Preprocessing, "normalise", noted)
+    np.testing.assert_array_equal(predictor.predict(image, protocol=protocol).labels, expected[0, :140, :190])
+    assert sizes == {(65, 97)}
 
 
 def test_shares_overlay_and_names_belong_to_the_labels(predictor: Predictor) -> None:

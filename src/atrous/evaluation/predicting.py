@@ -57,7 +57,7 @@ class Predicted(NamedTuple):
     Attributes:
         name: of the protocol.
         batch: the images with their labels, padded at least as far as `labels`.
-        labels: int64 [N, h, w], on the device; padding included.
+        labels: int64, of tiles uint8, [N, h, w], on the device; padding included.
         seconds: that the prediction took.
     """
 

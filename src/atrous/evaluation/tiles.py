@@ -1,6 +1,7 @@
 """Images larger than memory: overlapping tiles whose probabilities fade into each other; never used in a paper's table.
 
-Only one band of tiles is held at a time, so memory grows with the width of the image, not with its area.
+Only one band of tiles is held at a time, so probabilities take memory with the width of the image, not with its area;
+its labels take a byte per pixel.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,7 +41,7 @@ def tiled_labels(probabilities: Probabilities, size: tuple[int, int], *, tile: S
         overlap: pixels that neighbouring windows share at least.
 
     Returns:
-        int64 labels [N, height, width].
+        uint8 labels [N, height, width].
     """
     height, width = size
     tops = tile_starts(height, tile=tile[0], overlap=overlap)
@@ -57,7 +58,7 @@ def tiled_labels(probabilities: Probabilities, size: tuple[int, int], *, tile: S
         assert band is not None
         done = (tops[place + 1] if place + 1 < len(tops) else height) - top
         # The weights of a pixel are the same for all classes: their sum cannot change which one is largest.
-        finished.append(band[:, :, :done].argmax(1))
+        finished.append(band[:, :, :done].argmax(1).to(torch.uint8))
         band = torch.cat([band[:, :, done:], torch.zeros_like(band[:, :, :done])], 2)
     return torch.cat(finished, 1)
 

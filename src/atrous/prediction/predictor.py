@@ -76,9 +76,10 @@ class Predictor:
         self.network.set_output_stride(protocol.output_stride or trained_stride)
         try:
             with torch.inference_mode(), repeatable_kernels():
-                x_N3HW = self._batch(images, protocol)
+                x_N3HW, extents = self._batch(images, protocol)
                 if protocol.tile is not None:
-                    return self._in_tiles(images, x_N3HW, protocol)
+                    return self._in_tiles(images, x_N3HW, extents, protocol)
+                x_N3HW = self._preprocessing.normalise(x_N3HW.to(self.device), extents)
                 passes = run_passes(self.network, x_N3HW, protocol)
                 return [self._prediction(image, passes.image(place)) for place, image in enumerate(images)]
         finally:
@@ -93,7 +94,8 @@ class Predictor:
         stride = protocol.output_stride or self.network.output_stride
         return _aligned(height, stride), _aligned(width, stride)
 
-    def _batch(self, images: Sequence[Pixels], protocol: Protocol) -> Tensor:
+    def _batch(self, images: Sequence[Pixels], protocol: Protocol) -> tuple[Tensor, Tensor]:
+        """Padded images, uint8 [N, 3, H, W] in the machine's memory, and the (height, width) of each."""
         sizes = {self.padded_size(image, protocol) for image in images}
         assert len(sizes) == 1, sizes
         (height, width) = sizes.pop()
@@ -101,8 +103,7 @@ class Predictor:
         for place, image in enumerate(images):
             batch_NHWC[place, : image.shape[0], : image.shape[1]] = image
         extents = torch.tensor([image.shape[:2] for image in images])
-        x_N3HW = torch.from_numpy(batch_NHWC).permute(0, 3, 1, 2).to(self.device)
-        return self._preprocessing.normalise(x_N3HW, extents)
+        return torch.from_numpy(batch_NHWC).permute(0, 3, 1, 2), extents
 
     def _prediction(self, image: Pixels, passes: Passes) -> Prediction:
         height, width = image.shape[:2]
@@ -111,18 +112,22 @@ class Predictor:
             labels[rows] = passes.labels(rows)[0, :, :width].to(torch.uint8).cpu().numpy()
         return Prediction(image, labels, self.description.spec, passes)
 
-    def _in_tiles(self, images: Sequence[Pixels], x_N3HW: Tensor, protocol: Protocol) -> list[Prediction]:
+    def _in_tiles(
+        self, images: Sequence[Pixels], x_N3HW: Tensor, extents: Tensor, protocol: Protocol
+    ) -> list[Prediction]:
+        """Predict bytes; only a tile of them is on the device, and made floats, at a time."""
         assert protocol.tile is not None
-        labels_NHW = tiled_labels(
-            lambda rows, columns: mean_probabilities(self.network, x_N3HW[..., rows, columns], protocol),
-            (x_N3HW.shape[-2], x_N3HW.shape[-1]),
-            tile=protocol.tile,
-            overlap=protocol.overlap,
-        ).to(torch.uint8)
-        cut = [labels[: image.shape[0], : image.shape[1]] for labels, image in zip(labels_NHW, images, strict=True)]
+
+        def probabilities(rows: slice, columns: slice) -> Tensor:
+            inside = extents - torch.tensor([rows.start, columns.start])
+            tile = self._preprocessing.normalise(x_N3HW[..., rows, columns].to(self.device), inside)
+            return mean_probabilities(self.network, tile, protocol)
+
+        size = (x_N3HW.shape[-2], x_N3HW.shape[-1])
+        labels_NHW = tiled_labels(probabilities, size, tile=protocol.tile, overlap=protocol.overlap).cpu().numpy()
         return [
-            Prediction(image, labels.cpu().numpy(), self.description.spec)
-            for image, labels in zip(images, cut, strict=True)
+            Prediction(image, labels[: image.shape[0], : image.shape[1]], self.description.spec)
+            for image, labels in zip(images, labels_NHW, strict=True)
         ]
 
 
