@@ -15,27 +15,33 @@ SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal
 
 
 @contextmanager
-def progress(title: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """Show how far something is.
+def progress(title: str, *, shown: bool = True, bar: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """Show how far something is: by a bar, or a line every ten seconds where the output is no terminal.
 
     Args:
         title: what is going on.
-        shown: whether to draw the bar where there is a terminal.
+        shown: whether anything is shown.
+        bar: whether there may be a bar; lines otherwise, on a terminal too.
 
     Yields:
-        A function to be told (done, total).
+        A function to be told (done, total); a total of 0 is not known.
     """
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    console, said_at = Console(stderr=True), time.monotonic()
+    by_lines = shown and not (bar and console.is_terminal)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bar:
-        task = bar.add_task(escape(title), total=None)
+    with Progress(*columns, console=console, disable=by_lines or not shown) as drawn:
+        task = drawn.add_task(escape(title), total=None)
 
         def report(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+            nonlocal said_at
+            drawn.update(task, completed=done, total=total or None)
+            if by_lines and (now := time.monotonic()) - said_at > SECONDS_BETWEEN_LINES:
+                said_at = now
+                print(f"{title}: {done} of {total or '?'}", file=sys.stderr, flush=True)  # noqa: T201
 
         yield report
 

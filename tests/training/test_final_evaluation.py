@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from atrous import DeepLabV3
+from atrous import DeepLabV3, progress
 from atrous.data.shapes import Shapes
 from atrous.exit_codes import TEMPORARY
 from atrous.networks import ResNet
@@ -64,10 +64,13 @@ def test_a_long_one_says_how_far_it_is_and_a_short_one_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     evaluate_finished(run, _config(), model, val_set, ["single"])
-    assert capsys.readouterr().out == ""
-    monkeypatch.setattr(final_evaluation, "SECONDS_BETWEEN_LINES", 0.0)
+    assert capsys.readouterr() == ("", "")
+    for module in (final_evaluation, progress):
+        monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0.0)
     evaluate_finished(run, _config(), model, val_set, ["single", "single_os8"])
-    assert capsys.readouterr().out.splitlines() == [f"evaluating, image {done}/4" for done in range(1, 5)]
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [f"evaluating, image: {done} of 4" for done in range(1, 5)]
+    assert said.out == ""
     assert run.status()["evaluating"] == "4/4"
     assert set(run.results()["evaluations"]) == {"single", "single_os8"}
     assert not [module for module in model.modules() if module._forward_hooks], "the network is as it was"

@@ -10,6 +10,7 @@ from atrous.evaluation.pictures import Picture, choose, take_pictures
 from atrous.evaluation.protocol import load_protocol
 from atrous.evaluation.records import ImageRecords
 from atrous.files import write_text
+from atrous.progress import progress
 from atrous.training.measuring import feeding_of, records_file
 
 _IMAGES = 3  # of each kind
@@ -59,7 +60,10 @@ def _shown(subject: Subject, protocol: str) -> Shown:
 def _pictures(subject: Subject, protocol: str, records: ImageRecords, places: list[int]) -> dict[int, Picture]:
     indices = [int(records.indices[place]) for place in places]
     feeding = feeding_of(subject.config)
-    return take_pictures(subject.model, subject.dataset, load_protocol(protocol), feeding, indices)
+    with progress(f"{subject.name}, images of the page") as report:
+        return take_pictures(
+            subject.model, subject.dataset, load_protocol(protocol), feeding, indices, on_progress=report
+        )
 
 
 def _command(subject: Subject, protocol: str) -> str:

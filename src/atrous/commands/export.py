@@ -47,13 +47,19 @@ def task(config: DictConfig) -> None:
 
 
 def _export(settings: dict[str, Any], paths: dict[str, Path]) -> None:
-    network, description, samples = _network(settings)
-    from atrous.prediction.exporting import export_network
+    from rich.console import Console
 
-    for kind, path in paths.items():
-        difference = export_network(network, description, path, kind=kind, samples=samples)
-        size = path.stat().st_size / 2**20
-        print(f"{path}: {size:.1f} MiB, logits within {difference:.1e} of the network's largest")  # noqa: T201
+    from atrous.progress import doing
+
+    with doing("reading the network", Console(stderr=True)) as tell:
+        network, description, samples = _network(settings)
+        from atrous.prediction.exporting import export_network
+
+        for kind, path in paths.items():
+            tell(f"writing {path.name} and checking it")
+            difference = export_network(network, description, path, kind=kind, samples=samples)
+            size = path.stat().st_size / 2**20
+            print(f"{path}: {size:.1f} MiB, logits within {difference:.1e} of the network's largest")  # noqa: T201
 
 
 def _paths(settings: dict[str, Any]) -> dict[str, Path]:

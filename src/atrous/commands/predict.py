@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +12,6 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from atrous.commands.app import run_app
 from atrous.errors import ConfigError, DataError
 
-Advance = Callable[[int, int], None]
 _INTERRUPTED = "with resume=true the same command leaves out what is finished"
 
 
@@ -79,6 +76,7 @@ def _run(settings: dict[str, Any], jobs: list[Any], protocol: Any) -> dict[Any, 
     from atrous.prediction.images import predict_images
     from atrous.prediction.loading import load
     from atrous.prediction.video import predict_video
+    from atrous.progress import progress
 
     if settings["threads"]:
         torch.set_num_threads(settings["threads"])
@@ -87,27 +85,15 @@ def _run(settings: dict[str, Any], jobs: list[Any], protocol: Any) -> dict[Any, 
     )
     images, videos = [job for job in jobs if not job.is_video], [job for job in jobs if job.is_video]
     shared = {"protocol": protocol, "batch_size": settings["batch_size"]}
-    with _bar("images", show=settings["progress"] and bool(images)) as advance:
+    with progress("images", shown=settings["progress"] and bool(images)) as advance:
         broken = predict_images(predictor, images, on_done=advance, **shared)
     for job in videos:
-        with _bar(job.source.name, show=settings["progress"]) as advance:
+        with progress(job.source.name, shown=settings["progress"]) as advance:
             try:
                 predict_video(predictor, job, on_done=advance, **shared)
             except DataError as error:
                 broken[job.source] = str(error)
     return broken
-
-
-@contextmanager
-def _bar(name: str, *, show: bool) -> Iterator[Advance]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not (show and console.is_terminal)) as progress:
-        bar = progress.add_task(name, total=None)
-        yield lambda done, total: progress.update(bar, completed=done, total=total or None)
 
 
 def main() -> None:

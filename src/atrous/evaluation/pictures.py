@@ -10,7 +10,7 @@ from atrous.data.files import Pixels
 from atrous.data.inspection.overlay import fit, overlay
 from atrous.data.inspection.sheet import jpeg
 from atrous.data.spec import DatasetSpec
-from atrous.evaluation.predicting import Feeding, predictions
+from atrous.evaluation.predicting import Feeding, Progress, predictions, silent
 from atrous.evaluation.protocol import Protocol
 from atrous.evaluation.records import ImageRecords
 from atrous.networks.segmenter import Segmenter
@@ -50,7 +50,13 @@ def choose(records: ImageRecords, number: int) -> dict[str, list[int]]:
 
 
 def take_pictures(
-    model: Segmenter, dataset: SegmentationDataset, protocol: Protocol, feeding: Feeding, indices: Sequence[int]
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    protocol: Protocol,
+    feeding: Feeding,
+    indices: Sequence[int],
+    *,
+    on_progress: Progress = silent,
 ) -> dict[int, Picture]:
     """Predict some images once more.
 
@@ -60,12 +66,14 @@ def take_pictures(
         protocol: as in the evaluation.
         feeding: as in the evaluation.
         indices: positions in the data set.
+        on_progress: told (images done, images in all).
 
     Returns:
         Pictures by position.
     """
     found: dict[int, Picture] = {}
-    for predicted in predictions(model, dataset, {"": protocol}, feeding, indices=sorted(set(indices))):
+    places = sorted(set(indices))
+    for predicted in predictions(model, dataset, {"": protocol}, feeding, indices=places, on_progress=on_progress):
         batch, labels = predicted.batch, predicted.labels.to("cpu").numpy()
         for place, (index, (height, width)) in enumerate(
             zip(batch["index"].tolist(), batch["extent"].tolist(), strict=True)

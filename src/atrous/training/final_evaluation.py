@@ -75,18 +75,15 @@ def _shown(folder: RunFolder, config: Config) -> Iterator[Progress]:
 
     A run that is done stays so while it is measured under further protocols.
     """
-    printed = not (config["trainer"]["progress"] and sys.stdout.isatty() and sys.stderr.isatty())
+    has_bar = config["trainer"]["progress"] and sys.stdout.isatty() and sys.stderr.isatty()
     said_at, is_done = time.monotonic(), folder.is_done
-    with progress("Evaluating", shown=not printed) as bar:
+    with progress("evaluating, image", bar=has_bar) as tell:
 
         def show(done: int, total: int) -> None:
             nonlocal said_at
-            bar(done, total)
-            if (now := time.monotonic()) - said_at > SECONDS_BETWEEN_LINES:
+            tell(done, total)
+            if not is_done and (now := time.monotonic()) - said_at > SECONDS_BETWEEN_LINES:
                 said_at = now
-                if not is_done:
-                    folder.set_status("running", evaluating=f"{done}/{total}")
-                if printed:
-                    print(f"evaluating, image {done}/{total}", flush=True)  # noqa: T201
+                folder.set_status("running", evaluating=f"{done}/{total}")
 
         yield show
