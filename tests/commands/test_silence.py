@@ -16,6 +16,7 @@ from atrous.evaluation.protocol import Protocol
 from atrous.evaluation.records import ImageRecord, ImageRecords
 from atrous.networks import ResNet
 from atrous.prediction import exporting, images, loading
+from atrous.prediction.inputs import Job
 from atrous.run_store import RunFolder
 
 
@@ -35,7 +36,7 @@ def test_predict_tells_the_images(
     monkeypatch.setattr(images, "predict_images", predicted)
     monkeypatch.setattr(loading, "load", lambda *_, **__: None)
     keys = ("model_path", "checkpoint", "preset", "precision", "device", "threads", "batch_size")
-    jobs = [images.Job(Path("a.png"), {}), images.Job(Path("b.png"), {})]
+    jobs = [Job(Path("a.png"), {}), Job(Path("b.png"), {})]
     predict._run({**dict.fromkeys(keys), "progress": shown}, jobs, Protocol())
     assert capsys.readouterr() == ("", lines)
 

@@ -1,6 +1,7 @@
 """The pages of an evaluation and of a comparison: whole, self-contained, and with the right numbers on them."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -89,6 +90,27 @@ def test_the_page_holds_every_part_and_fetches_nothing() -> None:
         "Images in the middle",
         "Worst images",
     ]
+
+
+@pytest.mark.parametrize(
+    ("void_marks_outlines", "miou", "words"),
+    [
+        (True, 0.5, "within so many pixels of the void label, as in"),
+        (True, None, "No trimap curve: this data set has no pixels with the void label."),
+        (False, 0.5, "within so many pixels of a change of the class (no void label"),
+        (False, None, "No trimap curve: this data set has no outlines"),
+    ],
+)
+def test_what_marks_the_outlines_is_what_the_data_set_has(
+    void_marks_outlines: bool, miou: float | None, words: str
+) -> None:
+    shown, _ = _shown("run", 4)
+    boundary = {"trimap_widths": [1], "trimap_miou": [miou], "f_score": 0.5}
+    spec = replace(shown.spec, void_marks_outlines=void_marks_outlines)
+    page = render_evaluation(
+        replace(shown, spec=spec, result={**shown.result, "boundary": boundary}), {}, {}, command=""
+    )
+    assert words in page
 
 
 def test_images_are_chosen_by_the_mean_iou_of_their_own_classes() -> None:

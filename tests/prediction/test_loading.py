@@ -130,7 +130,7 @@ def test_every_released_network_can_be_described_and_built_from_plain_data() -> 
     ("change", "error", "words"),
     [
         ("unfinished", StoreError, r"stopped at step 3 of 9, with a checkpoint last\.ckpt.*atrous-train seed=7"),
-        ("no checkpoint", StoreError, r"without a checkpoint last\.ckpt"),
+        ("no checkpoint", StoreError, r"is done, without a checkpoint last\.ckpt: put it back"),
         ("no config", StoreError, r"has no config\.yaml"),
         ("damaged", CheckpointError, r"last\.ckpt: not a file of tensors"),
         ("other classes", CheckpointError, r"11 classes, but 'voc2012' names 21"),
@@ -184,3 +184,9 @@ def test_one_result_for_all_ways_in(run: Path, tmp_path: Path, network: Segmente
         atrous.load(source, precision="float32").predict(image).labels for source in (run, tmp_path / "n.safetensors")
     ]
     np.testing.assert_array_equal(one, other)
+
+
+def test_a_finished_run_that_never_validated_is_not_sent_to_be_finished(run: Path) -> None:
+    (run / "checkpoints" / "best.ckpt").unlink()
+    with pytest.raises(StoreError, match=r"without a checkpoint best\.ckpt: it is kept when .*; checkpoint=last has"):
+        load_network(run, checkpoint="best")

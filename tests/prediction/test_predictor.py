@@ -147,6 +147,9 @@ def test_bfloat16_finds_nearly_the_same_labels(network: Segmenter, description: 
 def test_what_is_no_image_is_refused(predictor: Predictor, network: Segmenter, description: Description) -> None:
     with pytest.raises(DataError, match=r"float32 \[4, 4, 3\]; expected uint8 RGB"):
         predictor.predict(np.zeros((4, 4, 3), np.float32))
+    for mode in ("I;16", "I", "F"):
+        with pytest.raises(DataError, match=rf"mode {mode}, more than 8 bits per channel"):
+            predictor.predict(Image.new(mode, (40, 40)))
     with pytest.raises(DataError, match=r"nothere\.png"):
         predictor.predict("nothere.png")
     with pytest.raises(ConfigError, match=r"precision='int8'.*float32"):

@@ -36,7 +36,7 @@ def task(config: DictConfig) -> None:
 
             write(subjects[0], config, names[0])
             return
-        measured = {subject.name: _measure(subject, config, names) for subject in subjects}
+        measured = [_measure(subject, config, names) for subject in subjects]
         _say(subjects, names)
         for name in names if config.page else ():
             _write_pages(subjects, config, name, measured)
@@ -154,10 +154,10 @@ def _published(subject: Subject, name: str, entry: dict[str, Any]) -> str:
     return f"  published {known:.2f}% (difference {100 * entry['miou'] - known:+.2f})"
 
 
-def _write_pages(subjects: list[Subject], config: DictConfig, name: str, measured: dict[str, list[str]]) -> None:
+def _write_pages(subjects: list[Subject], config: DictConfig, name: str, measured: list[list[str]]) -> None:
     """Write the pages that are not there, or whose numbers were measured just now."""
-    for subject in subjects:
-        if config.overwrite or not subject.page(name).is_file() or subject.entry(name) in measured[subject.name]:
+    for subject, entries in zip(subjects, measured, strict=True):
+        if config.overwrite or not subject.page(name).is_file() or subject.entry(name) in entries:
             from atrous.commands.evaluate_pages import evaluation_page
 
             evaluation_page(subject, name)

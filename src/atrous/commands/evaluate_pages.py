@@ -1,5 +1,6 @@
 """The pages of atrous-evaluate: what was measured, with images, and two runs side by side."""
 
+import hashlib
 import shlex
 from pathlib import Path
 
@@ -42,9 +43,16 @@ def comparison_page(first: Subject, second: Subject, protocol: str) -> Path:
         _pictures(subject, protocol, of.records, places) for subject, of in zip((first, second), shown, strict=True)
     )
     command = f"{_command(first, protocol)} compare={shlex.quote(str(second.folder.path))}"
-    path = first.page(protocol).with_name(f"against-{second.name.replace('/', '-')}.html")
+    path = first.page(protocol).with_name(f"against-{_file_name(first, second)}.html")
     write_text(path, render_comparison(*shown, chosen, (pictures[0], pictures[1]), command=command))
     return path
+
+
+def _file_name(first: Subject, second: Subject) -> str:
+    """The second one's name, with a digest of its store where that is another: runs of one config share their name."""
+    stores = [subject.folder.path.resolve().parent.parent for subject in (first, second)]
+    digest = "" if stores[0] == stores[1] else f"-{hashlib.sha256(bytes(stores[1])).hexdigest()[:8]}"
+    return f"{second.name.replace('/', '-')}{digest}"
 
 
 def _shown(subject: Subject, protocol: str) -> Shown:

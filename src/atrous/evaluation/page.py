@@ -52,7 +52,7 @@ def render_evaluation(
     intervals = (result.get("confidence") or {}).get("iou") or [None] * spec.num_classes
     parts += ["<h2>IoU of each class</h2>", class_bars(spec, list(result["iou"].values()), intervals)]
     if boundary := result.get("boundary"):
-        parts += _outlines(boundary, shown.name)
+        parts += _outlines(boundary, shown)
     parts += ["<h2>What is taken for what</h2>", _mistakes(shown), heat_map(shown.records.matrix, spec)]
     parts.append('<p class="soft">Rows are the truth, columns the prediction, in percent of the truth\'s pixels.</p>')
     for kind, places in chosen.items():
@@ -116,13 +116,16 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     return [f"Small numbers and whiskers: {level}% intervals of a bootstrap over the images ({draws} draws)."]
 
 
-def _outlines(boundary: Mapping[str, Any], name: str) -> list[str]:
+def _outlines(boundary: Mapping[str, Any], shown: Shown) -> list[str]:
     pairs = zip(boundary["trimap_widths"], boundary["trimap_miou"], strict=True)
     points = [(float(width), value) for width, value in pairs if value is not None]
+    of_void = shown.spec.void_marks_outlines
     if not points:
-        return ['<p class="soft">No trimap curve: this data set has no pixels with the void label.</p>']
-    note = "mIoU of the labelled pixels within so many pixels of the void label, as in DeepLabv3+, Figure 5."
-    chart = curves({name: points}, x_title="width of the trimap in pixels", y_title="mIoU in percent")
+        lacks = "pixels with the void label" if of_void else "outlines: no pixel lies beside one of another class"
+        return [f'<p class="soft">No trimap curve: this data set has no {lacks}.</p>']
+    near = "the void label" if of_void else "a change of the class (no void label marks this data set's outlines)"
+    note = f"mIoU of the labelled pixels within so many pixels of {near}, as in DeepLabv3+, Figure 5."
+    chart = curves({shown.name: points}, x_title="width of the trimap in pixels", y_title="mIoU in percent")
     return ["<h2>Near the outlines</h2>", chart, f'<p class="soft">{note}</p>']
 
 

@@ -84,7 +84,12 @@ def _load_run(folder: RunFolder, checkpoint: str) -> tuple[Segmenter, Descriptio
     if not folder.config_file.is_file():
         raise StoreError(f"{folder.path} is not the folder of a run: it has no config.yaml")
     path = folder.last_checkpoint if checkpoint == "last" else folder.best_checkpoint
-    if not path.is_file() or not folder.is_done:
+    if folder.is_done and not path.is_file():
+        advice = "put it back, or move the folder away to train it anew"
+        if checkpoint == "best":
+            advice = "it is kept when a training validates; checkpoint=last has the weights of the last step"
+        raise StoreError(f"{folder.path} is done, without a checkpoint {path.name}: {advice}")
+    if not folder.is_done:
         status, command = folder.status(), folder.facts().get("command", "atrous-train ...")
         where = f"at step {status.get('step', 0)} of {status.get('max_steps', '?')}"
         has = "with" if path.is_file() else "without"

@@ -24,6 +24,7 @@ from atrous.prediction.description import Description
 from atrous.prediction.result import Prediction
 
 PRECISIONS = ("auto", "float32", "bf16")
+_DEEP_MODES = ("I", "F")  # Pillow's 16 and 32 bits per pixel, which it would cut off at 255
 AnyImage = str | Path | Image.Image | Pixels
 
 
@@ -145,6 +146,10 @@ def pixels_of(image: AnyImage) -> Pixels:
     if isinstance(image, str | Path):
         return read_image(image)
     if isinstance(image, Image.Image):
+        if image.mode.startswith(_DEEP_MODES):
+            raise DataError(
+                f"image has mode {image.mode}, more than 8 bits per channel; map the range that matters to 0..255 first"
+            )
         return np.asarray(image.convert("RGB"))
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise DataError(f"image is {image.dtype} {list(image.shape)}; expected uint8 RGB [height, width, 3]")
