@@ -1,5 +1,7 @@
 """Tables as data: every file composes at every scale, says what the paper says, and each row is a plain command."""
 
+import dataclasses
+import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ from atrous.studies.configuration import Config, resolve
 from atrous.studies.identity import identify
 from atrous.studies.overrides import merge, parent_entry, parse, substitute, without_budget
 from atrous.studies.parents import compose_parent, identity_of
-from atrous.studies.table import Sweep, sweep_of
+from atrous.studies.table import Sweep, Table, sweep_of
 
 pytestmark = pytest.mark.slow
 
@@ -367,6 +369,28 @@ def test_a_table_can_be_crossed_with_a_sweep(swept: Swept, composed: Compose) ->
     assert dict(row.columns) == {"output_stride": 8, "recipe.optimizer.lr": "0.2"}
     assert row.paper == {"miou": 75.18}
     assert _config(composed, list(row.overrides))["recipe"]["optimizer"]["lr"] == 0.2
+
+
+FIGURE = ("+experiment=deeplabv3plus/figure5", "scale=smoke")
+
+
+def test_a_row_keeps_what_it_is_held_against_where_that_is_not_chosen_and_does_not_train_it(swept: Swept) -> None:
+    _, sweep = swept(*FIGURE, "rows=[resnet101-decoder]")
+    assert [row.name for row in sweep.table.rows] == ["resnet101-decoder"]
+    assert [row.name for row in sweep.table.baselines] == ["resnet101-bilinear"]
+    assert len(sweep.jobs()) == 1
+    assert Table.from_plain(json.loads(json.dumps(dataclasses.asdict(sweep.table)))) == sweep.table
+    assert swept(*FIGURE)[1].table.baselines == ()
+
+
+def test_in_a_crossed_table_rows_are_held_against_the_row_with_the_same_values(swept: Swept) -> None:
+    _, sweep = swept(*FIGURE, "recipe.optimizer.lr=0.1,0.2")
+    against = {row.name: row.against for row in sweep.table.rows if row.against}
+    assert against == {
+        f"{network}-decoder-{lr}": f"{network}-bilinear-{lr}"
+        for network in ("resnet101", "xception65")
+        for lr in ("0.1", "0.2")
+    }
 
 
 def test_group_choices_come_before_values_and_the_last_of_a_key_counts() -> None:

@@ -41,7 +41,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of a paper's table at one scale, or of a sweep that no paper has."""
+    """Rows of a paper's table at one scale, or of a sweep that no paper has.
+
+    `baselines` are rows that others are held against and that are not shown, so that nothing is trained for them.
+    """
 
     name: str
     title: str
@@ -54,12 +57,17 @@ class Table:
     deviations: tuple[str, ...] = ()
     metric: str = "miou"
     picture: str = ""
+    baselines: tuple[Row, ...] = ()
 
     @classmethod
     def from_plain(cls, content: Mapping[str, Any]) -> "Table":
         """A table from what `dataclasses.asdict` made of it, also after a way through JSON."""
-        rows = tuple(Row(**{**row, "overrides": tuple(row["overrides"])}) for row in content["rows"])
-        return cls(**{**content, "rows": rows, "deviations": tuple(content["deviations"])})
+        rows, baselines = (
+            tuple(Row(**{**row, "overrides": tuple(row["overrides"])}) for row in part)
+            for part in (content["rows"], content.get("baselines", ()))
+        )
+        deviations = tuple(content["deviations"])
+        return cls(**{**content, "rows": rows, "baselines": baselines, "deviations": deviations})
 
     @property
     def slug(self) -> str:
@@ -174,8 +182,9 @@ def _crossed(table: Table, free: Mapping[str, Override]) -> Table:
     for row, extra in itertools.product(table.rows, _free_table(free, ()).rows):
         overrides = tuple(merge([*row.overrides, *extra.overrides]))
         columns = {**row.columns, **extra.columns}
-        rows.append(replace(row, name=f"{row.name}-{extra.name}", overrides=overrides, columns=columns))
-    return Table(**{**table.__dict__, "rows": tuple(rows)})
+        name, against = (f"{text}-{extra.name}" if text else "" for text in (row.name, row.against))
+        rows.append(replace(row, name=name, against=against, overrides=overrides, columns=columns))
+    return replace(table, rows=tuple(rows))
 
 
 def _selected(table: Table, names: Sequence[str] | None) -> Table:
@@ -189,7 +198,9 @@ def _selected(table: Table, names: Sequence[str] | None) -> Table:
         if twin != row.name or known.count(row.name) > 1:
             raise ConfigError(f"{table.name}: rows {twin!r} and {row.name!r} are the same run under two names")
     rows = tuple(row for row in table.rows if not names or row.name in names)
-    return Table(**{**table.__dict__, "rows": rows})
+    held_against = {row.against for row in rows}
+    baselines = tuple(row for row in table.rows if row not in rows and row.name in held_against)
+    return replace(table, rows=rows, baselines=baselines)
 
 
 def _slug(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,30 @@ def test_a_table_names_the_code_that_trained_it_and_rows_of_other_code(
     text = code_of(collect(sweep, store=store))
     assert text.startswith("Trained by different versions of atrous: 0.1.0 at abc: os")
     assert "; 0.1.0 at def: os" in text
+
+
+FIGURE = ("+experiment=deeplabv3plus/figure5", "scale=smoke", "boundary=false")
+
+
+def _by_miou(sweep: Sweep) -> Sweep:
+    """Compared by the only metric that fake jobs have."""
+    return replace(sweep, table=replace(sweep.table, metric="miou"))
+
+
+def test_a_gain_needs_the_row_that_it_is_over_also_where_that_is_not_shown(
+    swept: Swept, composed: Compose, store: Path
+) -> None:
+    sweep = _by_miou(swept(*FIGURE, "rows=[resnet101-decoder]")[1])
+    _run(composed, sweep, store)
+    (row,) = collect(sweep, store=store).rows
+    assert (row.scores, row.mean, row.is_open) == ([], None, True)
+    assert row.state == "no gain without a result of resnet101-bilinear"
+    _run(composed, swept(*FIGURE, "rows=[resnet101-bilinear]", "seed=1")[1], store)
+    assert collect(sweep, store=store).rows[0].state == "no finished seed in common with resnet101-bilinear"
+    _run(composed, swept(*FIGURE, "rows=[resnet101-bilinear]")[1], store)
+    (row,) = collect(sweep, store=store).rows
+    assert row.scores == pytest.approx([0.0])
+    assert row.state == "done"
 
 
 def test_agreement_is_kendalls_tau_of_paper_and_measurement(swept: Swept, composed: Compose, store: Path) -> None:

@@ -32,11 +32,11 @@ def collect_from(store: Store, sweep: Sweep, *, identify: Identify) -> TableResu
         identify: Says who a row at a seed is; None where no run can be it.
     """
     metric = sweep.table.metric
-    rows = {row.name: _collect_row(store, sweep, row, identify, metric) for row in sweep.table.rows}
-    for name, result in rows.items():
-        if result.row.against in rows:
-            rows[name] = replace(result, baseline=rows[result.row.against].seeds)
-    return TableResult(sweep.table, tuple(rows.values()), store.damaged)
+    looked_up = (*sweep.table.rows, *sweep.table.baselines)
+    found = {row.name: _collect_row(store, sweep, row, identify, metric) for row in looked_up}
+    shown = [found[row.name] for row in sweep.table.rows]
+    rows = [replace(row, baseline=found[row.row.against].seeds) if row.row.against else row for row in shown]
+    return TableResult(sweep.table, tuple(rows), store.damaged)
 
 
 def measured_row(

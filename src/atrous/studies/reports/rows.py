@@ -42,8 +42,8 @@ class CutRun:
 class RowResult:
     """A row and what was measured of it; only finished trainings with the full budget count.
 
-    With `baseline`, the seeds of the row that it is held against, its number is what it has more, seed by seed. `code`
-    holds the versions and commits of atrous that trained it.
+    Where it is held against another row, whose seeds are `baseline`, its number is what it has more, seed by seed.
+    `code` holds the versions and commits of atrous that trained it.
     """
 
     row: Row
@@ -56,13 +56,13 @@ class RowResult:
     seconds: float | None = None
     code: tuple[str, ...] = ()
     metric: str = "miou"
-    baseline: tuple[SeedResult, ...] | None = None
+    baseline: tuple[SeedResult, ...] = ()
 
     @property
     def scores(self) -> list[float]:
         """The metric in percent, or the gain in points, one per finished seed."""
         of_seed = {seed.seed: 100 * seed.score for seed in self.seeds if seed.score is not None}
-        if self.baseline is None:
+        if not self.row.against:
             return list(of_seed.values())
         base = {seed.seed: 100 * seed.score for seed in self.baseline if seed.score is not None}
         return [score - base[seed] for seed, score in of_seed.items() if seed in base]
@@ -101,8 +101,10 @@ class RowResult:
         notes += [str(cut) for cut in self.cut]
         if not self.seeds:
             notes.insert(0, "not trained")
-        elif self.baseline is not None and self.mean is None and not notes:
-            notes.append(f"no finished seed in common with {self.row.against}")
+        elif self.row.against and self.mean is None and not notes:
+            has_any = any(seed.score is not None for seed in self.baseline)
+            what = "no finished seed in common with" if has_any else "no gain without a result of"
+            notes.append(f"{what} {self.row.against}")
         return "; ".join(notes) or "done"
 
 
