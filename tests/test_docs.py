@@ -19,8 +19,8 @@ from omegaconf import OmegaConf
 from atrous.commands import data, export, predict, report
 from atrous.data.class_list import ClassList
 from atrous.resources import conf_folder, experiments_folder
+from atrous.studies.command_line import sweep_of
 from atrous.studies.schema import ExperimentConfig, register
-from atrous.studies.table import sweep_of
 
 pytestmark = pytest.mark.no_cover  # what it runs is counted in other tests, in half the time
 

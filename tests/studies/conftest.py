@@ -16,11 +16,12 @@ from omegaconf import DictConfig
 from atrous.resources import conf_folder
 from atrous.run_store import RunFolder
 from atrous.studies import jobs
+from atrous.studies.command_line import sweep_of
 from atrous.studies.configuration import resolve
 from atrous.studies.identity import Identity
 from atrous.studies.jobs import Job
 from atrous.studies.schema import register
-from atrous.studies.table import Sweep, sweep_of
+from atrous.studies.table import Sweep
 
 FAKE_JOB = Path(__file__).parent / "fake_job.py"
 

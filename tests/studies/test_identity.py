@@ -4,15 +4,16 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig
 
 from atrous.errors import ConfigError
 from atrous.studies.configuration import resolve
-from atrous.studies.identity import Identity, identify
+from atrous.studies.identity import Identity, identify, tells_apart
 
 pytestmark = pytest.mark.no_cover  # what it runs is counted in other tests, in half the time
 
@@ -46,6 +47,23 @@ def test_whatever_can_change_weights_or_scores_changes_the_run(composed: Compose
     before, after = _identity(composed), _identity(composed, override)
     assert after.name != before.name
     assert after.key != before.key
+    assert tells_apart(override.split("=", maxsplit=1)[0])
+
+
+def test_a_key_tells_runs_apart_exactly_where_its_value_is_part_of_their_identity(
+    changed: Callable[[dict[str, Any]], dict[str, Any]],
+) -> None:
+    def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[str]:
+        for key, value in node.items():
+            yield from leaves(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [f"{prefix}{key}"]
+
+    base = {"data.bootstrap.classes": ["pole"]}
+    others = {"seed", "recipe.pretrained", "data.classes", "parent"}  # the last two act through what reads them
+    names = {key: identify(changed({**base, key: [12345]})).name for key in leaves(changed(base)) if key not in others}
+    same = identify(changed(base)).name
+    assert len(set(names.values())) > 30
+    assert [key for key, name in names.items() if tells_apart(key) != (name != same)] == []
+    assert [key for key in sorted(others) if tells_apart(key)] == ["data.classes", "parent", "recipe.pretrained"]
 
 
 @pytest.mark.every(3)

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from atrous.errors import ConfigError, StoreError
 from atrous.studies.local import launch
-from atrous.studies.sweeping import SweepError, load_sweep, run_sweep, save_sweep
+from atrous.studies.sweeping import SweepError, load_sweep, report_sweep, run_sweep, save_sweep
 from atrous.studies.table import Sweep
 
 from .conftest import FakeJobs
@@ -167,6 +167,20 @@ def test_a_cut_sweep_of_a_table_is_reported_as_the_table_in_full(
     (row,) = _table(tmp_path / "store")
     assert row["measured_mean"] == ""
     assert "unfinished budget: seed 0 has 1 of 2 steps" in row["state"]
+
+
+@pytest.mark.exhaustive
+def test_a_changed_table_and_chosen_rows_leave_the_report_of_the_table_as_it_is(swept: Swept, tmp_path: Path) -> None:
+    table = ("+experiment=deeplabv3/bootstrapping", "scale=smoke")
+    folder = report_sweep(swept(*table)[1], store=tmp_path, output=None)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    others = [
+        report_sweep(swept(*table, own)[1], store=tmp_path, output=None)
+        for own in ("recipe.optimizer.lr=0.5", "rows=[every-image-once]")
+    ]
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert len({folder, *others}) == 3
+    assert {other.parent for other in others} == {folder.parent}
 
 
 def test_a_saved_sweep_is_the_same_sweep(swept: Swept, tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ def task(config: DictConfig) -> None:
 def _report_table(config: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
+    from atrous.studies.command_line import sweep_of
     from atrous.studies.sweeping import load_sweep, report_sweep
-    from atrous.studies.table import sweep_of
 
     if sum(value is not None for value in (config.runs, config.sweep, config.experiment)) > 1:
         raise ConfigError("one report at a time: either +experiment=..., or sweep=..., or runs=...")
@@ -63,9 +63,9 @@ def _report_table(config: DictConfig) -> None:
 def _publish(config: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
+    from atrous.studies.command_line import sweep_of
     from atrous.studies.reports.results import collect
     from atrous.studies.schema import WandbConfig
-    from atrous.studies.table import sweep_of
     from atrous.studies.wandb_table import publish_table
 
     if config.experiment is None:

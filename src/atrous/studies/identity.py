@@ -16,6 +16,7 @@ from atrous.errors import ConfigError
 from atrous.run_store import RunFolder
 
 _NOT_IDENTITY = {"root"}
+_OF_LOADING = ("root", "cache", "allow_shared_samples", "num_workers", "val_batch_size")
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,16 @@ def identify(config: Mapping[str, Any], *, parent: Identity | None = None) -> Id
         family=_hash(without_budget),
         seed=seed,
     )
+
+
+def tells_apart(key: str) -> bool:
+    """Whether another value of a key, or of a group, can make another training: the seed does not, nor do places."""
+    section, _, rest = key.lstrip("~").partition(".")
+    if section == "trainer":
+        return rest in ("", "accumulate")
+    if section == "data":
+        return rest not in _OF_LOADING and rest.rsplit(".", 1)[-1] not in _NOT_IDENTITY
+    return section in ("model", "backbone", "output_stride", "recipe", "parent")
 
 
 def _split(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from atrous.files import write_text
 from atrous.networks.complexity import multiply_adds
 from atrous.networks.dry_run import without_weights
 from atrous.progress import doing
+from atrous.studies.command_line import sweep_of
 from atrous.studies.configuration import Config, resolve
 from atrous.studies.parents import compose_parent, identity_of
-from atrous.studies.table import sweep_of
 from atrous.studies.table_names import table_names
 
 _FORWARD_AND_BACKWARD = 3  # the backward pass costs two forward passes

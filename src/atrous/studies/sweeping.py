@@ -16,11 +16,12 @@ from rich.console import Console
 from atrous.errors import AtrousError, ConfigError, StoreError
 from atrous.files import write_json, write_text
 from atrous.studies import clusters
+from atrous.studies.command_line import sweep_of
 from atrous.studies.overrides import without_budget
 from atrous.studies.ranks import check_tasks, refuse_sweep
 from atrous.studies.reports.report import write_report
 from atrous.studies.reports.results import collect
-from atrous.studies.table import Sweep, Table, sweep_of
+from atrous.studies.table import Sweep, Table
 
 _OUR_LAUNCHER = "hydra_plugins.atrous_local_launcher.LocalLauncher"
 

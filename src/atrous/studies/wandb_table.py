@@ -66,7 +66,12 @@ def publish_table(
         "job_type": "report",
         "tags": ["report", table.scale or "sweep"],
         "notes": f"{table.paper} {table.title}".strip(),
-        "config": {"table": table.name, "scale": table.scale, "scale_label": table.scale_label},
+        "config": {
+            "table": table.name,
+            "scale": table.scale,
+            "scale_label": table.scale_label,
+            "changes": list(table.changes),
+        },
     }
     board = Board(run=run, mode=mode, patience=patience)
     columns, rows = table_of(result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from atrous.errors import ConfigError
@@ -65,7 +66,7 @@ def build_workspace(result: TableResult, *, project: str, entity: str | None) ->
     workspace = ws.Workspace(
         entity=entity or "",
         project=project,
-        name=f"{table.paper or table.name} ({table.scale})" if table.scale else table.name,
+        name=f"{table.paper or table.name} ({PurePosixPath(table.slug).name})" if table.scale else table.name,
         sections=sections,
         settings=ws.WorkspaceSettings(x_axis=_STEP),
         runset_settings=ws.RunsetSettings(

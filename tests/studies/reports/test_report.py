@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
 
@@ -17,6 +18,7 @@ from atrous.studies.reports.store import DamagedRun
 from atrous.studies.reports.table_page import render_page
 from atrous.studies.reports.words import agreement_of, headline
 from atrous.studies.table import Row, Table
+from atrous.studies.table_changes import changed_by
 
 PAGE = PurePosixPath("index.html")
 
@@ -77,6 +79,24 @@ def test_every_form_says_the_scale_the_agreement_and_what_is_missing(result: Tab
         assert "Kendall tau = +1.00" in text
         assert "The smaller, the better." in text
         assert "One thing differs." in text
+
+
+def test_every_form_says_what_the_user_changed_and_how_many_rows_were_chosen(
+    result: TableResult, tmp_path: Path
+) -> None:
+    reproduction = replace(result.table, scale="paper", scale_label="the paper's own", is_reproduction=True, left_out=3)
+    changed = replace(result, table=changed_by(reproduction, ["recipe.crop_size=65"]))
+    stream = io.StringIO()
+    write_report(changed, tmp_path, console=Console(file=stream, width=140))
+    forms = [(tmp_path / name).read_text() for name in ("index.html", "table.md", "table.tex")]
+    for text in (stream.getvalue(), *forms):
+        assert "changed by recipe.crop_size=65" in text.replace("\\_", "_")
+        assert "not a reproduction" in text
+        assert "the paper's own" not in text
+    for text in (stream.getvalue(), *forms[1:]):
+        assert "3 of the table's 6 rows were chosen." in text
+    (changes,) = {row["changes"] for row in csv.DictReader(io.StringIO(render_csv(changed)))}
+    assert changes == "recipe.crop_size=65"
 
 
 def test_csv_keeps_the_numbers_unrounded(result: TableResult) -> None:

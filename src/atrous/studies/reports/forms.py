@@ -57,12 +57,15 @@ def render_csv(result: TableResult) -> str:
     names = row_columns(result)
     writer = csv.writer(stream, lineterminator="\n")
     titles = [f"paper_{result.table.metric}", "measured_mean", "measured_std", "seeds", "scores", "difference"]
-    writer.writerow([*names, *titles, "parameters", "multiply_adds", "seconds", "scale", "state", "code", "command"])
+    writer.writerow(
+        [*names, *titles, "parameters", "multiply_adds", "seconds", "scale", "changes", "state", "code", "command"]
+    )
     for row in result.rows:
         scores = " ".join(f"{score:.6f}" for score in row.scores)
         numbers = [row.paper, row.mean, row.spread, len(row.scores), scores, row.difference, row.parameters]
         named = [_column(row, name) for name in names]
-        rest = [row.multiply_adds, row.seconds, result.table.scale, row.state, "; ".join(row.code), row.command]
+        of_table = [result.table.scale, " ".join(result.table.changes)]
+        rest = [row.multiply_adds, row.seconds, *of_table, row.state, "; ".join(row.code), row.command]
         writer.writerow([*named, *numbers, *rest])
     return stream.getvalue()
 

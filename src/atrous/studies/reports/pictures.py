@@ -8,6 +8,7 @@ from statistics import fmean
 from atrous.errors import ConfigError
 from atrous.run_store import RunFolder
 from atrous.studies.reports.rows import RowResult, TableResult
+from atrous.studies.table import Table
 
 PICTURES = ("figure4", "trimap")
 
@@ -42,9 +43,7 @@ def write_picture(result: TableResult, folder: Path) -> Path | None:
         {name: points for name, points in curves.items() if points},
         folder,
         name=result.table.picture,
-        title=result.table.paper
-        if result.table.is_reproduction
-        else f"{result.table.paper}, scale {result.table.scale}",
+        title=_title(result.table),
         x_title="width of the band in pixels",
     )
 
@@ -60,6 +59,12 @@ def trimap_curve(row: RowResult) -> list[tuple[float, float]]:
             if value is not None:
                 found.setdefault(float(width), []).append(100 * value)
     return [(width, fmean(values)) for width, values in sorted(found.items())]
+
+
+def _title(table: Table) -> str:
+    if table.is_reproduction:
+        return table.paper
+    return f"{table.paper}, scale {table.scale}{', changed' if table.changes else ''}"
 
 
 def _label(row: RowResult) -> list[object]:

@@ -12,12 +12,13 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from atrous.resources import conf_folder
+from atrous.studies.command_line import sweep_of
 from atrous.studies.overrides import substitute
 from atrous.studies.reports.identity import Identifier, Remembered
 from atrous.studies.reports.results import Identify, collect_from
 from atrous.studies.reports.rows import TableResult
 from atrous.studies.reports.store import Store
-from atrous.studies.table import Sweep, Table, sweep_of
+from atrous.studies.table import Sweep, Table
 from atrous.studies.table_names import table_names
 
 CACHE = Path("reports") / "remembered.json"

@@ -12,6 +12,8 @@ from atrous.studies.table import Table
 def headline(result: TableResult) -> list[str]:
     """The sentences that every form of a report begins with."""
     lines = [scale_of(result.table), *agreement_of(result)]
+    if result.table.left_out:
+        lines.append(f"{len(result.rows)} of the table's {len(result.rows) + result.table.left_out} rows were chosen.")
     missing = sum(row.is_open for row in result.rows)
     if missing:
         lines.append(f"{missing} of {len(result.rows)} rows have no result yet.")

@@ -1,0 +1,131 @@
+"""The sweep that a command line asks for: a paper's table at a scale, or every combination of what is swept.
+
+A row becomes a list of ordinary Hydra overrides, in this order: the table's, the scale's, the row's, the user's. The
+scale also substitutes values (a small backbone for a large one), so that the same rows run on a laptop. No magic is
+left: `atrous-train` with a row's overrides is that row.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from atrous.errors import ConfigError
+from atrous.studies.overrides import key_of, merge, parse, substitute, values_of
+from atrous.studies.table import Row, Sweep, Table
+from atrous.studies.table_changes import changed_by, changes_of
+from atrous.studies.table_checks import check_experiment
+
+_OF_THE_TABLE = ("experiment", "scale", "rows", "fail_fast", "output", "sweep", "subject", "tflops")
+
+
+def sweep_of(config: DictConfig, arguments: Sequence[str]) -> Sweep:
+    """The sweep that a command line asks for.
+
+    Args:
+        config: the composed config of the command line.
+        arguments: its overrides.
+
+    Raises:
+        ConfigError: a scale without a table, an unknown or double row, two rows that are the same run.
+    """
+    if config.experiment is None and config.scale is not None:
+        raise ConfigError(f"scale={config.scale.name} is a size of tables: use it with -m +experiment=...")
+    overrides = [override for override in parse(arguments) if key_of(override) not in _OF_THE_TABLE]
+    user = {key_of(override): override for override in overrides}
+    seeds = tuple(int(seed) for seed in values_of(user.pop("seed", None), default=config.seed))
+    free = {key: override for key, override in user.items() if override.is_sweep_override()}
+    fixed = [override.input_line or "" for key, override in user.items() if key not in free]
+    table = _free_table(free, fixed) if config.experiment is None else _paper_table(config, fixed)
+    if config.experiment is not None and free:
+        table = changed_by(_crossed(table, free), [override.input_line or "" for override in free.values()])
+    return Sweep(_selected(table, config.rows), seeds)
+
+
+def _paper_table(config: DictConfig, user: Sequence[str]) -> Table:
+    experiment, scale = config.experiment, config.scale
+    substitutes: Any = OmegaConf.to_container(scale.substitute) if scale is not None else {}
+    of_scale = list(scale.overrides) if scale is not None else []
+    check_experiment(experiment)
+    rows, without_user = [], []
+    for row in experiment.rows:
+        of_paper = substitute([*experiment.overrides, *row.overrides], substitutes)
+        split = len(experiment.overrides)
+        own = [*of_paper[:split], *of_scale, *of_paper[split:]]
+        overrides = merge([*own, *user])
+        if not row.unreachable:
+            without_user.append((merge(own), overrides))
+        rows.append(
+            Row(
+                name=row.name,
+                overrides=tuple(overrides),
+                columns=dict(row.columns),
+                paper={str(key): float(value) for key, value in row.paper.items()},
+                protocol=substitutes.get("protocol", {}).get(row.protocol, row.protocol),
+                note=row.note,
+                unreachable=row.unreachable,
+                against=row.against,
+            )
+        )
+    table = Table(
+        name=experiment.table,
+        title=experiment.title,
+        rows=tuple(rows),
+        paper=experiment.paper,
+        trend=experiment.trend,
+        scale="paper" if scale is None else scale.name,
+        scale_label="the paper's own data, backbone, crop and schedule" if scale is None else scale.label,
+        is_reproduction=scale is None or scale.is_reproduction,
+        deviations=tuple(experiment.deviations),
+        metric=substitutes.get("metric", {}).get(experiment.metric, experiment.metric),
+        picture=experiment.picture,
+    )
+    return changed_by(table, changes_of(user, without_user))
+
+
+def _free_table(free: Mapping[str, Override], fixed: Sequence[str]) -> Table:
+    """Every combination of the swept values; what is swept becomes the columns."""
+    keys, rows = list(free), []
+    for values in itertools.product(*(values_of(free[key], default=None) for key in keys)):
+        chosen = dict(zip(keys, values, strict=True))
+        name = "-".join(_slug(value) for value in values) or "run"
+        overrides = tuple(merge([*fixed, *(f"{key}={value}" for key, value in chosen.items())]))
+        rows.append(Row(name, overrides, chosen))
+    text = " ".join([*fixed, *(free[key].input_line or "" for key in keys)])
+    name = f"sweep-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return Table(name=name, title=text or "one run", rows=tuple(rows))
+
+
+def _crossed(table: Table, free: Mapping[str, Override]) -> Table:
+    """A paper's table with further keys swept: every row at every combination."""
+    rows = []
+    for row, extra in itertools.product(table.rows, _free_table(free, ()).rows):
+        overrides = tuple(merge([*row.overrides, *extra.overrides]))
+        columns = {**row.columns, **extra.columns}
+        name, against = (f"{text}-{extra.name}" if text else "" for text in (row.name, row.against))
+        rows.append(replace(row, name=name, against=against, overrides=overrides, columns=columns))
+    return replace(table, rows=tuple(rows))
+
+
+def _selected(table: Table, names: Sequence[str] | None) -> Table:
+    known = [row.name for row in table.rows]
+    for name in names or ():
+        if name not in known:
+            raise ConfigError(f"rows: {table.name} has no row {name!r}; it has {', '.join(known)}")
+    seen: dict[tuple[Any, ...], str] = {}
+    for row in (row for row in table.rows if not row.unreachable):
+        twin = seen.setdefault((row.overrides, row.protocol), row.name)
+        if twin != row.name or known.count(row.name) > 1:
+            raise ConfigError(f"{table.name}: rows {twin!r} and {row.name!r} are the same run under two names")
+    rows = tuple(row for row in table.rows if not names or row.name in names)
+    held_against = {row.against for row in rows}
+    baselines = tuple(row for row in table.rows if row not in rows and row.name in held_against)
+    return replace(table, rows=rows, baselines=baselines, left_out=len(table.rows) - len(rows))
+
+
+def _slug(text: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "._" else "_" for letter in str(text))[:24].lower()
