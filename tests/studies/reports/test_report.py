@@ -177,6 +177,14 @@ def test_a_gain_over_another_row_is_that_of_the_seeds_that_both_have(result: Tab
     assert "+5.00 ± 1.41" in render_markdown(TableResult(result.table, (base, gain)))
 
 
+def test_a_gain_that_no_paper_has_and_no_seed_shows_yet_leaves_the_page_whole(result: TableResult) -> None:
+    base, better = _row("base", 16, 0, (0.5,)), _row("better", 16, 0, ())
+    gain = replace(better, row=Row("better", (), {}, against="base"), baseline=base.seeds)
+    page = render_page(TableResult(result.table, (base, gain)), page=PAGE)
+    assert "No gain measured yet." in page
+    assert "50.00" in page
+
+
 def test_wide_cells_are_shortened_in_markdown_and_whole_in_csv(result: TableResult) -> None:
     wide = "|".join(str(number) for number in range(60))
     row = RowResult(row=Row("wide", (), {"setting": wide}), command="x", seeds=result.rows[0].seeds)

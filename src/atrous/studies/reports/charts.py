@@ -54,8 +54,9 @@ def trend_chart(result: TableResult) -> str:
 
     Drawn twice, for a desk and for a phone. Rows are named where the names fit, and numbered as in the table otherwise.
     """
-    if not any(value is not None for row in result.rows for value in (row.paper, row.mean)):
-        return '<p class="soft">Nothing measured yet.</p>'
+    if not any(value is not None for row in compared(result) for value in (row.paper, row.mean)):
+        what = "Nothing" if all(row.mean is None for row in result.rows) else "No gain"
+        return f'<p class="soft">{what} measured yet.</p>'
     return _trend(result, width=780, height=340, css="wide") + _trend(result, width=360, height=290, css="narrow")
 
 
