@@ -32,6 +32,27 @@ def test_a_glob_without_runs_is_named(atrous: Run, tmp_path: Path, glob: str) ->
     assert ended.errors[0].startswith(f"error: runs={glob!r} finds ")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("site",),
+        ("+experiment=deeplabv3/table1", "scale=smoke"),
+        pytest.param(("runs=runs/*",), marks=pytest.mark.exhaustive),
+        pytest.param(("figure4",), marks=pytest.mark.exhaustive),
+    ],
+)
+def test_a_place_that_cannot_be_a_folder_is_refused_by_its_key(
+    atrous: Run, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "taken").touch()
+    ended = atrous("report", *arguments, "output=taken/below")
+    assert ended.code == 2
+    assert ended.errors == [
+        f"error: output='taken/below' cannot be used: {tmp_path / 'taken'} is not a folder; give another folder"
+    ]
+    assert ended.out == ""
+
+
 def test_an_unknown_sweep_is_refused(atrous: Run) -> None:
     ended = atrous("report", "sweep=nope")
     assert ended.code == 2

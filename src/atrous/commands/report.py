@@ -15,6 +15,9 @@ def task(config: DictConfig) -> None:
     """Print a table and write it in every form; or write the site of all tables; or count, or draw."""
     if config.subject not in SUBJECTS:
         raise ConfigError(f"subject={config.subject!r}: one of {', '.join(SUBJECTS)}")
+    from atrous.prediction.inputs import check_writable
+
+    check_writable(_folder(config))
     if config.subject == "table":
         _report_table(config)
     elif config.subject == "wandb":
@@ -73,7 +76,7 @@ def _publish(config: DictConfig) -> None:
     arguments = [str(text) for text in OmegaConf.to_container(HydraConfig.get().overrides.task) or []]
     result = collect(sweep_of(config, arguments), store=Path(config.store))
     settings = config.logger.wandb or OmegaConf.structured(WandbConfig)
-    folder = Path(config.output) if config.output else Path(config.store) / "reports" / result.table.slug
+    folder = _folder(config) if config.output else _folder(config) / result.table.slug
     published = publish_table(
         result,
         project=settings.project,
@@ -92,7 +95,7 @@ def _report_runs(config: DictConfig) -> None:
 
     patterns = [str(entry) for entry in config.runs] if isinstance(config.runs, ListConfig) else [str(config.runs)]
     result = collect_runs(patterns)
-    folder = Path(config.output) if config.output else Path(config.store) / "reports" / result.table.slug
+    folder = _folder(config) if config.output else _folder(config) / result.table.slug
     write_report(result, folder, console=wide_console())
 
 
@@ -101,9 +104,9 @@ def _write_site(config: DictConfig) -> None:
     from atrous.studies.reports.site import write_site
     from atrous.studies.sweeping import wide_console
 
-    store, console = Path(config.store), wide_console()
+    console = wide_console()
     with doing("reading", console) as tell:
-        page = write_site(store, Path(config.output) if config.output else store / "report", told=tell)
+        page = write_site(Path(config.store), _folder(config), told=tell)
     console.print(f"report: {page}", soft_wrap=True)
 
 
@@ -123,7 +126,11 @@ def _draw(config: DictConfig) -> None:
 
 
 def _folder(config: DictConfig) -> Path:
-    return Path(config.output) if config.output else Path(config.store) / "reports" / config.subject
+    """What `output=` names, or the folder of the subject; that of the tables has one for each."""
+    if config.output:
+        return Path(config.output)
+    places = {"site": "report", "table": "reports", "wandb": "reports"}
+    return Path(config.store) / places.get(config.subject, f"reports/{config.subject}")
 
 
 def main() -> None:

@@ -193,3 +193,11 @@ def test_what_is_remembered_is_dropped_when_it_is_damaged_or_of_other_configs(tm
     assert Remembered(path).get("scales", "smoke", lambda: ["made anew"]) == ["kind"]
     path.write_text(text)
     assert Remembered(path).get("scales", "smoke", lambda: ["made anew"]) == ["made anew"]
+
+
+def test_what_cannot_be_remembered_is_found_again(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    remembered = Remembered(tmp_path / "taken" / "remembered.json")
+    assert remembered.get("scales", "smoke", lambda: ["kind"]) == ["kind"]
+    remembered.save()
+    assert remembered.get("scales", "smoke", lambda: ["again"]) == ["kind"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -51,7 +52,8 @@ def identify_row(row: Row, seed: int) -> Identified:
 class Remembered:
     """Answers that cost time, kept in a file until a config, or the code that reads it, is another one.
 
-    A file that cannot be read is one without answers: all of them can be found again.
+    A file that cannot be read is one without answers, and one that cannot be written, as in a store of others, keeps
+    none: all of them can be found again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,9 +74,10 @@ class Remembered:
         return known[key]
 
     def save(self) -> None:
-        """Write what is new."""
+        """Write what is new, if that can be."""
         if self._is_new:
-            write_text(self._path, json.dumps({"digest": self._digest, "answers": self._content}))
+            with suppress(OSError):
+                write_text(self._path, json.dumps({"digest": self._digest, "answers": self._content}))
 
 
 class Identifier:
