@@ -1,14 +1,19 @@
 """Any set of runs as a table: the columns are what differs, seeds are averaged, and only finished runs count."""
 
 import copy
+import io
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
 from atrous.errors import ConfigError
+from atrous.studies.reports.report import write_report
 from atrous.studies.reports.runs import collect_runs
 
 CONFIG: dict[str, Any] = {
@@ -114,6 +119,36 @@ def test_run_folders_are_taken_as_they_are_and_once(runs: Runs) -> None:
     folder = runs.add("a")
     runs.add("b", seed=1)
     assert len(collect_runs([str(folder), str(runs.folder / "runs" / "a")]).rows) == 1
+
+
+def test_the_same_training_in_two_stores_is_a_row_of_each(tmp_path: Path) -> None:
+    stores = [Runs(tmp_path / name) for name in ("b", "a")]
+    for runs, miou in zip(stores, (0.5, 0.6), strict=True):
+        runs.add("x", miou=miou)
+        runs.add("x", seed=1, miou=miou)
+    stores[0].add("y", miou=0.7, output_stride=8)
+    result = collect_runs([str(runs.folder / "runs" / "*") for runs in stores])
+    assert [row.mean for row in result.rows] == pytest.approx([60.0, 50.0, 70.0])
+    assert [row.row.columns["store"] for row in result.rows] == [str(tmp_path / "a"), str(tmp_path / "b"), ""]
+    assert len({row.row.name for row in result.rows}) == 3
+    write_report(result, tmp_path / "report", console=Console(file=io.StringIO(), width=200))
+    pages = {page.relative_to(tmp_path / "report").as_posix() for page in tmp_path.glob("report/runs/*/*/index.html")}
+    assert len(pages) == 5
+    assert set(re.findall(r'href="(runs/[^"]*)"', (tmp_path / "report" / "index.html").read_text())) == pages
+
+
+def test_other_seeds_of_a_training_in_another_store_are_its_seeds(tmp_path: Path) -> None:
+    for seed, store in enumerate("ab"):
+        Runs(tmp_path / store).add("x", seed=seed)
+    (row,) = collect_runs([str(tmp_path / store / "runs" / "*") for store in "ab"]).rows
+    assert [seed.seed for seed in row.seeds] == [0, 1]
+
+
+def test_a_copy_of_a_run_beside_it_is_a_row_and_another_name_of_its_folder_is_not(runs: Runs) -> None:
+    folder = runs.add("x")
+    shutil.copytree(folder, folder.with_name("seed0-copy"))
+    rows = collect_runs([str(folder.parent), str(folder / ".." / "seed0")]).rows
+    assert [row.row.columns["store"] for row in rows] == [str(folder), f"{folder}-copy"]
 
 
 def test_runs_that_nothing_tells_apart_bear_their_names(runs: Runs) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
@@ -72,6 +73,14 @@ def between(page: PurePosixPath, other: PurePosixPath) -> str:
     return Path(os.path.relpath(other, page.parent)).as_posix()
 
 
-def run_page(folder: Path) -> PurePosixPath:
-    """Where the page of a run lies in its site."""
-    return PurePosixPath("runs") / folder.parent.name / folder.name / "index.html"
+def run_page(folder: Path, among: Iterable[Path] = ()) -> PurePosixPath:
+    """Where the page of a run lies in its site.
+
+    Args:
+        folder: Of the run.
+        among: The folders of the site's runs: where another store's has the same name, this one's place is told.
+    """
+    name = folder.parent.name
+    if any(other != folder and (other.parent.name, other.name) == (name, folder.name) for other in among):
+        name = f"{name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+    return PurePosixPath("runs") / name / folder.name / "index.html"

@@ -10,6 +10,7 @@ from rich.table import Table as RichTable
 
 from atrous.files import write_text
 from atrous.studies.reports.forms import cells, render_csv, render_markdown, row_columns, shortened
+from atrous.studies.reports.frame import run_page
 from atrous.studies.reports.latex import render_latex
 from atrous.studies.reports.pictures import write_picture
 from atrous.studies.reports.rows import TableResult
@@ -29,7 +30,8 @@ def write_report(result: TableResult, folder: Path, *, console: Console) -> None
     stored = read_runs(folder, sorted(uses))
     title = result.table.paper or result.table.name
     for run in stored.runs:
-        write_run_page(run, folder, uses=uses[run.folder.path], way=[(title, _PAGE)])
+        page = run_page(run.folder.path, uses)
+        write_run_page(run, folder, page, uses=uses[run.folder.path], way=[(title, _PAGE)])
     console.print(f"report: {folder / _PAGE}", soft_wrap=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,6 +118,11 @@ class TableResult:
     damaged: tuple[DamagedRun, ...] = ()
 
     @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of its runs, those with a cut budget included."""
+        return tuple(folder for row in self.rows for folder in (*_folders(row.seeds), *_folders(row.cut)))
+
+    @property
     def pairs(self) -> list[tuple[float, float]]:
         """(paper, measured) of the rows that have both."""
         return [(row.paper, row.mean) for row in self.rows if row.paper is not None and row.mean is not None]
@@ -140,6 +146,10 @@ class TableResult:
     def is_touched(self) -> bool:
         """Whether the store has anything of the table."""
         return any(row.seeds or row.cut for row in self.rows)
+
+
+def _folders(runs: Sequence[SeedResult | CutRun]) -> Iterator[Path]:
+    return (run.folder for run in runs)
 
 
 def _note(seed: SeedResult) -> str:

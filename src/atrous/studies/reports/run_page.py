@@ -17,7 +17,7 @@ from atrous.files import write_text
 from atrous.html import card, cards, table
 from atrous.studies.reports.charts import Points, curve
 from atrous.studies.reports.forms import duration
-from atrous.studies.reports.frame import between, frame, label_of, link, run_page, warning
+from atrous.studies.reports.frame import between, frame, label_of, link, warning
 from atrous.studies.reports.rows import CutRun
 from atrous.studies.reports.store import StoredRun
 from atrous.studies.table import Table
@@ -37,14 +37,13 @@ class Use:
 
 
 def write_run_page(
-    run: StoredRun, site: Path, *, uses: Sequence[Use], way: Sequence[tuple[str, PurePosixPath]]
+    run: StoredRun, site: Path, page: PurePosixPath, *, uses: Sequence[Use], way: Sequence[tuple[str, PurePosixPath]]
 ) -> list[PurePosixPath]:
     """Write the page of a run and copies of its evaluation pages into a site.
 
     Returns:
         The files, relative to the site.
     """
-    page = run_page(run.folder.path)
     pages = {}
     for entry in run.evaluations:
         source = run.folder.evaluation_folder(entry) / "index.html"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,18 @@ _NOT_COMPARED_IN = {"trainer": {"accumulate"}, "data": {"train", "val", "evaluat
 def collect_runs(patterns: Sequence[str]) -> TableResult:
     """Compare the runs of folders that globs name: run folders, or folders that hold some.
 
+    Seeds of one training are one row, also from several stores; where two of them are the same seed, every store has
+    a row of its own.
+
     Raises:
         ConfigError: A glob finds no run.
     """
-    folders = dict.fromkeys(folder for pattern in patterns for folder in _folders(pattern))
-    stored = read_runs(Path(), folders)
-    trainings: dict[str, dict[int, StoredRun]] = {}
-    for run in stored.runs:
-        trainings.setdefault(run.name, {}).setdefault(run.seed, run)
-    groups = {name: [of_seed[seed] for seed in sorted(of_seed)] for name, of_seed in trainings.items()}
+    found = [folder for pattern in patterns for folder in _folders(pattern)]
+    folders = {folder.resolve(): folder for folder in reversed(found)}  # of two names of a folder, the first
+    stored = read_runs(Path(), reversed(folders.values()))
+    groups, places = _trainings(stored.runs)
     protocols = _protocols(stored.runs)
-    columns = _columns({name: runs[0].config for name, runs in groups.items()})
+    columns = _columns({name: runs[0].config for name, runs in groups.items()}, places)
     rows = []
     for name, runs in groups.items():
         for protocol in protocols:
@@ -51,13 +52,49 @@ def _folders(pattern: str) -> Iterator[Path]:
     if not runs:
         what = "finds nothing" if not found else f"finds {len(found)} path(s), but no folder of a run"
         raise ConfigError(
-            f"runs={pattern!r} {what}; e.g. runs='outputs/runs/deeplabv3-*' or runs=outputs/runs/NAME/seed0"
+            f"runs={pattern!r} {what}; e.g. runs='outputs/runs/deeplabv3-*' or runs=outputs/runs/NAME/seed0, and for "
+            "several \"runs=['a/runs/*','b/runs/*']\""
         )
     return iter(runs)
 
 
 def _is_run(path: Path) -> bool:
     return (path / "run.json").is_file()
+
+
+def _trainings(runs: Sequence[StoredRun]) -> tuple[dict[str, list[StoredRun]], dict[str, str]]:
+    """The seeds of every row by its name, in their order, and where a row lies if that is needed to tell rows apart."""
+    of_name: dict[str, list[StoredRun]] = {}
+    for run in sorted(runs, key=lambda run: run.seed):
+        of_name.setdefault(run.name, []).append(run)
+    groups: dict[str, list[StoredRun]] = {}
+    places: dict[str, str] = {}
+    for name in dict.fromkeys(run.name for run in runs):
+        if _are_apart(of_name[name]):
+            groups[name] = of_name[name]
+            continue
+        of_store = _by(of_name[name], _store)
+        is_enough = all(map(_are_apart, of_store.values()))
+        for place, seeds in (of_store if is_enough else _by(of_name[name], lambda path: path)).items():
+            groups[f"{name} in {place}"], places[f"{name} in {place}"] = seeds, place
+    return groups, places
+
+
+def _are_apart(runs: Sequence[StoredRun]) -> bool:
+    """Whether no two runs of a training have the same seed."""
+    return len({run.seed for run in runs}) == len(runs)
+
+
+def _by(runs: Sequence[StoredRun], place: Callable[[Path], Path]) -> dict[str, list[StoredRun]]:
+    found: dict[str, list[StoredRun]] = {}
+    for run in runs:
+        found.setdefault(str(place(run.folder.path)), []).append(run)
+    return dict(sorted(found.items()))
+
+
+def _store(folder: Path) -> Path:
+    """The store of a run folder, <store>/runs/<name>/seed<k>."""
+    return folder.parents[2] if len(folder.parents) > 2 else folder
 
 
 def _protocols(runs: Sequence[StoredRun]) -> list[str]:
@@ -67,13 +104,16 @@ def _protocols(runs: Sequence[StoredRun]) -> list[str]:
     return list(measured or asked or {"single": None})
 
 
-def _columns(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What tells the configs apart, by their names.
+def _columns(configs: Mapping[str, Mapping[str, Any]], places: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """What tells the configs apart, by their names: first the place, where there are some.
 
     An argument that only some of them have, because they build another kind of network or data set, is a column only
     if it differs between those.
     """
-    flat = {name: dict(_flat(config)) for name, config in configs.items()}
+    flat = {
+        name: {**({"store": places.get(name, "")} if places else {}), **dict(_flat(config))}
+        for name, config in configs.items()
+    }
     keys = dict.fromkeys(key for values in flat.values() for key in values)
     differing = [key for key in keys if len({repr(values[key]) for values in flat.values() if key in values}) > 1]
     kept: dict[tuple[str, ...], str] = {}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from atrous.files import write_json, write_text
+from atrous.studies.reports.frame import run_page
 from atrous.studies.reports.index import render_index
 from atrous.studies.reports.report import uses_of, write_table
 from atrous.studies.reports.rows import TableResult
@@ -56,7 +57,8 @@ def table_page(result: TableResult) -> PurePosixPath:
 def _write_runs(stored: Store, folder: Path, uses: Mapping[Path, Sequence[Use]]) -> list[PurePosixPath]:
     written = []
     for run in stored.runs:
-        written += write_run_page(run, folder, uses=uses.get(run.folder.path, ()), way=[("All tables", _INDEX)])
+        page = run_page(run.folder.path)
+        written += write_run_page(run, folder, page, uses=uses.get(run.folder.path, ()), way=[("All tables", _INDEX)])
     return written
 
 

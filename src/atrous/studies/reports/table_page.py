@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from statistics import fmean
 
 from atrous.html import card, cards
@@ -79,7 +79,7 @@ def _table(result: TableResult, page: PurePosixPath) -> str:
     lines = []
     for number, (row, texts) in enumerate(zip(result.rows, rows, strict=True), start=1):
         shown = {name: escape(text) for name, text in texts.items()}
-        shown["seeds"] = _seeds(row, page)
+        shown["seeds"] = _seeds(row, page, result.folders)
         line = "".join(f'<td class="{_css(name, words)}">{text}</td>' for name, text in shown.items())
         state = "; ".join(text for text in (row.state, row.row.note) if text)
         end = f'<td class="state">{escape(state)}</td>' if has_state else ""
@@ -87,11 +87,11 @@ def _table(result: TableResult, page: PurePosixPath) -> str:
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 
 
-def _seeds(row: RowResult, page: PurePosixPath) -> str:
+def _seeds(row: RowResult, page: PurePosixPath, among: Sequence[Path]) -> str:
     """A link to the page of each run, those with a cut budget included."""
     runs = [(f"{seed.seed}", seed.folder) for seed in row.seeds]
     runs += [(f"{cut.seed} (cut)", cut.folder) for cut in row.cut]
-    return " · ".join(link(text, between(page, run_page(folder))) for text, folder in runs)
+    return " · ".join(link(text, between(page, run_page(folder, among))) for text, folder in runs)
 
 
 def _css(name: str, words: Sequence[str]) -> str:
