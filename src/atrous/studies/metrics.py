@@ -4,6 +4,7 @@
 (DeepLabv3+, Figure 5). All are fractions; tables print percent.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,17 +29,19 @@ def needs_boundary(metric: str) -> bool:
 
 
 def value_of(entry: Mapping[str, Any], metric: str) -> float | None:
-    """The value of a metric, 0 to 1; None where the entry does not have it.
+    """The value of a metric, 0 to 1; None where the entry does not have it, or nothing was labelled (NaN).
 
     Args:
         entry: one protocol's entry of results.json.
         metric: as above.
     """
     if metric == "trimap":
-        curve = entry.get("boundary", {}).get("trimap_miou") or [None]
-        return None if curve[0] is None else float(curve[0])
-    found = entry.get("miou") if metric == "miou" else entry.get("iou", {}).get(metric.removeprefix(_OF_A_CLASS))
-    return None if found is None else float(found)
+        found = (entry.get("boundary", {}).get("trimap_miou") or [None])[0]
+    elif metric == "miou":
+        found = entry.get("miou")
+    else:
+        found = entry.get("iou", {}).get(metric.removeprefix(_OF_A_CLASS))
+    return None if found is None or math.isnan(found) else float(found)
 
 
 def title_of(metric: str) -> str:

@@ -177,6 +177,12 @@ def test_a_gain_over_another_row_is_that_of_the_seeds_that_both_have(result: Tab
     assert "+5.00 ± 1.41" in render_markdown(TableResult(result.table, (base, gain)))
 
 
+def test_agreement_never_orders_a_gain_among_scores(result: TableResult) -> None:
+    base, better = _row("base", 16, 70.0, (0.5,)), _row("better", 16, 0, (0.56,))
+    gain = replace(better, row=Row("better", (), {}, {"miou": 4.8}, against="base"), baseline=base.seeds)
+    assert TableResult(result.table, (base, gain)).agreement is None
+
+
 def test_a_gain_that_no_paper_has_and_no_seed_shows_yet_leaves_the_page_whole(result: TableResult) -> None:
     base, better = _row("base", 16, 0, (0.5,)), _row("better", 16, 0, ())
     gain = replace(better, row=Row("better", (), {}, against="base"), baseline=base.seeds)

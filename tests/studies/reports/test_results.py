@@ -1,6 +1,7 @@
 """What a store holds of a table: only finished trainings with the full budget count."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from omegaconf import DictConfig
 
 from atrous.studies import jobs
+from atrous.studies.reports.charts import trend_chart
 from atrous.studies.reports.forms import render_csv, render_markdown
 from atrous.studies.reports.results import collect
 from atrous.studies.reports.rows import RowResult, TableResult
@@ -158,6 +160,18 @@ def test_a_training_without_the_rows_protocol_is_not_a_result(swept: Swept, comp
     assert row.state == "seed 0 not evaluated under single"
 
 
+def test_a_score_over_no_labelled_pixel_is_not_a_result(swept: Swept, composed: Compose, store: Path) -> None:
+    _, sweep = swept(*TABLE)
+    _run(composed, sweep, store)
+    (file,) = store.glob("runs/*/seed0/results.json")
+    content = json.loads(file.read_text())
+    content["evaluations"]["single"]["miou"] = float("nan")
+    file.write_text(json.dumps(content))
+    result = collect(sweep, store=store)
+    assert _row(result, "os8").state == "seed 0 without mIoU under single"
+    assert "<svg" in trend_chart(result)
+
+
 def test_rows_of_a_table_at_the_papers_scale_need_no_data_to_be_reported(swept: Swept, store: Path) -> None:
     result = collect(swept("+experiment=deeplabv3/table1")[1], store=store)
     assert [row.state for row in result.rows] == ["not trained"] * 6
@@ -198,6 +212,18 @@ def test_what_is_damaged_is_told(tmp_path: Path, name: str, content: str | None,
     store = read_store(tmp_path)
     assert store.runs == ()
     assert told in store.damaged[0].reason
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
+def test_a_folder_that_others_keep_for_themselves_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "x" / "seed0"
+    folder.mkdir(parents=True)
+    folder.chmod(0)
+    try:
+        (damaged,) = read_store(tmp_path).damaged
+    finally:
+        folder.chmod(0o700)
+    assert "Permission denied" in damaged.reason
 
 
 def test_a_folder_in_which_nothing_was_started_is_no_run(tmp_path: Path) -> None:

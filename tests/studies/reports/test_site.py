@@ -153,6 +153,23 @@ def test_a_damaged_run_is_listed_and_the_others_are_shown(laboratory: Laboratory
     assert len(list(laboratory.site.glob("runs/*/*/index.html"))) == 1
 
 
+def test_files_that_a_power_cut_or_an_editor_left_damaged_do_not_keep_the_others_from_being_shown(
+    laboratory: Laboratory,
+) -> None:
+    laboratory.train("+experiment=deeplabv3/table1", "scale=smoke", "rows=[os16]")
+    (run,) = laboratory.store.glob("runs/*/seed0")
+    (run / "metrics.csv").write_bytes(b"step,train/loss\n1,0.5\n2,0.25\n" + b"\0" * 200_000)
+    page = run / "evaluation" / "single" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_bytes(b"<title>an evaluation \xff</title>")
+    laboratory.site.mkdir()
+    (laboratory.site / "site.json").write_text("3")
+    assert "1 of 6" in laboratory.write()
+    (shown,) = laboratory.site.glob("runs/*/*/index.html")
+    assert 'aria-label="loss"' in shown.read_text()
+    assert "an evaluation" in next(laboratory.site.glob("runs/*/*/evaluation/single/index.html")).read_text()
+
+
 def test_runs_of_no_table_have_their_pages_too(laboratory: Laboratory) -> None:
     laboratory.train("+experiment=deeplabv3/table1", "scale=smoke", "rows=[os16]", "recipe.optimizer.lr=0.5")
     index = laboratory.write()

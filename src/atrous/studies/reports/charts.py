@@ -10,7 +10,6 @@ from html import escape
 from atrous.studies.metrics import title_of
 from atrous.studies.reports.forms import word_of
 from atrous.studies.reports.rows import RowResult, TableResult
-from atrous.studies.reports.words import compared
 
 Points = Sequence[tuple[float, float]]
 _LETTER = 0.56  # mean width of a letter, in heights of its font
@@ -54,7 +53,7 @@ def trend_chart(result: TableResult) -> str:
 
     Drawn twice, for a desk and for a phone. Rows are named where the names fit, and numbered as in the table otherwise.
     """
-    if not any(value is not None for row in compared(result) for value in (row.paper, row.mean)):
+    if not any(value is not None for row in result.compared for value in (row.paper, row.mean)):
         what = "Nothing" if all(row.mean is None for row in result.rows) else "No gain"
         return f'<p class="soft">{what} measured yet.</p>'
     return _trend(result, width=780, height=340, css="wide") + _trend(result, width=360, height=290, css="narrow")
@@ -62,7 +61,7 @@ def trend_chart(result: TableResult) -> str:
 
 def sparkline(result: TableResult) -> str:
     """The trend as a picture of a few letters' size; empty where nothing is known."""
-    rows = compared(result)
+    rows = result.compared
     values = [value for row in rows for value in (row.paper, row.mean) if value is not None]
     if len(values) < 2:
         return ""
@@ -101,7 +100,7 @@ def curve(points: Points, *, title: str, x_title: str = "step") -> str:
 
 
 def _trend(result: TableResult, *, width: int, height: int, css: str) -> str:
-    rows = compared(result)
+    rows = result.compared
     reach = [(row.mean or 0) + sign * (row.spread or 0) for row in rows if row.mean is not None for sign in (-1, 1)]
     values = [*reach, *(row.paper for row in rows if row.paper is not None)]
     pad = max(0.5, 0.06 * (max(values) - min(values)))

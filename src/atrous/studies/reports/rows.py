@@ -123,9 +123,14 @@ class TableResult:
         return tuple(folder for row in self.rows for folder in (*_folders(row.seeds), *_folders(row.cut)))
 
     @property
+    def compared(self) -> tuple[RowResult, ...]:
+        """The rows whose numbers can stand side by side: gains, where the table has any, and scores otherwise."""
+        return tuple(row for row in self.rows if row.row.against) or self.rows
+
+    @property
     def pairs(self) -> list[tuple[float, float]]:
-        """(paper, measured) of the rows that have both."""
-        return [(row.paper, row.mean) for row in self.rows if row.paper is not None and row.mean is not None]
+        """(paper, measured) of the rows that are compared and have both."""
+        return [(row.paper, row.mean) for row in self.compared if row.paper is not None and row.mean is not None]
 
     @property
     def agreement(self) -> float | None:

@@ -49,18 +49,18 @@ def write_run_page(
         source = run.folder.evaluation_folder(entry) / "index.html"
         if source.is_file():
             pages[entry] = page.parent / "evaluation" / entry / "index.html"
-            write_text(site / pages[entry], source.read_text())
+            write_text(site / pages[entry], source.read_text(encoding="utf-8", errors="replace"))
     write_text(site / page, _render(run, page, pages, uses, way))
     return [page, *pages.values()]
 
 
 def read_curves(path: Path) -> dict[str, Points]:
-    """The columns of metrics.csv that are drawn; a torn last line, of a run that goes on, is left out."""
+    """The columns of metrics.csv that are drawn; a torn line, or zeros that a power cut left, are left out."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in _CURVES}
     if not path.is_file():
         return {}
     with path.open(newline="", errors="replace") as stream:
-        for line in csv.DictReader(stream):
+        for line in csv.DictReader(text.replace("\0", "") for text in stream):
             step = _number(line.get("step"))
             for name, points in found.items():
                 value = _number(line.get(name))

@@ -10,7 +10,7 @@ from typing import Any
 from atrous.errors import ConfigError
 from atrous.studies.reports.results import measured_row
 from atrous.studies.reports.rows import TableResult
-from atrous.studies.reports.store import StoredRun, read_runs
+from atrous.studies.reports.store import StoredRun, may_be_there, read_runs
 from atrous.studies.table import Row, Table
 
 # The machine, the place and the occasion: nothing of it tells two trainings apart.
@@ -59,7 +59,7 @@ def _folders(pattern: str) -> Iterator[Path]:
 
 
 def _is_run(path: Path) -> bool:
-    return (path / "run.json").is_file()
+    return may_be_there(path / "run.json")
 
 
 def _trainings(runs: Sequence[StoredRun]) -> tuple[dict[str, list[StoredRun]], dict[str, str]]:

@@ -72,10 +72,11 @@ def _tidy(folder: Path, written: Sequence[PurePosixPath]) -> None:
     try:
         before = json.loads((folder / _LIST).read_text())
     except (OSError, ValueError):
-        before = []  # the first site here, or a list that was lost: then its pages stay
+        before = None
     write_json(folder / _LIST, files)
     root = folder.resolve()
-    for name in set(map(str, before)) - set(files):
+    known = before if isinstance(before, list) else []  # the first site here, or a list that was lost: its pages stay
+    for name in set(map(str, known)) - set(files):
         path = (folder / name).resolve()
         if path.is_relative_to(root) and path.is_file():
             path.unlink()

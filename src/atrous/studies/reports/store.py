@@ -104,10 +104,8 @@ class Store:
 def read_store(path: Path) -> Store:
     """Read every run of a store; a folder in which nothing was started yet is none."""
     marks = ("run.json", "status.json", "results.json", "config.yaml")
-    folders = [
-        folder for folder in sorted(path.glob("runs/*/seed*")) if any((folder / name).exists() for name in marks)
-    ]
-    return read_runs(path, folders)
+    folders = sorted(path.glob("runs/*/seed*"))
+    return read_runs(path, [folder for folder in folders if any(may_be_there(folder / name) for name in marks)])
 
 
 def read_runs(path: Path, folders: Iterable[Path]) -> Store:
@@ -119,6 +117,14 @@ def read_runs(path: Path, folders: Iterable[Path]) -> Store:
         except StoreError as error:
             damaged.append(DamagedRun(folder, str(error)))
     return Store(path, tuple(runs), tuple(damaged))
+
+
+def may_be_there(path: Path) -> bool:
+    """Whether a file is there, or may be in a folder that others keep for themselves."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
 
 
 def _check_results(path: Path, results: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 
 from atrous.studies.metrics import title_of
-from atrous.studies.reports.rows import RowResult, TableResult
+from atrous.studies.reports.rows import TableResult
 from atrous.studies.table import Table
 
 
@@ -98,12 +98,6 @@ def seeds_of(result: TableResult) -> str:
     """How many seeds the measured rows have, e.g. `3` or `1 to 3`; empty where none is measured."""
     numbers = sorted({len(row.scores) for row in result.rows if row.scores})
     return " to ".join(map(str, dict.fromkeys((numbers[0], numbers[-1])))) if numbers else ""
-
-
-def compared(result: TableResult) -> tuple[RowResult, ...]:
-    """The rows whose numbers can stand side by side: gains, where the table has any, and scores otherwise."""
-    gains = tuple(row for row in result.rows if row.row.against)
-    return gains or result.rows
 
 
 def _pairs(result: TableResult) -> tuple[int, int, int]:
