@@ -13,7 +13,7 @@ from atrous.studies.reports.forms import cells, row_columns
 from atrous.studies.reports.frame import between, frame, label_of, link, run_page
 from atrous.studies.reports.pictures import picture_name
 from atrous.studies.reports.rows import RowResult, TableResult
-from atrous.studies.reports.words import agreement_of, code_of, legend_of, seeds_of
+from atrous.studies.reports.words import agreement_of, choice_of, code_of, legend_of, seeds_of
 
 FORMS = {"table.md": "Markdown", "table.csv": "CSV", "table.tex": "LaTeX"}
 
@@ -28,7 +28,7 @@ def render_page(result: TableResult, *, page: PurePosixPath, way: Sequence[tuple
     """
     table = result.table
     parts = [f"<p>{escape(table.title)}</p>", _cards(result)]
-    parts += [f"<p>{escape(line)}</p>" for line in agreement_of(result)]
+    parts += [f"<p>{escape(line)}</p>" for line in (choice_of(table), *agreement_of(result)) if line]
     if result.rows:
         parts += ["<h2>Trend</h2>", trend_chart(result)]
     picture = picture_name(result)

@@ -11,9 +11,7 @@ from atrous.studies.table import Table
 
 def headline(result: TableResult) -> list[str]:
     """The sentences that every form of a report begins with."""
-    lines = [scale_of(result.table), *agreement_of(result)]
-    if result.table.left_out:
-        lines.append(f"{len(result.rows)} of the table's {len(result.rows) + result.table.left_out} rows were chosen.")
+    lines = [scale_of(result.table), choice_of(result.table), *agreement_of(result)]
     missing = sum(row.is_open for row in result.rows)
     if missing:
         lines.append(f"{missing} of {len(result.rows)} rows have no result yet.")
@@ -27,6 +25,13 @@ def headline(result: TableResult) -> list[str]:
 def scale_of(table: Table) -> str:
     """Whether the numbers are a reproduction; empty for a sweep that no paper has."""
     return f"Scale `{table.scale}`: {table.scale_label}." if table.scale else ""
+
+
+def choice_of(table: Table) -> str:
+    """How many of the rows are shown; empty where all are."""
+    return (
+        f"Chosen: {len(table.rows)} of the table's {len(table.rows) + table.left_out} rows." if table.left_out else ""
+    )
 
 
 def agreement_of(result: TableResult) -> list[str]:
