@@ -22,6 +22,7 @@ _FACTS: Mapping[str, Any] = {
     "max_steps": int,
     "command": str,
     "parent": str | None,
+    "images": str | None,
 }
 _STATUS: dict[str, Any] = {
     "reason": str,

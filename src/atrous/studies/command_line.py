@@ -7,7 +7,8 @@ left: `atrous-train` with a row's overrides is that row.
 
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,12 +16,14 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from atrous.errors import ConfigError
+from atrous.studies.identity import tells_apart
 from atrous.studies.overrides import key_of, merge, parse, substitute, values_of
 from atrous.studies.table import Row, Sweep, Table
 from atrous.studies.table_changes import changed_by, changes_of
 from atrous.studies.table_checks import check_experiment
 
 _OF_THE_TABLE = ("experiment", "scale", "rows", "fail_fast", "output", "sweep", "subject", "tflops")
+_OF_THE_SWEEP = ("row", "table")
 
 
 def sweep_of(config: DictConfig, arguments: Sequence[str]) -> Sweep:
@@ -31,19 +34,47 @@ def sweep_of(config: DictConfig, arguments: Sequence[str]) -> Sweep:
         arguments: its overrides.
 
     Raises:
-        ConfigError: a scale without a table, an unknown or double row, two rows that are the same run.
+        ConfigError: a scale without a table, an unknown or double row, two rows that are the same run, or a key that
+            cannot be given, or swept, here.
     """
+    given = {key_of(override): override for override in parse(arguments)}
+    _check_keys(given, is_table=config.experiment is not None)
     if config.experiment is None and config.scale is not None:
         raise ConfigError(f"scale={config.scale.name} is a size of tables: use it with -m +experiment=...")
-    overrides = [override for override in parse(arguments) if key_of(override) not in _OF_THE_TABLE]
-    user = {key_of(override): override for override in overrides}
-    seeds = tuple(int(seed) for seed in values_of(user.pop("seed", None), default=config.seed))
+    user = {key: override for key, override in given.items() if key not in _OF_THE_TABLE}
+    seeds = tuple(_seed(text) for text in values_of(user.pop("seed", None), default=config.seed))
+    protocols = [str(name) for name in config.protocols] if user.pop("protocols", None) is not None else ["single"]
     free = {key: override for key, override in user.items() if override.is_sweep_override()}
     fixed = [override.input_line or "" for key, override in user.items() if key not in free]
-    table = _free_table(free, fixed) if config.experiment is None else _paper_table(config, fixed)
+    table = _free_table(free, fixed, protocols) if config.experiment is None else _paper_table(config, fixed)
     if config.experiment is not None and free:
         table = changed_by(_crossed(table, free), [override.input_line or "" for override in free.values()])
     return Sweep(_selected(table, config.rows), seeds)
+
+
+def _check_keys(given: Mapping[str, Override], *, is_table: bool) -> None:
+    for key, override in given.items():
+        if key in _OF_THE_SWEEP:
+            raise ConfigError(f"{override.input_line}: a sweep sets {key} itself")
+        if key == "protocols" and (is_table or override.is_sweep_override()):
+            advice = "the rows of a table say theirs; atrous-evaluate measures finished runs under others"
+            raise ConfigError(f"{override.input_line}: {advice if is_table else 'protocols=[a,b] measures under both'}")
+        if not override.is_sweep_override() or key == "seed":
+            continue
+        if key in _OF_THE_TABLE:
+            raise ConfigError(f"{override.input_line}: one at a time; make reproduce-all makes every table")
+        if not tells_apart(key):
+            raise ConfigError(
+                f"{override.input_line}: {key} is no part of what a training is, so that every row would be the same "
+                "one: start each value by itself, with a store= of its own"
+            )
+
+
+def _seed(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"seed={text}: a whole number from 0 to 2**64 - 1") from None
 
 
 def _paper_table(config: DictConfig, user: Sequence[str]) -> Table:
@@ -87,17 +118,20 @@ def _paper_table(config: DictConfig, user: Sequence[str]) -> Table:
     return changed_by(table, changes_of(user, without_user))
 
 
-def _free_table(free: Mapping[str, Override], fixed: Sequence[str]) -> Table:
-    """Every combination of the swept values; what is swept becomes the columns."""
-    keys, rows = list(free), []
+def _free_table(free: Mapping[str, Override], fixed: Sequence[str], protocols: Sequence[str] = ("single",)) -> Table:
+    """Every combination of the swept values under every protocol; what is swept becomes the columns."""
+    keys, rows = list(free), dict[str, Row]()
     for values in itertools.product(*(values_of(free[key], default=None) for key in keys)):
         chosen = dict(zip(keys, values, strict=True))
-        name = "-".join(_slug(value) for value in values) or "run"
         overrides = tuple(merge([*fixed, *(f"{key}={value}" for key, value in chosen.items())]))
-        rows.append(Row(name, overrides, chosen))
-    text = " ".join([*fixed, *(free[key].input_line or "" for key in keys)])
+        for protocol in protocols:
+            shown = {"protocol": protocol} if len(protocols) > 1 else {}
+            name = _unique("-".join(map(_slug, (*values, *shown.values()))) or "run", rows)
+            rows[name] = Row(name, overrides, {**chosen, **shown}, protocol=protocol)
+    kept = [f"protocols=[{','.join(protocols)}]"] if list(protocols) != ["single"] else []
+    text = " ".join([*fixed, *kept, *(free[key].input_line or "" for key in keys)])
     name = f"sweep-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    return Table(name=name, title=text or "one run", rows=tuple(rows))
+    return Table(name=name, title=text or "one run", rows=tuple(rows.values()))
 
 
 def _crossed(table: Table, free: Mapping[str, Override]) -> Table:
@@ -128,4 +162,10 @@ def _selected(table: Table, names: Sequence[str] | None) -> Table:
 
 
 def _slug(text: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._" else "_" for letter in str(text))[:24].lower()
+    return re.sub(r"[^a-z0-9._]", "_", str(text).lower())[:24]
+
+
+def _unique(name: str, taken: Container[str]) -> str:
+    """The name, with a number behind it where it is taken: two long values may begin alike."""
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return next(each for each in itertools.chain([name], numbered) if each not in taken)

@@ -3,13 +3,11 @@
 import itertools
 import os
 import shlex
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from hydra import compose
 from omegaconf import DictConfig
 
@@ -21,6 +19,7 @@ from atrous.studies.checks import check
 from atrous.studies.configuration import Config, resolve
 from atrous.studies.endings import note_death, note_full_memory, note_restart, note_stop, staying_done
 from atrous.studies.identity import Identity, identify
+from atrous.studies.job_folder import check_images, set_damaged_aside, write_folder
 from atrous.studies.job_process import JobProcess, JobServer, process_environment
 from atrous.studies.machine_checks import check_machine
 from atrous.studies.parents import parent_overrides
@@ -107,6 +106,7 @@ def prepare(config: DictConfig, overrides: list[str], *, starts_here: bool = Fal
     identity = identify(plain, parent=None if parent is None else parent.identity)
     job = Job(plain, identity, identity.folder(plain["store"]), tuple(overrides), parent)
     job.folder.damaged()  # a newer version's folder is refused here, before anything is written
+    check_images(job)
     if job.todo:
         check_machine(plain, starts_here=starts_here)
     if job.todo and not job.folder.is_done:
@@ -154,8 +154,8 @@ def run(
     with processes.Interrupts() as interrupts, job.folder.lock(wait=on_busy) as lock:
         if lock is None:
             return "elsewhere"
-        if _set_aside(job) or job.todo:
-            _write_folder(job)
+        if set_damaged_aside(job) or job.todo:
+            write_folder(job)
         if not job.todo:
             return "skipped"
         on_start()
@@ -182,32 +182,6 @@ def _run_process(job: Job, process: JobProcess, variables: Mapping[str, str], re
         said = note_restart(job.folder, code, number=number, of=restarts)
         print(f"{job.title}: {said}", file=sys.stderr, flush=True)  # noqa: T201
     return code
-
-
-def _set_aside(job: Job) -> bool:
-    """Make room for what has to be made anew, and say so."""
-    moved = job.folder.set_damaged_aside()
-    for path in moved:
-        print(f"{path.parent / path.stem} was damaged: kept as {path.name}, and made anew", file=sys.stderr)  # noqa: T201
-    return bool(moved)
-
-
-def _write_folder(job: Job) -> None:
-    steps = job.config["recipe"]["max_steps"]
-    facts = {
-        "name": job.identity.name,
-        "key": job.identity.key,
-        "family": job.identity.family,
-        "seed": job.identity.seed,
-        "max_steps": steps,
-        "command": job.command,
-        "table": job.config["table"],
-        "row": job.config["row"],
-        "parent": None if job.parent is None else str(job.parent.folder.path),
-    }
-    job.folder.create(config_yaml=yaml.safe_dump(job.config, sort_keys=False), facts=facts)
-    if not job.folder.is_done:
-        job.folder.set_status("queued", host=socket.gethostname(), max_steps=steps, restarts=0)
 
 
 def _outcome(job: Job, code: int, *, is_cancelled: bool) -> str:
