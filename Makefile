@@ -26,7 +26,14 @@ DOCS_STAMP := $(VENV)/.docs
 BENCH_STAMP := $(BENCH_VENV)/.installed
 # every table and figure, in the order of their names
 ALL_TABLES = $(patsubst experiments/%.yaml,%,$(sort $(wildcard experiments/*/*.yaml)))
-seeds := $(shell seq -s, 0 $$(( $(SEEDS) - 1 )) 2>/dev/null)
+seeds = range($(SEEDS))
+
+# before anything is installed, and only where seeds are asked for
+ifneq ($(filter reproduce-%,$(MAKECMDGOALS)),)
+ifeq ($(shell printf '%s' '$(SEEDS)' | grep -xE '[1-9][0-9]*'),)
+$(error SEEDS=$(SEEDS) must be a whole number of at least 1: how many seeds to train, e.g. SEEDS=3 for 0, 1 and 2)
+endif
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train reproduce-table reproduce-figure reproduce-all completion docs plan report test test-all fuzz test-oracles lint format bench bench-data bench-infer bench-memory check-data wandb-sync wheel clean
@@ -52,24 +59,30 @@ train: $(STAMP) ## one run: DeepLabv3+ on the built-in shapes (ARGS= for Hydra o
 	$(BIN)/atrous-train $(ARGS)
 
 reproduce-table: $(STAMP) ## train what is missing of TABLE at SCALE with SEEDS seeds, print and write the table
-	$(BIN)/atrous-train -m +experiment=$(TABLE) scale=$(SCALE) seed=$(seeds) $(ARGS)
+	$(BIN)/atrous-train -m +experiment=$(TABLE) scale=$(SCALE) 'seed=$(seeds)' $(ARGS)
 
 reproduce-figure: $(STAMP) ## train what is missing of FIGURE at SCALE, draw it beside its table (FIGURE=deeplabv3/figure4 trains nothing)
-	$(BIN)/atrous-train -m +experiment=$(FIGURE) scale=$(SCALE) seed=$(seeds) $(ARGS)
+	$(BIN)/atrous-train -m +experiment=$(FIGURE) scale=$(SCALE) 'seed=$(seeds)' $(ARGS)
 
 reproduce-all: $(STAMP) ## every table and figure at SCALE with SEEDS seeds, one after the other; run again, it goes on
 	@failed=; for table in $(ALL_TABLES); do \
 		echo "== $$table"; \
-		$(BIN)/atrous-train -m +experiment=$$table scale=$(SCALE) seed=$(seeds) $(ARGS) || failed="$$failed $$table"; \
+		$(BIN)/atrous-train -m +experiment=$$table scale=$(SCALE) 'seed=$(seeds)' $(ARGS); status=$$?; \
+		case $$status in \
+			0) ;; \
+			129|130|143) exit $$status ;; \
+			*) failed="$$failed $$table" ;; \
+		esac; \
 	done; \
-	$(BIN)/atrous-report site $(ARGS); \
-	if test -n "$$failed"; then echo "error: without a complete result:$$failed"; exit 1; fi
+	$(BIN)/atrous-report site $(ARGS); status=$$?; \
+	if test -n "$$failed"; then echo "error: without a complete result:$$failed"; exit 1; fi; \
+	exit $$status
 
 completion: ## for bash: eval "$$(make -s completion)" completes targets, TABLE=, FIGURE= and SCALE=
 	@cat Makefile.completion
 
 plan: $(STAMP) ## every table of both papers: rows, trainings, GPU hours (SCALE=paper)
-	$(BIN)/atrous-report plan scale=$(if $(filter command,$(origin SCALE)),$(SCALE),paper) $(ARGS)
+	$(BIN)/atrous-report plan scale=$(if $(filter file,$(origin SCALE)),paper,$(SCALE)) $(ARGS)
 
 report: $(STAMP) ## one site under outputs/report: every table with anything measured, every run
 	$(BIN)/atrous-report site $(ARGS)
@@ -116,19 +129,19 @@ $(BENCH_STAMP): $(STAMP)
 	$(BIN)/python -m benchmarks.install_peers $(BENCH_VENV) && touch $@ || true
 
 bench-data: $(STAMP) ## the loader's part of it
-	ATROUS_BENCH_PEERS=$(BENCH_VENV) $(BIN)/python -m benchmarks.loader --root $(DATA)
+	ATROUS_BENCH_PEERS=$(BENCH_VENV) $(BIN)/python -m benchmarks.loader --root '$(DATA)'
 
 bench-infer: $(STAMP) ## inference against plain PyTorch: speed, memory, share of the convolution peak
 	ATROUS_BENCH_PEERS=$(BENCH_VENV) $(BIN)/python -m benchmarks.inference $(ARGS)
 
 bench-memory: $(STAMP) ## memory of the loader's processes over 50 epochs
-	$(BIN)/python -m benchmarks.loader_memory --root $(DATA)
+	$(BIN)/python -m benchmarks.loader_memory --root '$(DATA)'
 
 check-data: $(STAMP) ## read every file of the data set SET in DATA, name every problem, write a report
-	$(BIN)/atrous-data check $(SET) data.root=$(DATA) $(ARGS)
+	$(BIN)/atrous-data check $(SET) 'data.root=$(DATA)' $(ARGS)
 
 wandb-sync: $(STAMP) ## say which offline W&B runs STORE holds, and send each once (ARGS=--dry-run only says)
-	$(BIN)/python -m atrous.commands.wandb_sync $(STORE) $(ARGS)
+	$(BIN)/python -m atrous.commands.wandb_sync '$(STORE)' $(ARGS)
 
 docs: $(DOCS_STAMP) ## the site docs/_build/index.html from docs/; a warning is an error
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build
