@@ -1,6 +1,7 @@
 """What cannot be run is refused with the key, its value and what would be right."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig
@@ -54,6 +55,7 @@ Compose = Callable[..., DictConfig]
         ("protocols=[nope]", ("nope", "single_os8")),
         ("protocols=[]", ("protocols=[]", "protocols=[single]")),
         ("data=voc data.root=gone", ("data.root='gone'", "not a folder")),
+        ("data=voc data.root='~no-such-person/data'", ("data.root='~no-such-person/data'", "not a folder")),
         ("model._target_=os.system", ("model._target_='os.system'", "atrous")),
         (
             "recipe.augmentation.transforms=[{_target_:os.system}]",
@@ -70,6 +72,15 @@ def test_what_cannot_be_run_is_refused_with_what_would_be_right(
     for word in words:
         assert word in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1, "one mistake, one line"
+
+
+def test_a_data_root_may_be_in_a_home(composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = resolve(composed("data=voc", "data.root='~/data'"))
+    with pytest.raises(ConfigError, match=r"data.root='~/data' is not a folder"):
+        check(config)
+    (tmp_path / "data").mkdir()
+    check(config)
 
 
 def test_all_problems_are_told_at_once(composed: Compose) -> None:

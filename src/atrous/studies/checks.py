@@ -145,7 +145,11 @@ def _check_evaluation(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _check_data_root(config: Mapping[str, Any]) -> Iterator[str]:
     root = config["data"]["root"]
-    if root is not None and not Path(root).is_dir():
+    try:
+        is_folder = root is None or Path(root).expanduser().is_dir()
+    except RuntimeError:  # ~ of somebody who is not known here
+        is_folder = False
+    if not is_folder:
         yield f"data.root={root!r} is not a folder: give the one that holds the data set (see conf/data)"
 
 
