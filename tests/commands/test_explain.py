@@ -1,6 +1,7 @@
 """Mistakes in a table's own file, and keys that are not there: one line with the key and what would be right."""
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,51 @@ def test_a_key_of_data_that_was_not_chosen_is_told_with_what_would_be_right(over
     with pytest.raises(HydraException) as caught:
         _composed("evaluate", "run=R", override)
     assert re.match(message, explain(caught.value, config_name="evaluate"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "hydra/launcher=slurm",
+            "hydra/launcher=slurm does not exist; there are local, basic, submitit_slurm, submitit_local, ray",
+        ),
+        ("hydra/launcher=submitit", "hydra/launcher=submitit does not exist (did you mean submitit_slurm?); there are"),
+        ("hydra/sweeper=tpe", "hydra/sweeper=tpe does not exist; there are study, optuna, optuna_learning_rate"),
+        ("hydra/job_logging=file", "there is no config 'hydra/job_logging/file'"),
+    ],
+)
+def test_a_launcher_or_sweeper_that_is_none_is_told_with_those_that_are(override: str, message: str) -> None:
+    with pytest.raises(HydraException) as caught:
+        _composed("train", override)
+    assert explain(caught.value, config_name="train").startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "override", "message"),
+    [
+        ("submitit", "hydra/launcher=submitit_slurm", "hydra/launcher=submitit_slurm needs .* 'atrous\\[slurm\\]'"),
+        ("ray", "hydra/launcher=ray", "hydra/launcher=ray needs .* 'atrous\\[ray\\]'"),
+        ("optuna", "hydra/sweeper=optuna_learning_rate", "hydra/sweeper=optuna needs .* 'atrous\\[optuna\\]'"),
+    ],
+)
+def test_a_launcher_or_sweeper_that_is_not_installed_is_told_with_its_package(
+    plugin: str, override: str, message: str
+) -> None:
+    if find_spec(plugin) is not None:
+        pytest.skip(f"{plugin} is installed")
+    with pytest.raises(HydraException) as caught:
+        _composed("train", override)
+    assert re.match(message, explain(caught.value, config_name="train"))
+
+
+def test_a_tilde_that_hydra_does_not_read_is_told_with_what_would_be_right() -> None:
+    with pytest.raises(HydraException) as caught:
+        _composed("train", "data=voc", "data.root=~/data")
+    assert "~ is not expanded here: use $HOME" in explain(caught.value, config_name="train")
+    with pytest.raises(HydraException) as caught:
+        _composed("train", "rows=os8,[")
+    assert "~" not in explain(caught.value, config_name="train")
 
 
 def test_what_omegaconf_falls_over_is_hydras_error_only_where_hydra_called_it() -> None:

@@ -13,7 +13,17 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, Vali
 from atrous.resources import conf_folder, experiments_folder
 from atrous.studies.schema import ExperimentConfig, RowConfig
 
-_EXTRAS = {"hydra/launcher/submitit": "slurm", "hydra/launcher/ray": "ray", "hydra/sweeper/optuna": "optuna"}
+# what there is beside the files of conf/, each with the extra that installs it
+_PLUGINS: dict[str, dict[str, str | None]] = {
+    "hydra/launcher": {
+        "local": None,
+        "basic": None,
+        "submitit_slurm": "slurm",
+        "submitit_local": "slurm",
+        "ray": "ray",
+    },
+    "hydra/sweeper": {"study": None, "optuna": "optuna"},
+}
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 
 
@@ -81,16 +91,20 @@ def _in_table(line: str) -> str:
 
 def _grammar(text: str) -> str:
     shown = " ".join(part.strip() for part in text.splitlines() if part.strip(" ^") and "hydra.cc" not in part)
-    return f"not an override (KEY=VALUE; quote what the shell or Hydra would split, e.g. 'rows=[os8,os16]'): {shown}"
+    hint = "; ~ is not expanded here: use $HOME" if "=~" in text else ""
+    return (
+        f"not an override (KEY=VALUE; quote what the shell or Hydra would split, e.g. 'rows=[os8,os16]'{hint}): {shown}"
+    )
 
 
 def _missing_file(name: str) -> str:
-    for start, extra in _EXTRAS.items():
-        if name.startswith(start):
-            return f"{'='.join(name.rsplit('/', 1))} needs a package of its own: pip install 'atrous[{extra}]'"
-    group, _, choice = name.partition("/")
+    group, _, choice = name.rpartition("/") if name.startswith("hydra/") else name.partition("/")
+    plugins = _PLUGINS.get(group, {})
+    if plugins.get(choice):  # Hydra would have found it, were it installed
+        return f"{group}={choice} needs a package of its own: pip install 'atrous[{plugins[choice]}]'"
     folder = experiments_folder() if group == "experiment" else conf_folder() / group
-    known = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    files = (path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    known = [*plugins, *sorted(files)]
     if not choice or not known:
         folders = sorted(path.name for path in conf_folder().iterdir() if path.is_dir())
         return f"there is no config {name!r}; groups are {', '.join(folders)} and experiment"
