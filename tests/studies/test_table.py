@@ -320,6 +320,20 @@ def test_rows_and_seeds_choose_the_jobs(swept: Swept) -> None:
     assert many.seeds == (0, 1, 2)
 
 
+def test_a_glob_stands_for_the_configs_of_its_group(swept: Swept) -> None:
+    table = swept("backbone=glob(resnet50*)", "seed=1")[1].table
+    assert {row.columns["backbone"] for row in table.rows} == {
+        path.stem for path in (conf_folder() / "backbone").glob("resnet50*.yaml")
+    }
+    assert len(table.rows) > 1
+
+
+@pytest.mark.parametrize("nothing", ["backbone=glob(vgg*)", "recipe.optimizer.lr=glob(*)", "seed=range(0)"])
+def test_a_sweep_over_nothing_is_refused_with_its_key(swept: Swept, nothing: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(nothing)} stands for no value"):
+        swept(nothing)
+
+
 def test_tiles_never_stand_in_a_table_of_a_paper(swept: Swept) -> None:
     config, _ = swept("+experiment=deeplabv3/table1", "scale=smoke")
     with open_dict(config):

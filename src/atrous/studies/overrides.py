@@ -4,15 +4,19 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+
+from atrous.errors import ConfigError
 
 _BUDGET = ("recipe.max_steps",)
 
 
 def parse(arguments: Sequence[str]) -> list[Override]:
-    """Read overrides as Hydra does."""
-    return OverridesParser.create().parse_overrides(list(arguments))
+    """Read overrides as Hydra does; what a glob stands for is known where a Hydra is initialised."""
+    loader = GlobalHydra.instance().config_loader() if GlobalHydra.instance().is_initialized() else None
+    return OverridesParser.create(loader).parse_overrides(list(arguments))
 
 
 def key_of(override: Override) -> str:
@@ -21,11 +25,18 @@ def key_of(override: Override) -> str:
 
 
 def values_of(override: Override | None, *, default: Any) -> list[str]:
-    """The values that an override sweeps over, or its only one; the default where there is none."""
+    """The values that an override sweeps over, or its only one; the default where there is none.
+
+    Raises:
+        ConfigError: It sweeps over nothing, as a glob does that no config of its group fits.
+    """
     if override is None:
         return [str(default)]
     if override.is_sweep_override():
-        return [str(value) for value in override.sweep_string_iterator()]
+        values = [str(value) for value in override.sweep_string_iterator()]
+        if not values:
+            raise ConfigError(f"{override.input_line} stands for no value at all, so that nothing would be run")
+        return values
     return [str(override.get_value_element_as_str())]
 
 
