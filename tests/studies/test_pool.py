@@ -12,6 +12,7 @@ import pytest
 
 from atrous.errors import ConfigError
 from atrous.studies import jobs as studies_jobs
+from atrous.studies import pool
 from atrous.studies.pool import run_all, slots_for, visible_gpus
 
 from .conftest import FakeJobs
@@ -228,10 +229,31 @@ def test_impossible_slots_are_refused_with_the_key() -> None:
         slots_for(gpus=[], devices=1, threads=0, cores=8, wanted=0)
 
 
-@pytest.mark.parametrize(("value", "gpus"), [("2,3", ["2", "3"]), ("", []), ("-1", []), ("GPU-ab", ["GPU-ab"])])
+@pytest.mark.parametrize(
+    ("value", "gpus"),
+    [
+        ("2,3", ["2", "3"]),
+        ("", []),
+        ("-1", []),
+        ("GPU-ab", ["GPU-ab"]),
+        ("MIG-ab/1/0, 3", ["MIG-ab/1/0", "3"]),
+        ("0,-1,1", ["0"]),
+        ("NoDevFiles", []),
+    ],
+)
 def test_only_the_visible_gpus_are_shared_out(value: str, gpus: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
     assert visible_gpus() == gpus
+
+
+def test_an_nvidia_smi_that_hangs_is_told_with_what_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 100\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(pool, "_NVIDIA_SMI_SECONDS", 0.1)
+    with pytest.raises(ConfigError, match=r"nvidia-smi -L.*CUDA_VISIBLE_DEVICES=0,1"):
+        visible_gpus()
 
 
 def _is_alive(process: int) -> bool:

@@ -1,6 +1,7 @@
 """Many trainings on one machine: k devices each, as many at once as fit."""
 
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -8,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import takewhile
 
 from atrous import forkserver
 from atrous.errors import AtrousError, ConfigError, StoreError
@@ -17,6 +19,7 @@ from atrous.studies.job_process import JobServer
 from atrous.studies.jobs import Job
 
 _LOOK_AGAIN_SECONDS = 0.5
+_NVIDIA_SMI_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,31 @@ class Outcome:
 
 
 def visible_gpus() -> list[str]:
-    """Indices of the CUDA devices of this machine, without importing torch."""
+    """Indices of the CUDA devices of this machine, without importing torch.
+
+    Raises:
+        ConfigError: nvidia-smi does not answer.
+    """
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if listed is not None:
-        return [index for index in listed.split(",") if index.strip() not in ("", "-1")]
+        entries = (entry.strip() for entry in listed.split(","))
+        return list(takewhile(_is_gpu, entries))  # CUDA sees none behind the first that it does not know
     if shutil.which("nvidia-smi") is None:
         return []
-    done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=30)
+    listing = ["nvidia-smi", "-L"]
+    try:
+        done = subprocess.run(listing, capture_output=True, text=True, check=False, timeout=_NVIDIA_SMI_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise ConfigError(
+            f"`nvidia-smi -L` has not listed the GPUs within {_NVIDIA_SMI_SECONDS} s: name them, as "
+            "CUDA_VISIBLE_DEVICES=0,1, or use trainer.accelerator=cpu"
+        ) from None
     return [str(i) for i, line in enumerate(done.stdout.splitlines()) if line.startswith("GPU ")]
+
+
+def _is_gpu(entry: str) -> bool:
+    """Whether an entry of CUDA_VISIBLE_DEVICES names a device: not so -1, nor SLURM's NoDevFiles."""
+    return re.fullmatch(r"\d+|(GPU|MIG)-.+", entry) is not None
 
 
 def slots_for(

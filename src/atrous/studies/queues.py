@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from hydra.plugins.launcher import Launcher
 
 _SUBMITTED = "_submitted.pkl"
+_SQUEUE_SECONDS = 120
 
 
 class Queue(Protocol):
@@ -66,7 +67,10 @@ class _SlurmQueue(_SubmititQueue):
             return False
         user = str(os.getuid())
         command = ["squeue", "--noheader", "--array", "--format=%i", f"--user={user}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SQUEUE_SECONDS)
+        except (OSError, subprocess.TimeoutExpired):
+            return False  # not known; asked again
         return done.returncode == 0 and not set(done.stdout.split()) & set(jobs)
 
 
