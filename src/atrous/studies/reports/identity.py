@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -27,8 +28,9 @@ from atrous.studies.reports.store import Store
 from atrous.studies.table import Row
 
 _COMPARED = ("model.", "backbone.", "output_stride", "data.train.", "data.val.", "data.evaluation_size", "recipe.")
+_CLASSES = ("data.classes", "data.train.classes", "data.val.classes")
 _BUDGET = "recipe.max_steps"  # a run with another budget is told beside its row
-_OF_FILES = ("recipe.pretrained=/", "recipe.pretrained=.", "data.classes=")  # who they are depends on what is in a file
+_OF_FILES = re.compile(r"pretrained|classes|parent")  # may name files, what is in which says who a row is
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Identifier:
         if not self.could_be(row.overrides):
             return None
         key = json.dumps(row.overrides)
-        if any(text.startswith(_OF_FILES) for text in row.overrides):
+        if _reads_files(row.overrides):
             return identify_row(row, seed)
         return Identified(**self._remembered.get("identities", key, lambda: asdict(identify_row(row, seed))))
 
@@ -116,6 +118,25 @@ class Identifier:
         if choice not in self._choices:
             self._choices[choice] = list(_targets_in(yaml.safe_load(choice.read_text())))
         return self._choices[choice]
+
+
+def _reads_files(overrides: Sequence[str]) -> bool:
+    """Whether who a row is, or a training that it starts from, depends on what is in a file."""
+    for override in parse([text for text in overrides if _OF_FILES.search(text)]):
+        key, value = key_of(override), override.value()
+        if key == "parent" and isinstance(value, list) and _reads_files([str(entry) for entry in value]):
+            return True
+        if key in _CLASSES and isinstance(value, str):
+            return True
+        if key == "recipe.pretrained" and isinstance(value, str) and not _is_published(value):
+            return True
+    return False
+
+
+def _is_published(pretrained: str) -> bool:
+    """Whether initial weights count by their name."""
+    is_file = any(Path(f"{pretrained}{suffix}").is_file() for suffix in ("", ".index"))
+    return not is_file and re.search(r"[/.$]", pretrained) is None
 
 
 def _fits(config: Mapping[str, Any], wanted: Sequence[tuple[Sequence[str], Any]]) -> bool:
