@@ -33,6 +33,15 @@ def test_a_yaml_file_may_hold_names_colours_and_what_is_ignored(tmp_path: Path) 
     assert classes.label_of == {(128, 64, 128): 0, (0, 128, 0): 1, (0, 0, 0): 200}
 
 
+def test_a_list_is_found_in_a_root_that_is_in_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "classes.yaml").write_text("[a, b]")
+    assert ClassList("classes.yaml", root=Path("~/data")).spec.classes == ("a", "b")
+    with pytest.raises(DataError, match="neither here nor in '~no-such-person/data'"):
+        ClassList("classes.yaml", root=Path("~no-such-person/data"))
+
+
 def test_a_path_counts_from_here_and_then_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here, root = tmp_path / "here", tmp_path / "root"
     for folder, names in ((here, "[a, b]"), (root, "[c, d]")):

@@ -1,6 +1,7 @@
 """The label space of your own data, read from a class list in YAML or given in the config."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,10 @@ class ClassList:
 
 def _find(path: str | Path, root: Path) -> Path:
     given = Path(path).expanduser()
-    for candidate in (given, root / given):
+    folder = root
+    with suppress(RuntimeError):  # ~ of somebody who is not known here
+        folder = root.expanduser()
+    for candidate in (given, folder / given):
         if candidate.is_file():
             return candidate
     raise DataError(
