@@ -6,8 +6,10 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from atrous import DeepLabV3, DeepLabV3Cascade, DeepLabV3Plus
+from atrous.evaluation import preparation
 from atrous.evaluation.preparation import PackedConv, folded, prepared
 from atrous.networks import ResNet, mobilenetv2
 from atrous.networks.segmenter import Segmenter
@@ -72,7 +74,7 @@ def test_the_network_itself_stays_as_it_is() -> None:
 @pytest.mark.parametrize("packs", [True, False])
 def test_bfloat16_stays_within_its_own_rounding(name: str, packs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if packs and not PackedConv.is_available():
-        pytest.skip("this build of PyTorch has no fused convolution of oneDNN")
+        pytest.skip("this CPU has no bfloat16 in hardware, or this build of PyTorch no fused convolution of oneDNN")
     monkeypatch.setattr(PackedConv, "is_available", staticmethod(lambda: packs))
     model, images = _network(name), torch.randn(2, 3, 50, 65)
     fast = prepared(model, bf16=True)
@@ -85,10 +87,33 @@ def test_bfloat16_stays_within_its_own_rounding(name: str, packs: bool, monkeypa
         assert _relative(measured, expected) < 0.05
 
 
+def _convolve_anywhere(
+    conv: PackedConv, x_NCHW: Tensor, weight: Tensor, bias: Tensor | None, activation: str
+) -> Tensor:
+    y_NCHW = F.conv2d(x_NCHW, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+    return y_NCHW.relu() if activation == "relu" else y_NCHW
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", NETWORKS)
+def test_packed_networks_run_on_a_cpu_without_bfloat16_in_hardware(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Stands in for what only such a CPU computes, so that what is around it is tested on every machine.
+    monkeypatch.setattr(PackedConv, "is_available", staticmethod(lambda: True))
+    monkeypatch.setattr(preparation, "_packed", lambda weight_OIkk, _conv: weight_OIkk)
+    monkeypatch.setattr(PackedConv, "_convolve", _convolve_anywhere)
+    model, images = _network(name), torch.randn(2, 3, 50, 65)
+    fast = prepared(model, bf16=True)
+    assert any(isinstance(module, PackedConv) for module in fast.modules())
+    for stride in (16, 8):
+        for network in (model, fast):
+            network.set_output_stride(stride)
+        assert _relative(fast(images), model(images)) < 0.05
+
+
 @torch.no_grad()
 def test_a_packed_convolution_is_pytorchs_convolution_and_relu() -> None:
     if not PackedConv.is_available():
-        pytest.skip("this build of PyTorch has no fused convolution of oneDNN")
+        pytest.skip("this CPU has no bfloat16 in hardware, or this build of PyTorch no fused convolution of oneDNN")
     for channels, kernel, stride, rate, groups in (
         (16, 3, 1, 1, 1),
         (16, 3, 2, 1, 1),

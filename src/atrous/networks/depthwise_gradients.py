@@ -24,7 +24,8 @@ kernels = Kernels(Path(__file__).with_suffix(".cpp"))
 def suits(conv: nn.Conv2d, norm: nn.BatchNorm2d, x_NCHW: Tensor) -> bool:
     """Whether `convolve` can stand for `conv` in front of `norm`: in training, in float32 on a CPU, channels last."""
     return (
-        kernels.in_use
+        isinstance(conv, nn.Conv2d)  # a prepared network has others
+        and kernels.in_use
         and is_plain(conv)  # else its output may have other readers
         and conv.groups == conv.in_channels == conv.out_channels
         and conv.in_channels % 8 == 0

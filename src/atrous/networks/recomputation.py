@@ -147,8 +147,13 @@ def recomputed(compute: Compute, *inputs: Tensor, again: Compute | None = None) 
 
 
 def convolved(conv: nn.Conv2d, x_NCHW: Tensor) -> Tensor:
-    """Return `conv(x)`; a depthwise result, as large as its input and quickly made, is made again if wanted."""
-    if conv.groups == conv.in_channels > 1 and recomputes_depthwise(x_NCHW) and is_plain(conv):
+    """Return `conv(x)`; a depthwise result, as large as its input and quickly made, is made again if wanted.
+
+    A prepared network has others than nn.Conv2d, which are called and no more.
+    """
+    if not isinstance(conv, nn.Conv2d) or not recomputes_depthwise(x_NCHW):
+        return conv(x_NCHW)  # type: ignore[no-any-return]
+    if conv.groups == conv.in_channels > 1 and is_plain(conv):
         return recomputed(conv, x_NCHW)
     return conv(x_NCHW)  # type: ignore[no-any-return]
 
