@@ -1,7 +1,9 @@
 """Batch norm's policy: decay, frozen for good, in step across ranks."""
 
+import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch.multiprocessing.spawn import spawn
 
 from atrous import DeepLabV3
 from atrous.data.spec import VOC_SPEC
+from atrous.errors import ConfigError
 from atrous.networks import ResNet
 from atrous.training.batch_norm import CrossRankBatchNorm2d, batch_norms, set_decay, synchronise, warning_of_parts
 from atrous.training.task import SegmentationTask
@@ -101,6 +104,71 @@ def test_synchronising_changes_no_name_and_no_weight() -> None:
     synced = synchronise(model, on_cuda=False)
     assert all(torch.equal(value, before[name]) for name, value in synced.state_dict().items())
     assert {type(norm) for norm in batch_norms(synced)} == {CrossRankBatchNorm2d}
+
+
+class _NormAct(nn.BatchNorm2d):
+    """Stands in for timm's BatchNormAct2d, which normalises, drops and activates."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.drop, self.act = nn.Dropout(0.5), nn.ReLU(inplace=True)
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        y_NCHW: torch.Tensor = self.act(self.drop(super().forward(x_NCHW)))
+        return y_NCHW
+
+
+def _convert_as_timm(model: nn.Module) -> nn.Module:
+    model.add_module("1", nn.Identity())
+    return model
+
+
+@pytest.fixture
+def timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package timm with that batch norm, and a conversion that can be told."""
+    layers = SimpleNamespace(BatchNormAct2d=_NormAct, convert_sync_batchnorm=_convert_as_timm)
+    monkeypatch.setitem(sys.modules, "timm.layers", layers)
+
+
+@pytest.mark.usefixtures("timm")
+def test_timms_activation_stays_behind_its_batch_norm_and_the_statistics_are_of_all_ranks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain, synced = (nn.Sequential(nn.Conv2d(6, 6, 1), _NormAct(6)) for _ in range(2))
+    synced.load_state_dict(plain.state_dict())
+    synchronise(synced, on_cuda=False)
+    assert isinstance(synced[1], CrossRankBatchNorm2d)
+    assert plain.state_dict().keys() == synced.state_dict().keys()
+    summed: list[torch.Tensor] = []
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "all_reduce", summed.append)  # of ranks that see nothing
+    maps = []
+    for network in (plain, synced):
+        torch.manual_seed(0)
+        maps.append(network(_batch()))
+    torch.testing.assert_close(maps[1], maps[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(synced[1].running_mean, plain[1].running_mean)
+    assert len(summed) == 3  # count, sums and squares
+    torch.testing.assert_close(synced.eval()(_batch()), plain.eval()(_batch()), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("timm")
+def test_on_cuda_timm_converts_what_holds_its_batch_norm_and_pytorch_the_rest() -> None:
+    converted = synchronise(nn.Sequential(nn.BatchNorm2d(6), _NormAct(6)), on_cuda=True)
+    assert isinstance(converted[1], nn.Identity)  # type: ignore[index]
+    converted = synchronise(nn.Sequential(nn.Conv2d(6, 6, 1), nn.BatchNorm2d(6)), on_cuda=True)
+    assert isinstance(converted[1], nn.SyncBatchNorm)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("on_cuda", [True, False])
+def test_a_batch_norm_that_computes_something_else_is_refused_before_any_is_changed(on_cuda: bool) -> None:
+    model = nn.Sequential(nn.BatchNorm2d(6), _NormAct(6))
+    with pytest.raises(
+        ConfigError, match=r"backbone\.name: .*_NormAct, which cannot be synchronised .* take trainer\.devices=1"
+    ):
+        synchronise(model, on_cuda=on_cuda)
+    assert [type(norm) for norm in model] == [nn.BatchNorm2d, _NormAct]
 
 
 @pytest.mark.parametrize(("accumulate", "frozen"), [(1, False), (4, True)])

@@ -1,5 +1,6 @@
 """Batch norm's policy: decay by group, frozen for good, in step across ranks."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -7,7 +8,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from atrous.errors import ConfigError
 from atrous.networks.segmenter import Segmenter
+
+_OF_PYTORCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def batch_norms(module: nn.Module) -> Iterator[nn.BatchNorm2d]:
@@ -37,14 +41,41 @@ def freeze(model: nn.Module) -> None:
 
 
 def synchronise(model: nn.Module, *, on_cuda: bool) -> nn.Module:
-    """Batch norm over the batches of all ranks: PyTorch's kernel on CUDA, ours (on gloo) elsewhere."""
+    """Batch norm over the batches of all ranks: PyTorch's kernel on CUDA, ours (on gloo) elsewhere.
+
+    timm's batch norm with its activation stays one; it is timm's own conversion that knows of it on CUDA.
+
+    Args:
+        model: the network, of which nothing is changed where it is refused.
+        on_cuda: whether its ranks run on GPUs.
+
+    Raises:
+        ConfigError: A batch norm that computes something else, which the conversion would leave out.
+    """
+    timm = sys.modules.get("timm.layers")  # there, if the network holds any of its layers
+    with_activation = getattr(timm, "BatchNormAct2d", None)
+    norms = list(batch_norms(model))
+    kinds: set[Any] = {type(norm) for norm in norms}
+    _check(kinds - {with_activation}, on_cuda=on_cuda)
     if on_cuda:
-        synced: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        convert = nn.SyncBatchNorm.convert_sync_batchnorm
+        synced: nn.Module = (timm.convert_sync_batchnorm if timm and with_activation in kinds else convert)(model)
         return synced
-    for norm in list(batch_norms(model)):
+    for norm in norms:
         if type(norm) is nn.BatchNorm2d:
             norm.__class__ = CrossRankBatchNorm2d
+        elif type(norm) is with_activation:
+            norm.__class__ = CrossRankBatchNormAct2d
     return model
+
+
+def _check(kinds: set[type[nn.Module]], *, on_cuda: bool) -> None:
+    on_cpu = (nn.BatchNorm2d, CrossRankBatchNorm2d, CrossRankBatchNormAct2d)
+    for kind in kinds.difference(_OF_PYTORCH if on_cuda else on_cpu):
+        raise ConfigError(
+            f"backbone.name: the network has batch norms of {kind.__module__}.{kind.__qualname__}, which cannot be "
+            "synchronised over ranks; take trainer.devices=1 and trainer.nodes=1, or another backbone"
+        )
 
 
 class _SumOverRanks(torch.autograd.Function):
@@ -90,6 +121,18 @@ class CrossRankBatchNorm2d(nn.BatchNorm2d):
                 self.num_batches_tracked.add_(1)
         y: Tensor = centred * torch.rsqrt(variance_C + self.eps)[:, None, None]
         return (y * self.weight[:, None, None] + self.bias[:, None, None]).to(x_NCHW.dtype)
+
+
+class CrossRankBatchNormAct2d(CrossRankBatchNorm2d):
+    """The same for timm's BatchNormAct2d, which drops and activates what it has normalised."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Normalise, drop and activate; same shape as the input."""
+        y_NCHW: Tensor = self.act(self.drop(super().forward(x_NCHW)))
+        return y_NCHW
 
 
 def warning_of_parts(recipe: Mapping[str, Any], accumulate: int) -> str | None:
