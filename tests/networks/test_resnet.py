@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from atrous import DeepLabV3Plus
 from atrous.errors import ConfigError
 from atrous.networks.output_stride import StridesIn
 from atrous.networks.resnet import ResNet, UnitKind, resnet18, resnet34, resnet50, resnet101, resnet152
@@ -129,6 +130,29 @@ def test_zeroed_residuals_leave_every_unit_its_shortcut_and_the_decoder_its_low_
     for index, residual_unit in enumerate(resnet.iter_units()):
         x_NCHW = torch.randn(1, next(residual_unit.parameters()).shape[1], 9, 9)
         assert bool(residual_unit.residual(x_NCHW).any()) == (index == 0)  # unit 1 of 2 is what the decoder reads
+
+
+@pytest.mark.parametrize("low_levels", [(4,), (8,), (8, 4)])
+@pytest.mark.parametrize("unit", ["bottleneck", "basic"])
+def test_a_decoder_reads_no_zeros_from_zeroed_residuals_and_the_others_stay_zero(
+    unit: UnitKind, low_levels: tuple[int, ...]
+) -> None:
+    backbone = partial(ResNet, units=(2, 2, 1, 1), width=4, unit=unit, zero_init_residual=True)
+    model = DeepLabV3Plus(backbone=backbone, aspp_channels=4, low_levels=low_levels, multi_grid=None).eval()
+    resnet = model.backbone
+    assert isinstance(resnet, ResNet)
+    features = resnet(torch.randn(1, 3, 33, 33))
+    assert all(features[f"low_level_{stride}"].any() for stride in low_levels)
+    drawn = [index for index, each in enumerate(resnet.iter_units()) if each.last_batch_norm.weight.any()]
+    assert drawn == ([0, 2] if 8 in low_levels else [0])
+
+
+def test_a_weight_that_was_loaded_stays_where_a_decoder_reads_it() -> None:
+    resnet = ResNet(units=(2, 2, 1, 1), width=4, zero_init_residual=True)
+    weight = list(resnet.iter_units())[2].last_batch_norm.weight
+    nn.init.constant_(weight, 0.5)
+    resnet.open_low_levels(["low_level_8"])
+    assert weight.eq(0.5).all()
 
 
 @pytest.mark.parametrize(

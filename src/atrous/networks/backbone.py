@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from atrous.errors import ConfigError
 from atrous.networks.activation_checkpointing import Checkpointed
 from atrous.networks.unit_strides import UnitStrides
 
@@ -49,6 +50,15 @@ class Backbone(Checkpointed, ABC):
     def forward(self, x_NCHW: Tensor) -> dict[str, Tensor]:
         """Return every feature [N, channels, ceil(H / stride), ceil(W / stride)] by its name."""
 
+    def open_low_levels(self, names: Sequence[str]) -> None:  # most have nothing to do
+        """Have these features of a fresh network hold something from the first step on, where they start at zero.
+
+        A decoder calls it with what it reads.
+
+        Args:
+            names: Of low levels, as in `feature_info`.
+        """
+
     def _feature_info(self, low_level_channels: Mapping[str, int]) -> Mapping[str, FeatureInfo]:
         """Say the strides: a low level keeps its own unless the whole network stays finer than that."""
         low_levels = {
@@ -56,6 +66,18 @@ class Backbone(Checkpointed, ABC):
             for name, channels in low_level_channels.items()
         }
         return {**low_levels, "high": FeatureInfo(channels=self.out_channels, stride=self.output_stride)}
+
+
+def low_level_names(strides: Sequence[int]) -> list[str]:
+    """Return the features of these strides.
+
+    Raises:
+        ConfigError: They are not those of low levels, from coarse to fine.
+    """
+    known = {stride: name for name, stride in LOW_LEVELS.items()}
+    if any(stride not in known for stride in strides) or list(strides) != sorted(set(strides), reverse=True):
+        raise ConfigError(f"low_levels={tuple(strides)!r}: choose (4,), (8,) or (8, 4), from coarse to fine")
+    return [known[stride] for stride in strides]
 
 
 class BackboneFactory(Protocol):

@@ -11,9 +11,8 @@ from functools import partial
 
 from torch import Tensor
 
-from atrous.errors import ConfigError
 from atrous.networks.aspp import ASPP, Context, ContextFactory
-from atrous.networks.backbone import LOW_LEVELS, BackboneFactory
+from atrous.networks.backbone import BackboneFactory, low_level_names
 from atrous.networks.decoder import Decoder
 from atrous.networks.layers import convolutions_of
 from atrous.networks.segmenter import BackboneName, Segmenter, build_backbone
@@ -186,7 +185,8 @@ class DeepLabV3Plus(Segmenter):
             align_corners=align_corners,
         )
         built_context = make_context(in_channels=built.out_channels, output_stride=output_stride)
-        names = _names(low_levels)
+        names = low_level_names(low_levels)
+        built.open_low_levels(names)
         decoder = Decoder(
             encoder_channels=built_context.out_channels,
             low_level_in_channels=[built.feature_info[name].channels for name in names],
@@ -211,10 +211,3 @@ class DeepLabV3Plus(Segmenter):
         context_NCHW = self.context(features["high"])
         del features  # and with them what no decoder reads: a step's memory is at its peak there
         return self.decoder(context_NCHW, low_levels_NCHW)  # type: ignore[no-any-return]
-
-
-def _names(low_levels: Sequence[int]) -> list[str]:
-    known = {stride: name for name, stride in LOW_LEVELS.items()}
-    if any(stride not in known for stride in low_levels) or list(low_levels) != sorted(set(low_levels), reverse=True):
-        raise ConfigError(f"low_levels={tuple(low_levels)!r}: choose (4,), (8,) or (8, 4), from coarse to fine")
-    return [known[stride] for stride in low_levels]

@@ -43,7 +43,8 @@ class ResNet(Backbone):
         pool_padding: How the max pool pads even sizes: "same" (TensorFlow: after the map only) or "symmetric"
             (torchvision). None follows `strides_in`: the official layout pads as TensorFlow does.
         zero_init_residual: Start every residual branch at zero (Goyal et al., arXiv:1706.02677, section 5.1), which
-            helps deep cascades that are trained from scratch; the official code does not.
+            helps deep cascades that are trained from scratch; the official code does not. Those that a decoder reads
+            as low levels start as drawn.
 
     Raises:
         ConfigError: A value that is out of range, or a multi-grid that does not fit block4.
@@ -113,8 +114,15 @@ class ResNet(Backbone):
 
     def _zero_residuals(self) -> None:
         for index, unit in enumerate(self.iter_units()):
-            if self._taps.get(index) != "low_level_4":  # the decoder reads that one's residual branch
+            if self._taps.get(index) != "low_level_4":  # most decoders read that one's residual branch
                 nn.init.zeros_(unit.last_batch_norm.weight)
+
+    def open_low_levels(self, names: Sequence[str]) -> None:
+        """Start the residual branches that are these low levels as drawn, also with `zero_init_residual`."""
+        for index, unit in enumerate(self.iter_units()):
+            weight = unit.last_batch_norm.weight
+            if self._taps.get(index) in names and not weight.is_meta and not weight.any():
+                nn.init.ones_(weight)
 
     def forward(self, x_NCHW: Tensor) -> dict[str, Tensor]:
         """Return `low_level_4` [N, C, ceil(H / 4), ceil(W / 4)], `low_level_8` and `high`, at the output stride."""
