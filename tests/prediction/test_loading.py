@@ -155,6 +155,27 @@ def test_a_run_that_cannot_be_used_says_why(run: Path, change: str, error: type[
         load_network(run)
 
 
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+def test_a_checkpoint_of_a_run_is_loaded_as_its_folder_is(
+    run: Path, name: str, network: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = network.state_dict() | {"classifier.bias": torch.arange(float(network.num_classes))}
+    torch.save({"state_dict": {f"model.{key}": value for key, value in state.items()}}, run / "checkpoints" / name)
+    monkeypatch.chdir(run / "checkpoints")
+    for source in (run / "checkpoints" / name, name):
+        loaded, description = load_network(source)
+        assert loaded.classifier.bias is not None
+        assert loaded.classifier.bias.tolist() == list(range(network.num_classes))
+        assert description == load_network(run, checkpoint=name.removesuffix(".ckpt"))[1]
+
+
+def test_a_checkpoint_away_from_its_run_says_what_would_be_right(run: Path, tmp_path: Path) -> None:
+    away = tmp_path / "away.ckpt"
+    (run / "checkpoints" / "last.ckpt").rename(away)
+    with pytest.raises(CheckpointError, match=r"away\.ckpt does not tell its network: .*config\.yaml.*folder of a run"):
+        load_network(away)
+
+
 def test_what_is_not_there_is_said(tmp_path: Path, run: Path) -> None:
     with pytest.raises(CheckpointError, match=r"nothere\.pth is not there"):
         load_network(tmp_path / "nothere.pth")

@@ -30,10 +30,10 @@ def load(
     """Return a predictor.
 
     Args:
-        source: The folder of a run of atrous-train, a .safetensors file of atrous-export, a .pth file of torchvision's
-            DeepLabv3, an official TensorFlow checkpoint (its prefix or .tar.gz), or a preset's name such as
-            "xception65_coco_voc_trainaug", which is downloaded once.
-        checkpoint: Of a run: "last" (the paper's way) or "best" (chosen on val).
+        source: The folder of a run of atrous-train or a .ckpt file in it, a .safetensors file of atrous-export, a .pth
+            file of torchvision's DeepLabv3, an official TensorFlow checkpoint (its prefix or .tar.gz), or a preset's
+            name such as "xception65_coco_voc_trainaug", which is downloaded once.
+        checkpoint: Of a run's folder: "last" (the paper's way) or "best" (chosen on val).
         preset: The preset whose network a file of weights is for, where the file does not tell.
         precision: "float32", "bf16", or "auto": bf16 where it is in hardware.
         device: "cpu", "cuda", or "auto".
@@ -61,8 +61,8 @@ def _load(source: str, checkpoint: str, preset: str | None) -> tuple[Segmenter, 
     path = Path(source)
     if preset is not None:
         return load_release(preset, source=source)
-    if path.is_dir():
-        return _load_run(RunFolder(path), checkpoint)
+    if path.is_dir() or (path.is_file() and path.suffix == ".ckpt" and not Path(f"{source}.index").is_file()):
+        return _load_run(*_in_run(path, checkpoint))
     if path.is_file() and path.suffix == ".safetensors":
         return read_safetensors(path)
     if path.is_file() and path.suffix in _TORCH_FILES:
@@ -80,13 +80,27 @@ def _load(source: str, checkpoint: str, preset: str | None) -> tuple[Segmenter, 
         raise ConfigError(f"{source!r} is nothing on this machine, and {error}") from None
 
 
-def _load_run(folder: RunFolder, checkpoint: str) -> tuple[Segmenter, Description]:
+def _in_run(path: Path, checkpoint: str) -> tuple[RunFolder, Path]:
+    """Return the folder of a run and its checkpoint, from either of them."""
+    if path.is_dir():
+        folder = RunFolder(path)
+        return folder, folder.last_checkpoint if checkpoint == "last" else folder.best_checkpoint
+    folder = RunFolder(path.absolute().parent.parent)
+    if not folder.config_file.is_file():
+        raise CheckpointError(
+            f"{path} does not tell its network: {folder.config_file}, which does for the checkpoint of a run, is not "
+            f"there, nor is {path.name}.index beside it, as for one of TensorFlow; give the folder of a run, or the "
+            "checkpoint where its training left it"
+        )
+    return folder, path
+
+
+def _load_run(folder: RunFolder, path: Path) -> tuple[Segmenter, Description]:
     if not folder.config_file.is_file():
         raise StoreError(f"{folder.path} is not the folder of a run: it has no config.yaml")
-    path = folder.last_checkpoint if checkpoint == "last" else folder.best_checkpoint
     if folder.is_done and not path.is_file():
         advice = "put it back, or move the folder away to train it anew"
-        if checkpoint == "best":
+        if path == folder.best_checkpoint:
             advice = "it is kept when a training validates; checkpoint=last has the weights of the last step"
         raise StoreError(f"{folder.path} is done, without a checkpoint {path.name}: {advice}")
     if not folder.is_done:
