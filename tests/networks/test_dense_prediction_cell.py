@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.errors import ConfigError
-from atrous.networks.dense_prediction_cell import Branch, DensePredictionCell
+from atrous.networks.dense_prediction_cell import TOP1_CITYSCAPES, Branch, DensePredictionCell
 from atrous.networks.layers import SeparableConv
 
 from .conftest import shake
@@ -127,5 +127,17 @@ def test_a_cell_without_branches_or_channels_is_refused() -> None:
         DensePredictionCell(in_channels=2, channels=0)
     with pytest.raises(ConfigError, match=r"dropout=1\.0 must be at least 0 and below 1"):
         DensePredictionCell(in_channels=2, dropout=1.0)
-    with pytest.raises(ConfigError, match="every rate must be a whole number"):
-        DensePredictionCell(in_channels=2, branches=[Branch((0, 1), -1)])
+
+
+@pytest.mark.parametrize(
+    "branch",
+    [Branch((0, 1), -1), [[1.5, 1], -1], [[1, "6"], -1], [[1, 6, 3], -1], [[1, 6]], [1, 6], 6, None, [[1, 6], 0.5]],
+)
+def test_a_branch_that_is_none_is_told_by_its_place(branch: Any) -> None:
+    with pytest.raises(ConfigError, match=r"branches\[1\]=.* for example \[\[1, 6\], -1\]"):
+        DensePredictionCell(in_channels=2, branches=[[[1, 6], -1], branch])
+
+
+def test_lists_are_branches_too() -> None:
+    lists = [[list(rate), reads] for rate, reads in TOP1_CITYSCAPES]
+    assert DensePredictionCell(in_channels=2, channels=2, branches=lists).cell == TOP1_CITYSCAPES

@@ -45,7 +45,8 @@ class DensePredictionCell(Context):
     Args:
         in_channels: Channels of the backbone's last map.
         channels: Channels of each branch and of the result.
-        branches: The cell; the released one by default. A branch reads an earlier one.
+        branches: The cell; the released one by default. A branch reads an earlier one. Lists do, as in YAML:
+            [[[1, 6], -1], [[18, 15], 0]].
         dropout: Share of the concatenated branches that dropout zeroes in training.
         output_stride: Output stride of the map, to which the rates adapt.
 
@@ -58,17 +59,17 @@ class DensePredictionCell(Context):
         *,
         in_channels: int,
         channels: int = 256,
-        branches: Sequence[Branch] = TOP1_CITYSCAPES,
+        branches: Sequence[Branch | Sequence[Any]] = TOP1_CITYSCAPES,
         dropout: float = 0.1,
         output_stride: int = 16,
     ) -> None:
         super().__init__()
-        _check(branches=branches, channels=channels, dropout=dropout)
-        self.cell = tuple(branches)
+        self.cell = tuple(_branch(branch, index) for index, branch in enumerate(branches or ()))
+        _check(cell=self.cell, channels=channels, dropout=dropout)
         self.out_channels = channels
         self.branches: Any = nn.ModuleList(
             SeparableConv(in_channels=in_channels if branch.reads < 0 else channels, out_channels=channels)
-            for branch in branches
+            for branch in self.cell
         )
         self.dropout = nn.Dropout(dropout)
         self.project = ConvBatchNorm(in_channels=len(self.cell) * channels, out_channels=channels, kernel_size=1)
@@ -89,12 +90,24 @@ class DensePredictionCell(Context):
         return y_NCHW
 
 
-def _check(*, branches: Sequence[Branch], channels: int, dropout: float) -> None:
-    if not branches:
+def _branch(branch: Any, index: int) -> Branch:
+    try:
+        (rows, columns), reads = branch
+    except (TypeError, ValueError):
+        rows = columns = reads = None
+    if any(type(value) is not int for value in (rows, columns, reads)) or min(rows, columns) < 1:
+        raise ConfigError(
+            f"branches[{index}]={branch!r}: give [rate of rows, rate of columns] and the branch that it reads, or -1 "
+            "for the backbone's map, all whole numbers and the rates at least 1, for example [[1, 6], -1]"
+        )
+    if not -1 <= reads < index:
+        raise ConfigError(f"branches[{index}] reads branch {reads}; it can read -1 to {index - 1}")
+    return Branch((rows, columns), reads)
+
+
+def _check(*, cell: Sequence[Branch], channels: int, dropout: float) -> None:
+    if not cell:
         raise ConfigError("branches=(): a dense prediction cell needs at least one; leave it out for the released one")
-    for index, branch in enumerate(branches):
-        if not -1 <= branch.reads < index:
-            raise ConfigError(f"branches[{index}] reads branch {branch.reads}; it can read -1 to {index - 1}")
     if channels < 1:
         raise ConfigError(f"channels={channels!r} must be at least 1; the paper uses 256")
     if not 0 <= dropout < 1:
