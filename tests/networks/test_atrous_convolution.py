@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from atrous.networks.atrous_convolution import atrous_conv2d, pays
@@ -51,6 +53,7 @@ def test_gradients_are_those_of_finite_differences(geometry: dict[str, int]) -> 
     x_NCHW = torch.randn(1, 2, 5, 6, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(3, 2, 3, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x, w: atrous_conv2d(x, w, **geometry), (x_NCHW, weight))
+    assert torch.autograd.gradgradcheck(lambda x, w: atrous_conv2d(x, w, **geometry), (x_NCHW, weight))
 
 
 def _pays(x_NCHW: torch.Tensor, *, channels: int = 64, out: int = 64, training: bool = True, **geometry: Any) -> bool:
@@ -80,6 +83,22 @@ def test_it_is_used_in_training_only_and_where_onednn_is_slow() -> None:
         assert not _pays(x_NCHW, kernel_size=3, rate=2)
     with torch.autocast("cpu", torch.bfloat16):
         assert not _pays(x_NCHW, kernel_size=3, rate=2)
+
+
+@pytest.mark.parametrize("groups", [1, 64])
+def test_transforms_and_derivatives_forward_are_pytorchs(groups: int) -> None:
+    torch.manual_seed(0)
+    conv = ConvBatchNorm(in_channels=64, out_channels=64, kernel_size=3, rate=6, groups=groups).conv
+    x_NCHW = torch.randn(2, 64, 12, 12).to(memory_format=torch.channels_last)
+    expected = F.conv2d(x_NCHW, conv.weight, padding=6, dilation=6, groups=groups)
+    close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-4)
+    close(torch.func.vmap(conv)(x_NCHW[None])[0], expected)
+    close(torch.func.jvp(conv, (x_NCHW,), (x_NCHW,))[1], expected)
+    by_input = torch.func.grad(lambda x_NCHW: conv(x_NCHW).square().sum() / 2)(x_NCHW)
+    close((by_input * x_NCHW).sum(), expected.square().sum())
+    with forward_ad.dual_level():
+        dual_NCHW = forward_ad.make_dual(x_NCHW, x_NCHW)  # type: ignore[no-untyped-call]
+        close(forward_ad.unpack_dual(conv(dual_NCHW)).tangent, expected)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(("side", "node"), [(33, "_AtrousConv2dBackward"), (17, "ConvolutionBackward0")])

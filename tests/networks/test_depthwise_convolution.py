@@ -36,6 +36,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
     x_NCHW = torch.randn(2, 2, 7, 8, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(2, 1, 3, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x, w: depthwise_conv2d(x, w, rates=(5, 2)), (x_NCHW, weight))
+    assert torch.autograd.gradgradcheck(lambda x, w: depthwise_conv2d(x, w, rates=(5, 2)), (x_NCHW, weight))
 
 
 def _pays(x_NCHW: torch.Tensor, *, training: bool = False, channels: int = 64, **geometry: Any) -> bool:

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from atrous.networks import winograd
 from atrous.networks.dear_outputs import computed_once
+from atrous.networks.own_kernels import Geometry, computes_in_float32_on_cpu, pytorchs_gradients
 
 _FEW_CHANNELS, _MANY_PIXELS = 32, 1 << 14  # so few pay in maps so large, as in Xception's stem
 
@@ -41,16 +41,6 @@ def pays(conv: nn.Conv2d, x_NCHW: Tensor) -> bool:
     )
 
 
-def computes_in_float32_on_cpu(x_NCHW: Tensor) -> bool:
-    """Whether PyTorch's own convolution would, and is not being compiled or exported."""
-    return (
-        x_NCHW.device.type == "cpu"
-        and x_NCHW.dtype == torch.float32
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-    )
-
-
 def _is_slow_in_onednn(conv: nn.Conv2d, x_NCHW: Tensor) -> bool:
     """Whether its weight gradient takes longer than the matrix products of its taps: measured with 3 to 2048 channels.
 
@@ -67,7 +57,7 @@ def _is_slow_in_onednn(conv: nn.Conv2d, x_NCHW: Tensor) -> bool:
 
 
 def atrous_conv2d(x_NCHW: Tensor, weight_OIkk: Tensor, *, padding: int, rate: int = 1, stride: int = 1) -> Tensor:
-    """Convolve as `torch.nn.functional.conv2d`; the result can be differentiated once.
+    """Convolve as `torch.nn.functional.conv2d`; a second derivative is PyTorch's.
 
     Args:
         x_NCHW: A map [N, I, H, W].
@@ -93,9 +83,12 @@ class _AtrousConv2d(torch.autograd.Function):
         return computed_once(weight_OIkk, partial(_convolve, x_NCHW, weight_OIkk, geometry))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient_NOHW: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x_NCHW, weight_OIkk = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            padding, rates, strides = (2 * (ctx.geometry[key],) for key in ("padding", "dilation", "stride"))
+            geometry = Geometry(padding, rates, strides)
+            return *pytorchs_gradients(ctx, x_NCHW, weight_OIkk, gradient_NOHW, geometry), None
         by_input = by_weight = None
         if ctx.needs_input_grad[0]:
             by_input = _input_gradient(x_NCHW, weight_OIkk, gradient_NOHW, ctx.geometry)

@@ -2,6 +2,9 @@
 
 All take RGB images that were preprocessed for their backbone, [N, 3, H, W], and return logits [N, num_classes, H, W].
 They work best on sides of k * output_stride + 1 pixels (513, 769), where the corners of all maps coincide.
+
+They can be differentiated twice, and transformed by torch.func; in a training on a CPU once, where batch norms take
+kernels of this package (`trainer.cpu_kernels`).
 """
 
 from __future__ import annotations

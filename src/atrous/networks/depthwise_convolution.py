@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from atrous.networks.atrous_convolution import computes_in_float32_on_cpu, inside
+from atrous.networks.atrous_convolution import inside
+from atrous.networks.own_kernels import Geometry, computes_in_float32_on_cpu, pytorchs_gradients
 
 Rates = tuple[int, ...]  # of rows and of columns
 
@@ -36,13 +36,13 @@ def pays(conv: nn.Conv2d, x_NCHW: Tensor) -> bool:
         and conv.padding_mode == "zeros"
         and conv.stride == (1, 1)
         and conv.bias is None
-        and x_NCHW.is_contiguous(memory_format=torch.channels_last)
         and computes_in_float32_on_cpu(x_NCHW)
+        and x_NCHW.is_contiguous(memory_format=torch.channels_last)  # which vmap does not know
     )
 
 
 def depthwise_conv2d(x_NCHW: Tensor, weight_C1kk: Tensor, *, rates: Rates) -> Tensor:
-    """Convolve each channel by itself at stride 1, padded to the same size; the result can be differentiated once.
+    """Convolve each channel by itself at stride 1, padded to the same size; a second derivative is PyTorch's.
 
     Args:
         x_NCHW: A map [N, C, H, W], fast where it is channels last.
@@ -68,9 +68,12 @@ class _DepthwiseConv2d(torch.autograd.Function):
         return F.conv2d(x_NCHW, weight_C1kk, padding=padding, dilation=rates, groups=x_NCHW.shape[1])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient_NCHW: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x_NCHW, weight_C1kk = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            padding = [rate * (weight_C1kk.shape[-1] // 2) for rate in ctx.rates]
+            geometry = Geometry(padding, ctx.rates, groups=x_NCHW.shape[1])
+            return *pytorchs_gradients(ctx, x_NCHW, weight_C1kk, gradient_NCHW, geometry), None
         by_input = by_weight = None
         if ctx.needs_input_grad[0]:  # where tap (i, j) wrote, the mirrored tap reads
             by_input = _by_taps(gradient_NCHW, weight_C1kk.flip(2, 3), ctx.rates)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from atrous.networks.atrous_convolution import computes_in_float32_on_cpu
 from atrous.networks.cpu_kernels import Kernels, is_readable
+from atrous.networks.own_kernels import computes_in_float32_on_cpu
 from atrous.networks.recomputation import is_plain
 
 kernels = Kernels(Path(__file__).with_suffix(".cpp"))

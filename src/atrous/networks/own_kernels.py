@@ -1,0 +1,56 @@
+"""Where kernels of this package stand for PyTorch's on a CPU, and what is left to PyTorch all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+_level_of_transforms = getattr(torch._C._functorch, "maybe_current_level", lambda: None)
+
+
+def computes_in_float32_on_cpu(x_NCHW: Tensor) -> bool:
+    """Whether PyTorch's own convolution would, and is not being compiled, exported or transformed.
+
+    Under the transforms of torch.func, and where derivatives go forward, it is left to PyTorch, which knows the rules.
+    """
+    return (
+        x_NCHW.device.type == "cpu"
+        and x_NCHW.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and _level_of_transforms() is None
+        and getattr(forward_ad, "_current_level", -1) < 0
+    )
+
+
+class Geometry(NamedTuple):
+    """Of a convolution, by rows and columns."""
+
+    padding: Sequence[int]
+    dilation: Sequence[int]
+    stride: Sequence[int] = (1, 1)
+    groups: int = 1
+
+
+def pytorchs_gradients(
+    ctx: Any, x_NCHW: Tensor, weight: Tensor, gradient_NCHW: Tensor, geometry: Geometry
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return a convolution's gradients by map and kernel, which can be differentiated again, as `create_graph` asks.
+
+    Args:
+        ctx: What autograd hands to the function, whose first inputs are map and kernel: it knows which are wanted.
+        x_NCHW: The map.
+        weight: The kernel.
+        gradient_NCHW: By the convolution's output.
+        geometry: Of the convolution.
+    """
+    by_input, by_weight, _ = torch.ops.aten.convolution_backward(
+        *(gradient_NCHW, x_NCHW, weight, None),
+        *(geometry.stride, geometry.padding, geometry.dilation, False, [0, 0], geometry.groups),
+        [*ctx.needs_input_grad[:2], False],
+    )
+    return by_input, by_weight
