@@ -1,19 +1,26 @@
 """A step on several ranks against the same step in one process: the same loss, the same gradients."""
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
 
 from atrous import DeepLabV3Plus
 from atrous.data.loading import Sample
 from atrous.data.spec import VOC_SPEC
 from atrous.networks.resnet import ResNet
 from atrous.training import batch_norm
+from atrous.training.strategy import EveryPartReduced, build_strategy
 from atrous.training.task import SegmentationTask
 
 _OPTIMIZER = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "bias_lr_multiplier": 2.0, "poly_power": 0.9}
@@ -92,3 +99,76 @@ def test_gradients_are_those_of_one_process_with_the_whole_batch(world: int, tmp
         assert _norm(errors) <= 1e-5 * _norm(expected)
         for name, gradient in expected.items():  # none of them is lost in the norm of all
             assert _norm({name: errors[name]}) <= 1e-4 * _norm({name: gradient}), name
+
+
+_STEPS, _PARTS = 3, 2
+
+
+def _accumulated(strategy: Strategy, *, rank: int, world: int) -> SegmentationTask:
+    """The weights after steps of two parts each, one of which has few valid pixels."""
+    task = _task()
+    if world > 1:
+        batch_norm.synchronise(task.model, on_cuda=False)
+    each = 4 // world
+    parts = []
+    for number in range(_STEPS * _PARTS):
+        of_all = {key: value[4 * (number % _PARTS) :][:4] for key, value in _batch().items()}
+        parts.append({key: value[rank * each : (rank + 1) * each] for key, value in of_all.items()})
+    trainer = Trainer(
+        accelerator="cpu",
+        strategy=strategy,
+        devices=world,
+        plugins=[TorchElasticEnvironment()] if world > 1 else [],
+        use_distributed_sampler=False,
+        max_steps=_STEPS,
+        accumulate_grad_batches=_PARTS,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(task, DataLoader(parts, batch_size=None))  # type: ignore[arg-type]
+    assert trainer.global_step == _STEPS
+    return task
+
+
+def _accumulate_on_rank(rank: int, world: int, folder: str, port: int) -> None:
+    torch.set_num_threads(1)
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in place.items()}, MASTER_ADDR="127.0.0.1")
+    os.environ.update(GROUP_RANK="0", TORCHELASTIC_RUN_ID="test")
+    task = _accumulated(build_strategy(world, "cpu", patience=60), rank=rank, world=world)
+    torch.save(task.state_dict(), f"{folder}/{rank}.pt")
+
+
+@pytest.mark.exhaustive
+def test_accumulated_steps_on_two_ranks_give_the_weights_of_one_process(tmp_path: Path) -> None:
+    expected = _accumulated(build_strategy(1, "cpu", patience=60), rank=0, world=1).state_dict()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    spawn(_accumulate_on_rank, (2, str(tmp_path), port), nprocs=2)  # type: ignore[no-untyped-call]
+    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+    start = _task().state_dict()
+    for name, value in expected.items():
+        moved = float((value - start[name]).double().norm())
+        assert float((found[0][name] - value).double().norm()) <= 1e-5 * max(moved, float(value.double().norm())), name
+
+
+def test_a_static_graph_takes_the_backward_pass_of_every_part(tmp_path: Path) -> None:
+    strategy = build_strategy(2, "cpu", patience=0)
+    assert isinstance(strategy, EveryPartReduced)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    try:
+        layer = torch.nn.Linear(3, 1, bias=False)
+        network = DistributedDataParallel(layer, gradient_as_bucket_view=True, static_graph=True)
+        strategy.model = network
+        for _ in range(3):
+            layer.weight.grad = None
+            for part in (1.0, 2.0):
+                with strategy.block_backward_sync():
+                    network(torch.full((1, 3), part)).sum().backward()
+            torch.testing.assert_close(layer.weight.grad, torch.full((1, 3), 3.0))
+    finally:
+        dist.destroy_process_group()

@@ -3,17 +3,13 @@
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
-import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers.logger import Logger
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
-from torch.distributed.constants import default_pg_timeout
 
 from atrous.building import build_transforms
 from atrous.data.datamodule import SegmentationDataModule
@@ -26,6 +22,7 @@ from atrous.training.finite import FiniteGuard
 from atrous.training.progress import StepProgressBar
 from atrous.training.reporting import Reporter, SamplePredictions
 from atrous.training.stopping import StopAt
+from atrous.training.strategy import build_strategy, waiting_time
 from atrous.training.validating import Validations
 from atrous.training.wandb_log import WandbLog
 from atrous.training.watchdog import Watchdog
@@ -91,7 +88,7 @@ def build_trainer(folder: RunFolder, config: Config, *, data: SegmentationDataMo
         accelerator="gpu" if device == "cuda" else "cpu",
         num_nodes=settings["nodes"],
         devices=settings["devices"],
-        strategy=_strategy(settings["nodes"] * settings["devices"], device, patience=settings["timeout_seconds"]),
+        strategy=build_strategy(settings["nodes"] * settings["devices"], device, patience=settings["timeout_seconds"]),
         precision=resolve_precision(recipe["precision"], device),  # type: ignore[arg-type]
         max_steps=recipe["max_steps"],
         max_epochs=-1,
@@ -127,7 +124,7 @@ def _callbacks(
     train_set, every = data.train_samples.dataset, settings["log_every"]
     sample_id, classes = train_set.sample_id, train_set.spec.num_classes
     checkpoints = Checkpoints(folder=folder, every=settings["checkpoint_every"])
-    stop = StopAt(step=settings["stop_at_step"], patience=_patience(settings["timeout_seconds"]))
+    stop = StopAt(step=settings["stop_at_step"], patience=waiting_time(settings["timeout_seconds"]))
     reporter = Reporter(folder=folder, every=every, batch_size=batch_size, printed=not shows_bar, classes=classes)
     callbacks: list[Callback] = [  # the guard comes before those who log and save
         FiniteGuard(folder=folder, action=settings["on_nonfinite"], every=every, sample_id=sample_id),
@@ -150,22 +147,3 @@ def _callbacks(
 def _environment() -> ClusterEnvironment:
     """Who the ranks are: atrous-train and torchrun say so, and what SLURM says of the job around them is not asked."""
     return TorchElasticEnvironment() if "RANK" in os.environ else LightningEnvironment()
-
-
-def _strategy(ranks: int, device: str, *, patience: float) -> Strategy:
-    if ranks == 1:
-        return SingleDeviceStrategy(device=torch.device(device, 0) if device == "cuda" else torch.device("cpu"))
-    backend = "nccl" if device == "cuda" else "gloo"
-    # Buffers are equal on all ranks already, and shards of val may differ in length: nothing is broadcast in forward.
-    return DDPStrategy(
-        process_group_backend=backend,
-        timeout=_patience(patience),
-        broadcast_buffers=False,
-        gradient_as_bucket_view=True,
-        static_graph=True,
-    )
-
-
-def _patience(seconds: float) -> timedelta:
-    """Who waits for a rank that hangs is patient until the watchdog has named the one that hangs."""
-    return timedelta(seconds=1.5 * seconds) if seconds > 0 else default_pg_timeout
