@@ -9,16 +9,20 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from atrous.data.samples import Sample, empty_batch
 from atrous.run_store import RunFolder
 from atrous.training.finite import MOST_IN_A_ROW, DivergedError, FiniteGuard
+from atrous.training.optimization import sgd_with_poly
 
 
 class Tiny(LightningModule):
     """A batch norm, a convolution and a bias, whose loss is poisoned at chosen micro-steps."""
+
+    optimizer_state: dict[int, dict[str, Tensor]]  # when the training has ended
 
     def __init__(self, poisons: dict[int, float]) -> None:
         super().__init__()
@@ -33,7 +37,8 @@ class Tiny(LightningModule):
         return loss
 
     def configure_optimizers(self) -> Any:
-        return torch.optim.SGD(self.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1)
+        groups = [{"params": list(self.parameters()), "lr": 0.01, "weight_decay": 0.1}]
+        return sgd_with_poly(groups, momentum=0.9, max_steps=100, power=0.0)[0]
 
 
 def _batches(count: int) -> list[Sample]:
@@ -50,7 +55,13 @@ def _batches(count: int) -> list[Sample]:
 
 
 def _fit(
-    folder: Path, poisons: dict[int, float], *, action: str, steps: int = 6, accumulate: int = 1
+    folder: Path,
+    poisons: dict[int, float],
+    *,
+    action: str,
+    steps: int = 6,
+    accumulate: int = 1,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> tuple[Tiny, FiniteGuard]:
     guard = FiniteGuard(folder=RunFolder(folder), action=action, every=10, sample_id=lambda index: f"img{index}")
     trainer = Trainer(
@@ -58,6 +69,7 @@ def _fit(
         max_steps=steps,
         accumulate_grad_batches=accumulate,
         callbacks=[guard],
+        plugins=[] if scaler is None else [MixedPrecision("16-mixed", "cpu", scaler)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -100,11 +112,42 @@ def test_a_step_that_is_left_out_changes_no_weight_no_momentum_and_no_statistics
     assert guard.skipped == 1
     states = (whole.state_dict(), short.state_dict())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-    momenta = [list(module.optimizer_state.values()) for module in (whole, short)]  # type: ignore[operator]
+    momenta = [list(module.optimizer_state.values()) for module in (whole, short)]
     assert all(
         torch.equal(one["momentum_buffer"], other["momentum_buffer"]) for one, other in zip(*momenta, strict=True)
     )
     assert all(value.isfinite().all() for value in states[0].values())
+
+
+@pytest.mark.parametrize("bad", [0, 5])
+def test_a_gradient_scaler_leaves_a_step_out_and_lowers_its_scale(tmp_path: Path, bad: int) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    whole, guard = _fit(tmp_path / "whole", {bad: math.nan}, action="skip", steps=bad + 1, scaler=scaler)
+    assert guard.skipped == 1
+    assert scaler.get_scale() == 32.0
+    if bad:
+        short, _ = _fit(tmp_path / "short", {}, action="stop", steps=bad, scaler=torch.amp.GradScaler("cpu", 64.0))
+        expected = short.optimizer_state
+    else:
+        short = Tiny({})
+        expected = {key: {"momentum_buffer": torch.zeros(())} for key in whole.optimizer_state}
+    assert all(torch.equal(value, short.state_dict()[name]) for name, value in whole.state_dict().items())
+    for key, state in whole.optimizer_state.items():
+        momentum = state["momentum_buffer"]
+        assert torch.equal(momentum, expected[key]["momentum_buffer"].expand_as(momentum))
+
+
+def test_the_loss_of_a_batch_is_kept_without_the_scale_of_its_gradients(tmp_path: Path) -> None:
+    losses = []
+    for name, scale in (("plain", 1.0), ("scaled", 1024.0)):
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        guard = FiniteGuard(folder=RunFolder(tmp_path / name), action="skip", every=1, sample_id=str)
+        trainer = _trainer()
+        trainer.precision_plugin = SimpleNamespace(scaler=scaler)
+        guard.on_train_batch_start(trainer, Tiny({}), _batches(1)[0], 0)
+        guard.on_before_backward(trainer, Tiny({}), scaler.scale(torch.tensor(1.5)))
+        losses.append(float(guard._seen(trainer, Tiny({})).loss))
+    assert losses == [1.5, 1.5]
 
 
 def test_one_bad_part_of_an_accumulated_step_is_enough_and_all_its_images_are_named(tmp_path: Path) -> None:

@@ -50,7 +50,8 @@ class FiniteGuard(Callback):
     `stop` never waits for the device: on CUDA the flags of a step are read when two more are on their way, and before
     anything is logged or saved. `skip` has to know before the optimiser moves: it costs one synchronisation per step.
     A step that is left out changes neither weights nor momentum nor the statistics of batch norm; the schedule goes on.
-    With a gradient scaler (16-mixed), which leaves steps out by itself, only the loss counts.
+    With a gradient scaler (16-mixed), which leaves steps out by itself, only the loss counts; it is told that the step
+    is to be left out, and lowers its scale.
 
     Args:
         folder: the run's folder.
@@ -114,9 +115,10 @@ class FiniteGuard(Callback):
 
     def _seen(self, trainer: Trainer, module: LightningModule) -> _Step:
         gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
-        if getattr(trainer.precision_plugin, "scaler", None) is not None:
-            gradients = {}
         loss = torch.stack(self._losses).sum().float()
+        if (scaler := _scaler(trainer)) is not None:
+            gradients = {}
+            loss = loss / scaler.scale(torch.ones_like(loss))  # its own scale waits for the device
         # The 2-norm: on CPUs the largest magnitude takes six times as long. It overflows above 1e19, as bad as inf.
         norms = torch._foreach_norm(list(gradients.values())) if gradients else ()
         flags = torch.stack([loss, *(value.float() for value in norms)]).isfinite().logical_not().to(torch.uint8)
@@ -147,14 +149,18 @@ class FiniteGuard(Callback):
             if self._in_a_row >= MOST_IN_A_ROW:
                 hint = "lower recipe.optimizer.lr, or use recipe.precision=32-true"
                 raise DivergedError(f"{problem}; so were the {MOST_IN_A_ROW - 1} steps before: {hint}")
-            self._take_back(module)
+            self._take_back(trainer, module)
             if trainer.is_global_zero:
                 print(f"left out: {problem}", flush=True)  # noqa: T201
 
-    def _take_back(self, module: LightningModule) -> None:
+    def _take_back(self, trainer: Trainer, module: LightningModule) -> None:
         self.skipped += 1
+        has_scaler = _scaler(trainer) is not None
         for parameter in module.parameters():
-            parameter.grad = None  # the optimiser passes over it, its momentum and its weight decay
+            if not has_scaler:
+                parameter.grad = None  # the optimiser passes over it, its momentum and its weight decay
+            elif parameter.grad is not None:
+                parameter.grad.fill_(math.inf)  # the scaler looks at it, and leaves the step out
         _copy(self._saved, self._buffers)
 
     def _problem(self, trainer: Trainer, step: _Step) -> str:
@@ -189,6 +195,11 @@ class FiniteGuard(Callback):
         except OSError as error:
             return f"the batch could not be kept: {error}"
         return f"the batch is kept in {path}"
+
+
+def _scaler(trainer: Trainer) -> Any:
+    """The scaler of float16's gradients, None in other precisions."""
+    return getattr(trainer.precision_plugin, "scaler", None)
 
 
 def _write_batch(path: Path, batches: list[Sample], facts: dict[str, Any]) -> None:

@@ -39,6 +39,9 @@ def sgd_with_poly(
 ) -> tuple[torch.optim.SGD, PolynomialLR]:
     """SGD and lr * (1 - step / max_steps) ** power (DeepLabv3, Section 4.1)."""
     optimizer = torch.optim.SGD(list(groups), momentum=momentum, fused=True)
+    for parameter in (each for group in optimizer.param_groups if momentum for each in group["params"]):
+        # PyTorch makes it in the first step, and leaves it as the memory was where a gradient scaler skips that step.
+        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
     return optimizer, PolynomialLR(optimizer, total_iters=max_steps, power=power)
 
 
