@@ -131,3 +131,19 @@ def test_ranks_validate_each_image_once(tmp_path: Path, make_voc: MakeVoc, monke
         monkeypatch.setattr(SegmentationDataModule, "replicas", (3, rank))
         indices += [batch["index"].item() for batch in module.val_dataloader()]
     assert sorted(indices) == list(range(7))
+
+
+def test_a_rank_without_a_validation_image_is_refused_unless_nothing_is_validated(
+    tmp_path: Path, make_voc: MakeVoc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = data_module(make_voc(tmp_path, val=["v0", "v1"]))
+    quiet = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    options: dict[str, Any] = {**quiet, "use_distributed_sampler": False}
+    monkeypatch.setattr(SegmentationDataModule, "replicas", (3, 0))
+    module.trainer = pl.Trainer(**options)
+    with pytest.raises(
+        ConfigError, match=r"trainer\.devices: 3 devices .* data\.val, of which there are 2: at most 2 "
+    ):
+        module.setup("fit")
+    module.trainer = pl.Trainer(**options, limit_val_batches=0)
+    module.setup("fit")

@@ -82,3 +82,16 @@ def test_a_sweep_on_this_machine_asks_it_before_its_first_job(
         local.launch(rows, lambda overrides: composed(*overrides), jobs_at_once=None, fail_fast=False)
     assert not (tmp_path / "store").exists()
     assert len(local.prepare_all(rows, lambda overrides: composed(*overrides))) == 2  # for a cluster
+
+
+def test_fewer_validation_images_than_devices_are_refused_before_anything_starts(
+    composed: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    overrides = ["data=shapes", "data.val.length=3", "trainer.devices=4", f"store={tmp_path / 'store'}"]
+    with pytest.raises(
+        ConfigError, match=r"trainer\.devices: 4 devices .* data\.val, of which there are 3: at most 3 "
+    ):
+        jobs.prepare(composed(*overrides), overrides)
+    assert not (tmp_path / "store").exists()
+    overrides += ["recipe.max_steps=10", "trainer.val_every=11"]
+    assert jobs.prepare(composed(*overrides), overrides).todo

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from atrous.data.augmentation import CropConfig
 from atrous.data.dataset import SegmentationDataset
+from atrous.data.leakage import require_image_per_rank
 from atrous.data.loading import EvaluationSamples, Sample, TrainSamples, evaluation_loader, train_loader
 from atrous.data.sampling import KeyedBatchSampler, ShardSampler
 from atrous.errors import ConfigError
@@ -95,7 +96,8 @@ class SegmentationDataModule(LightningDataModule):
         """Keep OpenCV to one thread in this process too: cores belong to the workers and to torch.
 
         Raises:
-            ConfigError: Lightning would replace the samplers by its own, which repeats images to even out the ranks.
+            ConfigError: Lightning would replace the samplers by its own, which repeats images to even out the ranks, or
+                a rank would have no image to validate on.
         """
         cv2.setNumThreads(0)
         connector = getattr(self.trainer, "_accelerator_connector", None)
@@ -104,6 +106,8 @@ class SegmentationDataModule(LightningDataModule):
                 "trainer.use_distributed_sampler=True would repeat images on some ranks; build the Trainer with "
                 "use_distributed_sampler=False (the data module shares the images itself)"
             )
+        if self.trainer is not None and self.trainer.limit_val_batches != 0:
+            require_image_per_rank(len(self.val_samples), ranks=self.replicas[0])
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Return the batches of micro-steps start_step to max_steps."""

@@ -1,7 +1,7 @@
-"""Silent mistakes of a split, refused before pixels are read: images trained on and scored, masks that are absent."""
+"""Mistakes of a split, refused before pixels are read: images trained on and scored, masks that are absent, too few."""
 
 from atrous.data.dataset import SegmentationDataset, has_masks
-from atrous.errors import DataError
+from atrous.errors import ConfigError, DataError
 
 
 def shared_samples(train: SegmentationDataset, val: SegmentationDataset) -> list[str]:
@@ -45,3 +45,21 @@ def require_masks(dataset: SegmentationDataset, *, key: str) -> None:
     """
     if not has_masks(dataset):
         raise DataError(f"{key} has no masks (a test set?), so nothing can be learnt or scored; choose another split")
+
+
+def require_image_per_rank(images: int, *, ranks: int) -> None:
+    """Refuse a validation in which a rank has nothing to do, which Lightning does not take.
+
+    Args:
+        images: validation images.
+        ranks: trainer.nodes x trainer.devices.
+
+    Raises:
+        ConfigError: there are fewer images than ranks.
+    """
+    if images < ranks:
+        raise ConfigError(
+            f"trainer.devices: {ranks} devices in all share the images of data.val, of which there are {images}: at "
+            f"most {images} devices, or more images, would be right (or trainer.val_every above recipe.max_steps, "
+            "which validates at the end alone)"
+        )

@@ -19,13 +19,19 @@ def check_machine(config: Mapping[str, Any], *, starts_here: bool = False) -> No
         starts_here: see `machine_problems`.
 
     Raises:
-        ConfigError: what a device cannot do, a line per problem, or data that cannot be built.
+        ConfigError: what a device cannot do, a line per problem, data that cannot be built, or fewer validation images
+            than devices.
         DataError: folders, lists or files that are not there, also of the test set of a submission.
     """
     problems = [*machine_problems(config, starts_here=starts_here), *_missing_packages(config)]
     if problems:
         raise ConfigError("\n".join(problems))
-    build_datasets(config["data"])
+    _, val = build_datasets(config["data"])
+    trainer = config["trainer"]
+    if trainer["val_every"] <= config["recipe"]["max_steps"]:
+        from atrous.data.leakage import require_image_per_rank
+
+        require_image_per_rank(len(val), ranks=trainer["nodes"] * trainer["devices"])
     if config["submission"] is not None:
         from atrous.evaluation.submission import SERVERS, check_submission
 
