@@ -121,3 +121,11 @@ def test_w_and_bs_own_client_finds_the_runs_and_without_a_login_they_stay(
     assert done.returncode == 1
     assert "Syncing 1 run(s)" in done.stderr  # what W&B itself found
     assert len(unsent_runs(tmp_path / "store")) == 1
+
+
+@pytest.mark.parametrize("content", ['{"format": 1, "na', '{"format": 1}', '{"format": 1, "name": "net"}', "[]"])
+def test_a_run_whose_folder_does_not_say_what_it_is_is_called_by_its_file(tmp_path: Path, content: str) -> None:
+    _run(tmp_path, "os16", key="k16", started="20260101_000000")
+    (tmp_path / "runs" / "net-os16" / "seed0" / "run.json").write_text(content)
+    _run(tmp_path, "os8", key="k8", started="20260102_000000")
+    assert [run.title for run in unsent_runs(tmp_path)] == ["run-k16", "v3/table1: os8-seed0"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from atrous import run_lock
 from atrous.boards.process import UNSENT
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, StoreError
 from atrous.run_store import RunFolder
 
 _PER_CALL = 200  # paths on a command line
@@ -100,7 +100,9 @@ def _is_kept_here(file: Path) -> bool:
 
 
 def _title(file: Path) -> str:
-    facts = RunFolder(file.parents[2]).facts()
-    if not facts:
+    """What a run is, for people: by its file where the folder it belongs to does not say so."""
+    try:
+        facts = RunFolder(file.parents[2]).facts()
+        return f"{facts.get('table') or facts['name']}: {facts.get('row') or facts['name']}-seed{facts['seed']}"
+    except (StoreError, KeyError):
         return file.stem
-    return f"{facts.get('table') or facts['name']}: {facts.get('row') or facts['name']}-seed{facts['seed']}"
