@@ -10,14 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from wandb.proto import wandb_internal_pb2
 
-from atrous.boards import board
+from atrous.boards import board, process
 from atrous.boards.board import Board
 from atrous.boards.log import read_records
 from atrous.boards.process import resolve_mode
@@ -312,3 +314,49 @@ def _is_service(environ: Path, store: Path) -> bool:
         return is_ours and b"wandb-core" in (environ.parent / "cmdline").read_bytes().split(b"\0")[0]
     except OSError:
         return False
+
+
+class _Client:
+    """Stands in for W&B's client: a run whose server takes everything, or refuses it."""
+
+    def __init__(self, folder: Path, refuses: str | None) -> None:
+        self.dir, self.entity, self._refuses = str(folder / "files"), None, refuses
+        self.settings = SimpleNamespace(base_url="http://127.0.0.1")
+        self.Settings = SimpleNamespace
+
+    def setup(self) -> "_Client":
+        return self
+
+    def init(self, **_: Any) -> "_Client":
+        return self
+
+    def define_metric(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def finish(self, *, exit_code: int) -> None:
+        if self._refuses is not None:
+            raise OSError(self._refuses)
+
+    def teardown(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("refuses", [None, "no server"])
+def test_a_run_that_is_abandoned_is_sent_again_only_where_the_server_has_not_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: str | None
+) -> None:
+    (tmp_path / "files").mkdir()
+    monkeypatch.setitem(sys.modules, "wandb", _Client(tmp_path, refuses))
+    monkeypatch.setattr(signal, "alarm", lambda _: 0)  # it would end the tests
+    run = process.BoardRun(SimpleNamespace(send=lambda _: None))  # type: ignore[arg-type]
+    run.begin(run={"dir": str(tmp_path)}, mode="online", patience=3)
+    assert (tmp_path / process.UNSENT).exists()
+    with nullcontext() if refuses is None else pytest.raises(OSError, match=refuses):
+        run.abandon()
+    assert (tmp_path / process.UNSENT).exists() == (refuses is not None)
+
+
+def test_a_key_is_hidden_also_where_an_error_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    for length in range(240, 310):
+        assert KEY[:4] not in process._said(ValueError("x" * length + KEY))

@@ -88,17 +88,20 @@ class BoardRun:
     def finish(self, *, summary: Mapping[str, Any], exit_code: int) -> None:
         """Write the summary and close the run."""
         self._run.summary.update(dict(summary))
-        self._run.finish(exit_code=exit_code)
-        self._wandb.teardown()  # waits for the service, which may still be writing
-        if self._unsent is not None:
-            self._unsent.unlink(missing_ok=True)
-        elif not self._is_disabled:
+        self._close(exit_code)
+        if self._unsent is None and not self._is_disabled:
             _require_complete(self._folder)
 
     def abandon(self) -> None:
         """Close the run of a process that has gone, within the time that a finish has."""
         signal.alarm(int(2 * self._patience) + 1)
-        self._run.finish(exit_code=1)
+        self._close(1)
+
+    def _close(self, exit_code: int) -> None:
+        self._run.finish(exit_code=exit_code)
+        self._wandb.teardown()  # waits for the service, which may still be writing
+        if self._unsent is not None:
+            self._unsent.unlink(missing_ok=True)
 
 
 def resolve_mode(mode: str, base_url: str) -> str:
@@ -147,9 +150,9 @@ def _require_complete(folder: Path) -> None:
 
 def _said(error: BaseException) -> str:
     """An error in one line, without the key."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    text = " ".join(f"{type(error).__name__}: {error}".split())
     key = os.environ.get("WANDB_API_KEY", "").strip()
-    return text.replace(key, "***") if key else text
+    return (text.replace(key, "***") if key else text)[:300]
 
 
 def main(arguments: Sequence[str]) -> int:
