@@ -167,6 +167,21 @@ def test_a_truncated_last_checkpoint_costs_its_steps_and_no_bit(undisturbed: Pat
     assert _steps(run) == list(range(1, 9))
 
 
+@pytest.mark.exhaustive
+def test_a_run_that_was_killed_behind_its_last_step_is_recorded_and_measured(undisturbed: Path, tmp_path: Path) -> None:
+    run = tmp_path / undisturbed.relative_to(undisturbed.parents[2])
+    shutil.copytree(undisturbed, run)
+    expected = _results(run)
+    (run / "results.json").unlink()
+    status = json.loads((run / "status.json").read_text())
+    (run / "status.json").write_text(json.dumps({**status, "state": "running"}))
+    assert _train(tmp_path, "recipe.max_steps=8", "trainer.checkpoint_every=2").returncode == 0
+    found = _results(run)
+    assert found["model"] == expected["model"]
+    assert found["training"].keys() == expected["training"].keys() - {"peak_memory_mib"}
+    assert found["training"]["seconds"] == pytest.approx(expected["training"]["seconds"], rel=0.2, abs=1.0)
+
+
 def test_a_finished_run_is_not_trained_again(undisturbed: Path) -> None:
     before = (undisturbed / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     again = _train(undisturbed.parents[2], "recipe.max_steps=8")

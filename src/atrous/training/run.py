@@ -1,15 +1,12 @@
 """A run from its config to its results: build, train, measure."""
 
-import resource
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
 
 from atrous.building import build_datasets, build_network
 from atrous.data.dataset import SegmentationDataset
@@ -23,7 +20,7 @@ from atrous.run_store import RunFolder
 from atrous.training import batch_norm, machine
 from atrous.training.checkpoints import load_weights, newest_checkpoint
 from atrous.training.final_evaluation import evaluate_finished
-from atrous.training.finite import FiniteGuard
+from atrous.training.record import record, record_finished
 from atrous.training.task import SegmentationTask
 from atrous.training.trainer import build_board, build_data_module, build_loggers, build_trainer, is_first_rank
 from atrous.training.validating import StoppedInValidationError
@@ -114,8 +111,10 @@ def train_and_evaluate(folder: RunFolder, config: Config, protocols: Sequence[st
         else:
             load_weights(model, saved)
             finished = True
-            if is_first_rank() and "model" not in folder.results():  # it was killed before it could be written
-                folder.add_results(model=_cost(config, model))
+            if is_first_rank():  # it may have been killed before they could be written
+                record_finished(folder, config, saved)
+                if "model" not in folder.results():
+                    folder.add_results(model=_cost(config, model))
         if finished and is_first_rank():
             evaluate_finished(folder, config, model, val_set, protocols)
             folder.set_status("done", step=config["recipe"]["max_steps"])
@@ -149,11 +148,10 @@ def _fit(
     if is_first_rank() and (warning := batch_norm.warning_of_parts(recipe, settings["accumulate"])):
         print(f"warning: {warning}", file=sys.stderr, flush=True)  # noqa: T201
     trainer = build_trainer(folder, config, data=data, loggers=loggers)
-    began = time.monotonic()
     with suppress(StoppedInValidationError):
         trainer.fit(task, datamodule=data, ckpt_path=str(saved) if start else None)
     if trainer.is_global_zero:
-        _record(folder, config, trainer, cost, steps=trainer.global_step - start, seconds=time.monotonic() - began)
+        record(folder, config, trainer, cost, first_step=start)
     return bool(trainer.global_step >= recipe["max_steps"])
 
 
@@ -167,33 +165,3 @@ def _cost(config: Config, model: Segmenter) -> dict[str, Any]:
         "multiply_adds_paper": cost.paper,
         "size": [size, size],
     }
-
-
-def _record(
-    folder: RunFolder, config: Config, trainer: Trainer, cost: Mapping[str, Any], *, steps: int, seconds: float
-) -> None:
-    """Add to results.json what is known when the training ends, whether it is complete or stopped."""
-    earlier = folder.results().get("training", {})
-    batch_size, devices = config["recipe"]["batch_size"], config["trainer"]["nodes"] * config["trainer"]["devices"]
-    accumulate = config["trainer"]["accumulate"]
-    training = {
-        "steps": trainer.global_step,
-        "seconds": round(earlier.get("seconds", 0.0) + seconds, 2),
-        "images_per_second": round(steps * batch_size / max(seconds, 1e-9), 3),
-        "precision": str(trainer.precision),
-        "batch_norm_batch": batch_size // accumulate,
-        "devices": devices,
-        "skipped_steps": next((each.skipped for each in trainer.callbacks if isinstance(each, FiniteGuard)), 0),  # type: ignore[attr-defined]
-        "peak_memory_mib": round(_peak_memory_mib(trainer)),
-        "torch": torch.__version__,
-        "atrous": "; ".join(dict.fromkeys([*filter(None, [earlier.get("atrous")]), revision()])),
-    }
-    folder.add_results(training=training, model=cost)
-    if trainer.global_step < config["recipe"]["max_steps"]:
-        folder.set_status("stopped", step=trainer.global_step, reason=f"stopped at step {trainer.global_step}")
-
-
-def _peak_memory_mib(trainer: Trainer) -> float:
-    if trainer.strategy.root_device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

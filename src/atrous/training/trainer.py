@@ -20,6 +20,7 @@ from atrous.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from atrous.training.csv_log import CsvLog
 from atrous.training.finite import FiniteGuard
 from atrous.training.progress import StepProgressBar
+from atrous.training.record import Clock
 from atrous.training.reporting import Reporter, SamplePredictions
 from atrous.training.stopping import StopAt
 from atrous.training.strategy import build_strategy, waiting_time
@@ -128,6 +129,7 @@ def _callbacks(
     reporter = Reporter(folder=folder, every=every, batch_size=batch_size, printed=not shows_bar, classes=classes)
     callbacks: list[Callback] = [  # the guard comes before those who log and save
         FiniteGuard(folder=folder, action=settings["on_nonfinite"], every=every, sample_id=sample_id),
+        Clock(),
         reporter,
         checkpoints,
         stop,
