@@ -15,12 +15,15 @@ from atrous.data.loading import EvaluationSamples, Sample
 from atrous.evaluation.inference import predict
 from atrous.evaluation.protocol import Protocol
 from atrous.run_store import RunFolder
+from atrous.training.stopping import is_between_steps
 from atrous.training.task import SegmentationTask
 from atrous.training.trend import Trend
 
 
 class Reporter(Callback):
     """Logs loss, learning rate and speed every so many steps, and keeps status.json up to date.
+
+    The loss is the mean over the parts of a step, and the rate is that which the step was taken with.
 
     Args:
         folder: the run's folder.
@@ -46,6 +49,8 @@ class Reporter(Callback):
         self._printed = printed
         self._since, self._at_step = time.monotonic(), 0
         self._validating_since = self._since
+        self._loss: torch.Tensor | None = None  # of the parts of a step that is not complete
+        self._rate = 0.0
         self._trend = Trend(classes=classes, every=self._every)
         self.shown: dict[str, str] = {}
 
@@ -62,27 +67,35 @@ class Reporter(Callback):
         self._since, self._at_step = time.monotonic(), trainer.global_step
         self._set_status(trainer, step=trainer.global_step)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        """Hold on to the learning rate of this step: behind it the schedule has moved on."""
+        self._rate = float(optimizer.param_groups[0]["lr"])
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Report when it is time, unless the step was left out: its loss is no number."""
-        step = trainer.global_step
-        is_due = step % self._every == 0 or step == trainer.max_steps
-        if not is_due or step == self._at_step:
+        part = outputs["loss"].detach()  # Lightning has divided it by the number of parts
+        self._loss = part if self._loss is None else self._loss + part
+        if not is_between_steps(trainer, batch_idx):
             return
-        of_all_ranks = trainer.strategy.reduce(outputs["loss"], reduce_op="mean")
-        loss, now = float(of_all_ranks) * trainer.accumulate_grad_batches, time.monotonic()
+        of_step, self._loss = self._loss, None
+        step = trainer.global_step
+        if step % self._every and step != trainer.max_steps:
+            return
+        loss, now = float(trainer.strategy.reduce(of_step, reduce_op="mean")), time.monotonic()
         if not math.isfinite(loss):
             return
         speed = (step - self._at_step) * self._batch_size / max(now - self._since, 1e-9)
         self._since, self._at_step = now, step
         self.shown = {"loss": f"{loss:.4f}", "images/s": f"{speed:.1f}"}
-        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         if trainer.is_global_zero:
             for logger in trainer.loggers:
-                logger.log_metrics({"train/loss": loss, "train/lr": rate, "train/images_per_second": speed}, step)
+                logger.log_metrics({"train/loss": loss, "train/lr": self._rate, "train/images_per_second": speed}, step)
             self._set_status(trainer, step=step, loss=loss, images_per_second=round(speed, 3))
             if self._printed:
                 print(f"step {step}/{trainer.max_steps}  loss {loss:.4f}  {speed:.1f} images/s", flush=True)  # noqa: T201
-            if warning := self._trend.warning(step, loss, lr=rate):
+            if warning := self._trend.warning(step, loss, lr=self._rate):
                 self._set_status(trainer, warning=warning)
                 print(f"warning: step {step}: {warning}", file=sys.stderr, flush=True)  # noqa: T201
 
