@@ -1,10 +1,14 @@
 """Which of several ranks' ends is told as the reason, and whether another try is worth it."""
 
 import signal
+import warnings
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 
 import pytest
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 from atrous import run_store
 from atrous.exit_codes import FAILED, TEMPORARY
@@ -91,3 +95,15 @@ def test_ranks_whose_status_cannot_be_read_keep_their_exit_code(
     (tmp_path / "status.json").write_text("{")
     assert note_deaths(RunFolder(tmp_path), {0: -SIGKILL}) == TEMPORARY
     assert "rank 0 was killed by SIGKILL; but status.json does not say so" in capsys.readouterr().err
+
+
+def test_what_lightning_asks_of_pytorch_for_several_ranks_is_not_warned_of(tmp_path: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            job._quieten()
+            DistributedDataParallel(torch.nn.Linear(1, 1), broadcast_buffers=False)
+    finally:
+        dist.destroy_process_group()
+    assert [str(each.message) for each in said] == []

@@ -153,6 +153,7 @@ def _quieten() -> None:
         ".*logging interval.*",
         ".*LeafSpec.*",
         ".*`srun` command is available.*",
+        "`broadcast_buffers` is deprecated.*",  # Lightning passes it on, and no other key
         "nll_loss2d_forward.*",  # trainer.deterministic: once for every image
     ):
         warnings.filterwarnings("ignore", message=message)
