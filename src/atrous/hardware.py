@@ -60,6 +60,12 @@ def is_memory_full(error: BaseException) -> bool:
     return isinstance(error, RuntimeError | OSError) and any(words in str(error) for words in _FULL)
 
 
+def what_was_asked(error: BaseException) -> str:
+    """What `is_memory_full` says of, in words: CUDA's text goes on about every other process on the device."""
+    sentences = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")
+    return ". ".join(sentences[:2]).rstrip(".")
+
+
 def has_cuda() -> bool:
     """Whether PyTorch, which is loaded for that, finds a GPU on this machine."""
     import torch

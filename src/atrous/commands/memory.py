@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from atrous.errors import AtrousError
+from atrous.hardware import is_memory_full, what_was_asked
 
 
 class MemoryFullError(AtrousError):
@@ -29,9 +30,6 @@ def memory_watched(advice: Callable[[], str]) -> Iterator[None]:
     except AtrousError:
         raise
     except Exception as error:
-        from atrous.hardware import is_memory_full
-        from atrous.prediction.memory import cause_of
-
         if not is_memory_full(error):
             raise
-        raise MemoryFullError(f"out of memory ({cause_of(error)}); {advice()}") from None
+        raise MemoryFullError(f"out of memory ({what_was_asked(error)}); {advice()}") from None

@@ -34,7 +34,7 @@ class ClassList:
     def __init__(self, classes: str | Path | Sequence[Any] | Mapping[str, Any], *, root: Path) -> None:
         source = "data.classes"
         if isinstance(classes, str | Path):
-            path = _find(classes, root)
+            path = class_list_file(classes, root)
             source, classes = repr(str(path)), _read(path)
         content = classes if isinstance(classes, Mapping) else {"classes": classes}
         _check_keys(content, _KEYS, source=source)
@@ -75,7 +75,12 @@ class ClassList:
         return label_of
 
 
-def _find(path: str | Path, root: Path) -> Path:
+def class_list_file(path: str | Path, root: Path) -> Path:
+    """Where a class list is: here, or in the folder of the data set.
+
+    Raises:
+        DataError: it is in neither.
+    """
     given = Path(path).expanduser()
     folder = root
     with suppress(RuntimeError):  # ~ of somebody who is not known here

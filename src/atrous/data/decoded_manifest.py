@@ -160,6 +160,14 @@ def sources_of(dataset: SegmentationDataset, index: int) -> list[tuple[int, int]
     return facts
 
 
+def names_and_lengths(dataset: SegmentationDataset) -> list[list[Any]]:
+    """Return each image's name and the lengths of its files in bytes: those of a copy elsewhere too."""
+    return [
+        [dataset.sample_id(index), *(length for length, _ in sources_of(dataset, index))]
+        for index in range(len(dataset))
+    ]
+
+
 def checksum(image: Pixels, label: Pixels) -> int:
     """Return the CRC-32 of an image's and its label's bytes."""
     return zlib.crc32(np.ascontiguousarray(label).data, zlib.crc32(np.ascontiguousarray(image).data))

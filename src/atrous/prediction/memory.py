@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 from atrous.evaluation.protocol import Protocol
-
-_SENTENCES = 2  # of an error's text
-
-
-def cause_of(error: BaseException) -> str:
-    """Return what was asked for: CUDA's text goes on about every other process on the device."""
-    sentences = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")
-    return ". ".join(sentences[:_SENTENCES]).rstrip(".")
+from atrous.hardware import what_was_asked
 
 
 def too_large(what: str, error: BaseException, protocol: Protocol, *, batch_size: int = 1) -> str:
@@ -27,4 +20,4 @@ def too_large(what: str, error: BaseException, protocol: Protocol, *, batch_size
         keys.append("protocol=tiles_os16, which takes it in parts")
     else:
         keys.append(f"a protocol of smaller tiles (now {protocol.tile[0]}x{protocol.tile[1]})")
-    return f"{what} does not fit into the memory ({cause_of(error)}); try {' or '.join(keys)}"
+    return f"{what} does not fit into the memory ({what_was_asked(error)}); try {' or '.join(keys)}"

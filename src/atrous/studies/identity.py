@@ -86,9 +86,9 @@ def _split(node: Mapping[str, Any]) -> dict[str, Any]:
     content = {key: value for key, value in node.items() if key not in _NOT_IDENTITY}
     classes = content.get("classes")
     if isinstance(classes, str):
-        places = (Path(classes), Path(str(node.get("root"))) / classes)
-        here, beside = (place.expanduser() for place in places)
-        content["classes"] = _digest(here if here.is_file() else beside, key="data.classes")
+        from atrous.data.class_list import class_list_file
+
+        content["classes"] = _digest(class_list_file(classes, Path(str(node.get("root")))), key="data.classes")
     return content
 
 

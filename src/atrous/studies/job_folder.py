@@ -66,13 +66,7 @@ def _images_of(data: Mapping[str, Any]) -> str | None:
     """A digest of the names and lengths of a folder's files, wherever it lies; None for published data sets."""
     if data.get("train", {}).get("_target_") != _OWN_IMAGES:
         return None
-    from atrous.data.decoded_manifest import sources_of
+    from atrous.data.decoded_manifest import names_and_lengths
 
-    content: list[list[Any]] = []
-    for split in ("train", "val"):
-        dataset = build(data[split], where=f"data.{split}")
-        content += [
-            [split, dataset.sample_id(index), *(length for length, _ in sources_of(dataset, index))]
-            for index in range(len(dataset))
-        ]
+    content = {split: names_and_lengths(build(data[split], where=f"data.{split}")) for split in ("train", "val")}
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

@@ -6,9 +6,8 @@ from types import TracebackType
 from typing import Any
 
 from atrous import full_memory
-from atrous.hardware import is_memory_full
+from atrous.hardware import is_memory_full, what_was_asked
 
-_SENTENCES = 2  # of an error's text
 _OF_A_WORKER = "killed by signal: Killed"
 
 
@@ -26,12 +25,11 @@ def advice(error: BaseException, config: Mapping[str, Any]) -> str:
     """
     if worker := _killed_worker(error):
         return f"{worker}, which the kernel does where memory is full. {full_memory.advice_for_worker(config)}"
-    # CUDA goes on about every other process on the device: what was asked for stands in the second sentence.
-    sentences = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")
-    what = ". ".join(sentences[:_SENTENCES]).rstrip(".")
     is_evaluating = _was_evaluating(error.__traceback__)
     where = "an evaluation" if is_evaluating else "training"
-    return f"out of memory in {where} ({what}). {full_memory.advice(config, is_evaluating=is_evaluating)}"
+    return (
+        f"out of memory in {where} ({what_was_asked(error)}). {full_memory.advice(config, is_evaluating=is_evaluating)}"
+    )
 
 
 def _killed_worker(error: BaseException) -> str:

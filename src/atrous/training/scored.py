@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from atrous.data.class_list import class_list_file
+from atrous.errors import DataError
 
 if TYPE_CHECKING:
     from atrous.data.dataset import SegmentationDataset
@@ -54,15 +58,13 @@ def scored_on(config: Config, dataset: SegmentationDataset) -> dict[str, Any]:
 
 def _samples(config: Config, dataset: SegmentationDataset) -> str:
     from atrous.data.dataset import PairList
-    from atrous.data.decoded_manifest import sources_of
+    from atrous.data.decoded_manifest import names_and_lengths
 
     spec = asdict(dataset.spec)
     content: list[Any] = [[spec[key] for key in ("classes", "palette", "ignore_label")]]
     if not isinstance(dataset, PairList):  # its constructor call is all that there is
         content.append({key: value for key, value in config["data"]["val"].items() if key != "root"})
-    for index in range(len(dataset)):
-        lengths = [length for length, _ in sources_of(dataset, index)]
-        content.append([dataset.sample_id(index), *lengths])
+    content += names_and_lengths(dataset)
     return _digest(json.dumps(content, sort_keys=True).encode())
 
 
@@ -70,9 +72,8 @@ def _class_list(node: Mapping[str, Any]) -> str:
     classes = node["classes"]
     if not isinstance(classes, str):
         return _digest(json.dumps(classes, sort_keys=True).encode())
-    for path in (Path(classes).expanduser(), Path(str(node.get("root"))) / classes):
-        if path.is_file():
-            return _digest(path.read_bytes())
+    with suppress(DataError, OSError):  # it is gone: who opens the images says so
+        return _digest(class_list_file(classes, Path(str(node.get("root")))).read_bytes())
     return classes
 
 
