@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal
 
 
@@ -44,6 +45,20 @@ def progress(title: str, *, shown: bool = True, bar: bool = True) -> Iterator[Ca
                 print(f"{title}: {done} of {total or '?'}", file=sys.stderr, flush=True)  # noqa: T201
 
         yield report
+
+
+def tracked(items: Iterable[T], title: str, *, total: int) -> Iterator[T]:
+    """Yield items, and show how many of them are done, as `progress` does.
+
+    Args:
+        items: what is gone through.
+        title: what is going on.
+        total: how many there are.
+    """
+    with progress(title) as report:
+        for done, item in enumerate(items, start=1):
+            yield item
+            report(done, total)
 
 
 @contextmanager

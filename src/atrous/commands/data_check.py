@@ -10,7 +10,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from atrous.building import build, check_targets
@@ -25,6 +24,7 @@ from atrous.data.inspection.statistics import as_plain
 from atrous.errors import AtrousError, DataError
 from atrous.files import write_atomically, write_json, write_text
 from atrous.hardware import usable_cores
+from atrous.progress import tracked
 from atrous.studies.configuration import resolve
 
 Node = Mapping[str, Any]
@@ -48,15 +48,8 @@ def check(config: DictConfig) -> None:
     pairs = Readings(splits)
     workers = min(8, usable_cores()) if plain["workers"] is None else plain["workers"]
     console = Console()
-    readings = list(
-        track(
-            pairs.all(num_workers=workers),
-            total=len(pairs),
-            description=f"reading {pairs.images} images and their masks",
-            console=Console(stderr=True),
-            transient=True,
-        )
-    )
+    found = pairs.all(num_workers=workers)
+    readings = list(tracked(found, f"reading {pairs.images} images and their masks", total=len(pairs)))
     result = conclude(splits, pairs, readings, allow_shared=plain["data"]["allow_shared_samples"])
     for shown in (_split_table(result), _class_table(result)):
         console.print(shown)

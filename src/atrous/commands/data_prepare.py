@@ -4,14 +4,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.progress import track
 
 from atrous.data.preparation.parts import PARTS
 from atrous.data.preparation.preparing import carry_out, choose, plan
 from atrous.data.preparation.sources import MANUAL_STEPS
 from atrous.errors import ConfigError, DataError
 from atrous.processes import Interrupts
+from atrous.progress import tracked
 
 
 class NotPreparedError(DataError):
@@ -71,4 +70,4 @@ def _say(line: str) -> None:
 
 
 def _track(ids: Sequence[str]) -> Iterable[str]:
-    return track(ids, description=f"converting {len(ids)} masks", console=Console(stderr=True), transient=True)
+    return tracked(ids, "converting masks", total=len(ids))

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import Dataset
 
 from atrous.data.dataset import PairList, SegmentationDataset
@@ -19,6 +17,7 @@ from atrous.data.files import image_size
 from atrous.data.loading import Loader, bound_threads
 from atrous.errors import DataError
 from atrous.hardware import usable_cores
+from atrous.progress import tracked
 
 _GIGA = 1e9
 
@@ -111,18 +110,14 @@ def _each(
     dataset: SegmentationDataset, work: Callable[[SegmentationDataset, int], T], *, workers: int, title: str
 ) -> Iterator[T]:
     """Yield what `work` returns for each image, in order, from worker processes and with a progress bar."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    loader = Loader(
+    loader: Any = Loader(
         _Tasks(dataset, work),
         batch_size=None,
         num_workers=min(workers, len(dataset)),
         collate_fn=_as_is,
         worker_init_fn=bound_threads,
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        results: Any = loader
-        yield from bar.track(results, total=len(dataset), description=f"{title} {dataset.spec.name}")
+    yield from tracked(loader, f"{title} {dataset.spec.name}", total=len(dataset))
 
 
 def _as_is(result: T) -> T:
