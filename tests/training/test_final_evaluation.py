@@ -1,20 +1,17 @@
 """The evaluation that ends a run: how far it is can be seen, a layer is a sign of life, and one that hangs is ended."""
 
 import time
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from atrous import DeepLabV3, progress
 from atrous.data.shapes import Shapes
 from atrous.exit_codes import TEMPORARY
-from atrous.networks import ResNet
 from atrous.run_store import RunFolder
 from atrous.training import final_evaluation
 from atrous.training.final_evaluation import evaluate_finished
@@ -22,26 +19,15 @@ from atrous.training.final_evaluation import evaluate_finished
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # a watchdog that ends
 
 
-def _config(**trainer: float | bool) -> Mapping[str, Any]:
-    return {
-        "recipe": {"preprocessing": "imagenet", "precision": "32-true"},
-        "data": {
-            "val": {"_target_": "atrous.data.Shapes", "split": "val", "length": 4, "size": 65},
-            "evaluation_size": None,
-            "val_batch_size": 1,
-            "num_workers": 0,
-        },
-        "trainer": {"accelerator": "cpu", "tf32": False, "progress": True, "timeout_seconds": 0, **trainer},
-        "submission": None,
-        "boundary": False,
-    }
+Config = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def model() -> DeepLabV3:
-    torch.manual_seed(0)
-    backbone = partial(ResNet, units=(1, 1, 1, 1), unit="basic", width=4)
-    return DeepLabV3(backbone=backbone, aspp_channels=8, multi_grid=None, num_classes=11)
+def config(scored_config: dict[str, Any]) -> Config:
+    """The config of a run, with some of its `trainer` changed."""
+    trainer = {"accelerator": "cpu", "tf32": False, "progress": True, "timeout_seconds": 0}
+    rest = {**scored_config, "submission": None, "boundary": False}
+    return lambda **changed: {**rest, "trainer": {**trainer, **changed}}
 
 
 @pytest.fixture
@@ -58,16 +44,17 @@ def run(tmp_path: Path) -> RunFolder:
 
 def test_a_long_one_says_how_far_it_is_and_a_short_one_nothing(
     run: RunFolder,
+    config: Config,
     model: DeepLabV3,
-    val_set: Shapes,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    evaluate_finished(run, _config(), model, val_set, ["single"])
+    val_set = Shapes(split="val", length=4, size=65)
+    evaluate_finished(run, config(), model, val_set, ["single"])
     assert capsys.readouterr() == ("", "")
     for module in (final_evaluation, progress):
         monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0.0)
-    evaluate_finished(run, _config(), model, val_set, ["single", "single_os8"])
+    evaluate_finished(run, config(), model, val_set, ["single", "single_os8"])
     said = capsys.readouterr()
     assert said.err.splitlines() == [f"evaluating, image: {done} of 4" for done in range(1, 5)]
     assert said.out == ""
@@ -79,18 +66,18 @@ def test_a_long_one_says_how_far_it_is_and_a_short_one_nothing(
 
 
 def test_a_run_that_is_done_stays_so_while_further_protocols_are_measured(
-    run: RunFolder, model: DeepLabV3, val_set: Shapes, monkeypatch: pytest.MonkeyPatch
+    run: RunFolder, config: Config, model: DeepLabV3, val_set: Shapes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run.set_status("done", step=8)
     before = (run.path / "status.json").read_bytes()
     monkeypatch.setattr(final_evaluation, "SECONDS_BETWEEN_LINES", 0.0)
-    evaluate_finished(run, _config(), model, val_set, ["single_os8"])
+    evaluate_finished(run, config(), model, val_set, ["single_os8"])
     assert (run.path / "status.json").read_bytes() == before
 
 
-def test_signs_of_life_cost_no_map(run: RunFolder, model: DeepLabV3, val_set: Shapes) -> None:
+def test_signs_of_life_cost_no_map(run: RunFolder, config: Config, model: DeepLabV3, val_set: Shapes) -> None:
     with profile(activities=[ProfilerActivity.CPU]) as seen:
-        evaluate_finished(run, _config(), model, val_set, ["single"])
+        evaluate_finished(run, config(), model, val_set, ["single"])
     calls = {event.key: event.count for event in seen.key_averages()}
     assert calls["aten::relu_"] > 0
     assert "aten::relu" not in calls, "ReLU writes over its input, as without hooks"
@@ -98,7 +85,7 @@ def test_signs_of_life_cost_no_map(run: RunFolder, model: DeepLabV3, val_set: Sh
 
 @pytest.mark.parametrize("each", [0.15, 60.0])
 def test_many_slow_layers_may_take_longer_than_the_time_out_and_one_may_not(
-    run: RunFolder, model: DeepLabV3, ended: list[int], each: float
+    run: RunFolder, config: Config, model: DeepLabV3, ended: list[int], each: float
 ) -> None:
     began = time.monotonic()
 
@@ -111,7 +98,7 @@ def test_many_slow_layers_may_take_longer_than_the_time_out_and_one_may_not(
         if isinstance(module, nn.Conv2d):
             module.register_forward_pre_hook(wait)
     val_set = Shapes(split="val", length=1, size=65)
-    evaluate_finished(run, _config(timeout_seconds=2.0), model, val_set, ["single"])
+    evaluate_finished(run, config(timeout_seconds=2.0), model, val_set, ["single"])
     if each < 1:
         assert ended == []
         assert time.monotonic() > began + 2.1, "the image took longer than the time out"
