@@ -259,6 +259,7 @@ def test_a_bad_source_file_is_an_error_that_names_it_and_leaves_nothing_behind(s
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(DataError, match=r"^image '.*d\.jpg' is truncated or corrupt.*copy it again$"):
         Decoded(source, folder=tmp_path / "c", num_workers=2)
+    assert not multiprocessing.active_children(), "workers that an error's traceback keeps"
     assert names(tmp_path / "c") == []
 
 

@@ -71,18 +71,27 @@ class Loader(DataLoader[Sample]):
             DataError: a file cannot be used; without the worker's traceback.
             ConfigError: a transform cannot be used; without the worker's traceback.
         """
+        batches, go_on = super().__iter__(), self.persistent_workers
         try:
-            for batch in super().__iter__():
+            for batch in batches:
                 yield self._opened(batch)
-        except (DataError, ConfigError) as error:
-            self._end_workers()
+        except Exception as error:
+            go_on = False
+            if not isinstance(error, DataError | ConfigError):
+                raise
             raise type(error)(str(error).rstrip().rpartition(f"{type(error).__name__}: ")[2]) from None
+        finally:
+            if not go_on:
+                self._end_workers(batches)
 
-    def _end_workers(self) -> None:
-        """Stop the workers now: left to the garbage collector, they would be waited for in vain for seconds each."""
-        iterator, self._iterator = self._iterator, None
-        if iterator is not None and hasattr(iterator, "_shutdown_workers"):
-            iterator._shutdown_workers()
+    def _end_workers(self, batches: Any) -> None:
+        """Stop the workers now: an error's traceback keeps them from being collected.
+
+        The garbage collector would wait for each in vain for seconds, and for ever in a process that was forked since.
+        """
+        self._iterator = None
+        if hasattr(batches, "_shutdown_workers"):
+            batches._shutdown_workers()
 
     def _opened(self, batch: Sample | int) -> Sample:
         if not isinstance(batch, int):
