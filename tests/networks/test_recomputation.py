@@ -43,6 +43,14 @@ def test_the_backward_pass_can_be_taken_twice() -> None:
     torch.testing.assert_close(first, 8 * x)
 
 
+def test_a_second_derivative_is_refused_rather_than_wrong() -> None:
+    x = torch.randn(3, requires_grad=True)
+    with maps_recomputed():
+        y = recomputed(lambda x: 2 * x, x).square().sum()
+    with pytest.raises(RuntimeError, match=r"activation_checkpointing=none"):
+        torch.autograd.grad(y, x, create_graph=True)
+
+
 def test_an_input_that_is_changed_in_place_is_made_again_only_where_its_own_source_is_known() -> None:
     x = torch.randn(3, requires_grad=True)
 

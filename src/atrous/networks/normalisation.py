@@ -101,4 +101,5 @@ def _statistics_of_batch(y_NCHW: Tensor) -> tuple[Tensor, ...]:
     on_cpu = y_NCHW.device.type == "cpu"
     if not (on_cpu and recomputes_maps()) or node is None or node.name() != "NativeBatchNormBackward0":
         return ()
-    return tuple(getattr(node, f"_saved_result{index}").detach() for index in (1, 2))
+    with torch.no_grad():
+        return tuple(getattr(node, f"_saved_result{index}").detach() for index in (1, 2))

@@ -205,6 +205,11 @@ def maps_recomputed(enabled: bool = True, *, depthwise: bool = False) -> Iterato
 
 
 def _unpack(saved: _Saved) -> Tensor:
+    if torch.is_grad_enabled():  # what is kept or made again has no history, so that a derivative of it would be 0
+        raise RuntimeError(
+            "a second derivative (create_graph=True) of a network whose maps are made again: "
+            "checkpoint_activations(model, 'none'), or trainer.activation_checkpointing=none, keeps them"
+        )
     with torch.no_grad():
         return saved.content.read()
 
