@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.hydra_config import HydraConfig
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from xdist.scheduler import LoadFileScheduling
@@ -99,6 +100,12 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _hydra_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test runs within Hydra is over in the next: whether it is asked tells where a run will be made."""
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
 
 
 @pytest.fixture(autouse=True)

@@ -82,7 +82,9 @@ def _make(*arguments: str, venv: str = ".venv", **environment: str) -> "subproce
 
 def _without_make() -> dict[str, str]:
     """The environment without what this file sets, and without a make that runs the tests."""
-    return {key: text for key, text in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "SCALE", "SEEDS")}
+    return {
+        key: text for key, text in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "ARGS", "SCALE", "SEEDS")
+    }
 
 
 @pytest.fixture
