@@ -34,6 +34,12 @@ def test_interpolations_are_resolved(composed: Compose) -> None:
     assert plain["data"]["train"]["root"] == plain["data"]["val"]["root"] == "/somewhere"
 
 
+def test_initial_weights_may_lie_in_the_home_folder(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    plain = resolve(composed("recipe.pretrained='~/last.ckpt'"))
+    assert plain["recipe"]["pretrained"] == "/home/someone/last.ckpt"
+
+
 def test_the_recipe_follows_the_data_unless_it_is_given(composed: Compose) -> None:
     assert resolve(composed("data=voc", "data.root=."))["recipe"]["max_steps"] == 30000
     assert resolve(composed("data=voc", "data.root=.", "recipe=shapes"))["recipe"]["max_steps"] == 300

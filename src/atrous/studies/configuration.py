@@ -48,6 +48,9 @@ def resolve(config: DictConfig, *, needs_root: bool = True) -> Config:
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0]) from None
     assert isinstance(plain, dict)
+    recipe = plain.get("recipe")  # which predict and export have not
+    if recipe is not None and str(recipe["pretrained"]).startswith("~"):  # in quotes no shell has expanded it
+        recipe["pretrained"] = str(Path(recipe["pretrained"]).expanduser())
     _refuse_secrets(plain)
     return {str(key): value for key, value in plain.items()}
 
