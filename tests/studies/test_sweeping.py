@@ -107,6 +107,16 @@ def test_no_job_starts_when_one_cannot_be_run(
     assert not list(tmp_path.glob("store/sweeps/*")), "nor is it one that atrous-report could show"
 
 
+def test_chosen_rows_of_a_sweep_are_one_of_their_own_beside_the_whole(
+    sweep_of: Callable[..., list[JobReturn]], tmp_path: Path
+) -> None:
+    sweep_of("output_stride=8,16")
+    sweep_of("output_stride=8,16", "rows=[16]")
+    names = [path.stem for path in tmp_path.glob("store/sweeps/*.json")]
+    rows = [[row.name for row in load_sweep(tmp_path / "store", name).table.rows] for name in names]
+    assert sorted(rows) == [["16"], ["8", "16"]]
+
+
 def test_a_refused_sweep_leaves_the_one_that_was_saved_before(
     sweep_of: Callable[..., list[JobReturn]], fake_jobs: FakeJobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

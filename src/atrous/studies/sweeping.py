@@ -59,7 +59,7 @@ def run_sweep(config: DictConfig, arguments: Sequence[str], launcher: Launcher) 
 @contextmanager
 def _saved(sweep: Sweep, store: Path) -> Iterator[None]:
     """Keep a sweep that no paper has, unless it is refused: then what was kept under its name stays."""
-    path = _file(store, sweep.table.name)
+    path = _file(store, sweep.table.slug)
     before = path.read_text(encoding="utf-8") if path.is_file() else None
     save_sweep(sweep, store)
     try:
@@ -104,8 +104,8 @@ def report_sweep(sweep: Sweep, *, store: Path, output: str | None) -> Path:
 
 
 def save_sweep(sweep: Sweep, store: Path) -> None:
-    """Keep a sweep that no paper has, so that atrous-report can show it again."""
-    write_json(_file(store, sweep.table.name), dataclasses.asdict(sweep))
+    """Keep a sweep that no paper has, so that atrous-report can show it again; one of chosen rows has its own place."""
+    write_json(_file(store, sweep.table.slug), dataclasses.asdict(sweep))
 
 
 def _file(store: Path, name: str) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from atrous.studies.reports.latex import escape, render_latex
-from atrous.studies.reports.rows import CutRun, RowResult, SeedResult, TableResult
+from atrous.studies.reports.rows import OtherBudget, RowResult, SeedResult, TableResult
 from atrous.studies.table import Row, Table
 
 TROUBLE = r"50% of a_b & c#1 $x {y} ~ ^ \z <u|v> ±"
@@ -21,8 +21,8 @@ def result() -> TableResult:
     for name, scores in ((TROUBLE, (0.5, 0.52)), ("plain", ())):
         seeds = tuple(SeedResult(seed, "done", Path("x"), 2, 2, score) for seed, score in enumerate(scores))
         row = Row(name, (), {"method": name, "output_stride": 16}, {"miou": 60.0})
-        cut = () if scores else (CutRun(0, Path("y"), 1, 2),)
-        rows.append(RowResult(row=row, command="x", seeds=seeds, cut=cut, parameters=1_000_000))
+        others = () if scores else (OtherBudget(0, Path("y"), 1, 2),)
+        rows.append(RowResult(row=row, command="x", seeds=seeds, other_budgets=others, parameters=1_000_000))
     table = Table("t", "A title with 100%", (), "Paper_1, Table 1", scale="shapes", scale_label="not a reproduction")
     return TableResult(table, tuple(rows))
 

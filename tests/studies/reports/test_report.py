@@ -14,7 +14,7 @@ from rich.console import Console
 from atrous.studies.reports.charts import trend_chart
 from atrous.studies.reports.forms import render_csv, render_markdown
 from atrous.studies.reports.report import write_report
-from atrous.studies.reports.rows import CutRun, RowResult, SeedResult, TableResult
+from atrous.studies.reports.rows import OtherBudget, RowResult, SeedResult, TableResult
 from atrous.studies.reports.store import DamagedRun
 from atrous.studies.reports.table_page import render_page
 from atrous.studies.reports.words import agreement_of, headline
@@ -24,13 +24,15 @@ from atrous.studies.table_changes import changed_by
 PAGE = PurePosixPath("index.html")
 
 
-def _row(name: str, stride: int, paper: float, scores: tuple[float, ...], *, cut: tuple[CutRun, ...] = ()) -> RowResult:
+def _row(
+    name: str, stride: int, paper: float, scores: tuple[float, ...], others: tuple[OtherBudget, ...] = ()
+) -> RowResult:
     seeds = tuple(SeedResult(i, "done", Path(f"runs/x/seed{i}"), 2, 2, score) for i, score in enumerate(scores))
     return RowResult(
         row=Row(name, (f"output_stride={stride}",), {"output_stride": stride}, {"miou": paper}),
         command=f"atrous-train 'output_stride={stride}' <&> seed=0",
         seeds=seeds,
-        cut=cut,
+        other_budgets=others,
         parameters=1_234_567 if scores else None,
         multiply_adds=2_345_678_900 if scores else None,
         size=(129, 129) if scores else None,
@@ -40,7 +42,7 @@ def _row(name: str, stride: int, paper: float, scores: tuple[float, ...], *, cut
 
 @pytest.fixture
 def result() -> TableResult:
-    """Two seeds of one row, one of another, and a row that was cut."""
+    """Two seeds of one row, one of another, and one with another budget."""
     table = Table(
         name="paper/table1",
         title="Strides & <rates>",
@@ -51,8 +53,8 @@ def result() -> TableResult:
         scale_label="not a reproduction",
         deviations=("One thing differs.",),
     )
-    cut = (CutRun(0, Path("runs/y/seed0"), 1, 2),)
-    rows = (_row("os8", 8, 75.18, (0.66, 0.68)), _row("os16", 16, 73.88, (0.5,)), _row("os32", 32, 70.06, (), cut=cut))
+    others = (OtherBudget(0, Path("runs/y/seed0"), 1, 2),)
+    rows = (_row("os8", 8, 75.18, (0.66, 0.68)), _row("os16", 16, 73.88, (0.5,)), _row("os32", 32, 70.06, (), others))
     return TableResult(table, rows)
 
 

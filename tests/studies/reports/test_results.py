@@ -135,6 +135,17 @@ def test_a_cut_training_is_an_unfinished_budget_and_never_a_result(
     assert row.state == "not trained; unfinished budget: seed 0 has 1 of 2 steps"
 
 
+def test_a_longer_training_is_told_where_the_row_has_none_and_is_never_a_result(
+    swept: Swept, composed: Compose, store: Path
+) -> None:
+    _run(composed, swept(*TABLE, "recipe.max_steps=3")[1], store)
+    row = _row(collect(swept(*TABLE)[1], store=store), "os8")
+    assert row.mean is None
+    assert row.state == "not trained; longer budget: seed 0 has 3 steps, the row 2"
+    _run(composed, swept(*TABLE)[1], store)
+    assert _row(collect(swept(*TABLE)[1], store=store), "os8").state == "done"
+
+
 def test_a_training_of_another_table_or_recipe_is_not_a_cut_one(swept: Swept, composed: Compose, store: Path) -> None:
     _run(composed, swept(*TABLE, "recipe.max_steps=1", "recipe.optimizer.lr=0.5")[1], store)
     assert _row(collect(swept(*TABLE)[1], store=store), "os8").state == "not trained"

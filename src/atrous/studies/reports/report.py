@@ -61,8 +61,8 @@ def uses_of(result: TableResult, page: PurePosixPath) -> dict[Path, list[Use]]:
     for row in result.rows:
         for seed in row.seeds:
             found.setdefault(seed.folder, []).append(Use(result.table, row.row.name, page))
-        for cut in row.cut:
-            found.setdefault(cut.folder, []).append(Use(result.table, row.row.name, page, cut))
+        for run in row.other_budgets:
+            found.setdefault(run.folder, []).append(Use(result.table, row.row.name, page, run))
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from atrous.studies.metrics import title_of, value_of
 from atrous.studies.reports.identity import Identified, identify_row
-from atrous.studies.reports.rows import CutRun, RowResult, SeedResult, TableResult
+from atrous.studies.reports.rows import OtherBudget, RowResult, SeedResult, TableResult
 from atrous.studies.reports.store import Store, StoredRun, read_store
 from atrous.studies.table import Row, Sweep
 
@@ -71,13 +71,13 @@ def _collect_row(store: Store, sweep: Sweep, row: Row, identify: Identify, metri
     if who is None:
         return RowResult(row=row, command=command, metric=metric)
     mine = [run for run in store.runs if run.name == who.name]
-    cut = tuple(
-        CutRun(run.seed, run.folder.path, run.max_steps, who.max_steps)
+    other_budgets = tuple(
+        OtherBudget(run.seed, run.folder.path, run.max_steps, who.max_steps)
         for run in store.runs
-        if run.facts["family"] == who.family and run.max_steps < who.max_steps
+        if run.facts["family"] == who.family and (run.max_steps < who.max_steps or not mine)
     )
     result = measured_row(row, mine, metric=metric, command=command, submission=who.submission)
-    return replace(result, cut=cut)
+    return replace(result, other_budgets=other_budgets)
 
 
 def _seed_result(run: StoredRun, protocol: str, metric: str, server: str | None) -> SeedResult:

@@ -27,8 +27,8 @@ class SeedResult:
 
 
 @dataclass(frozen=True)
-class CutRun:
-    """A training with a smaller budget than its row's: told, never a result."""
+class OtherBudget:
+    """A training with another budget than its row's: told, never a result."""
 
     seed: int
     folder: Path
@@ -36,6 +36,8 @@ class CutRun:
     full_steps: int
 
     def __str__(self) -> str:
+        if self.steps > self.full_steps:
+            return f"longer budget: seed {self.seed} has {self.steps} steps, the row {self.full_steps}"
         return f"unfinished budget: seed {self.seed} has {self.steps} of {self.full_steps} steps"
 
 
@@ -50,7 +52,7 @@ class RowResult:
     row: Row
     command: str
     seeds: tuple[SeedResult, ...] = ()
-    cut: tuple[CutRun, ...] = ()
+    other_budgets: tuple[OtherBudget, ...] = ()
     parameters: int | None = None
     multiply_adds: int | None = None
     size: tuple[int, int] | None = None
@@ -99,7 +101,7 @@ class RowResult:
         if self.row.unreachable:
             return f"not reproduced: {self.row.unreachable}"
         notes = [_note(seed) for seed in self.seeds if seed.score is None]
-        notes += [str(cut) for cut in self.cut]
+        notes += [str(run) for run in self.other_budgets]
         if not self.seeds:
             notes.insert(0, "not trained")
         elif self.row.against and self.mean is None and not notes:
@@ -119,8 +121,8 @@ class TableResult:
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """The folders of its runs, those with a cut budget included."""
-        return tuple(folder for row in self.rows for folder in (*_folders(row.seeds), *_folders(row.cut)))
+        """The folders of its runs, those with another budget included."""
+        return tuple(folder for row in self.rows for folder in (*_folders(row.seeds), *_folders(row.other_budgets)))
 
     @property
     def compared(self) -> tuple[RowResult, ...]:
@@ -150,10 +152,10 @@ class TableResult:
     @property
     def is_touched(self) -> bool:
         """Whether the store has anything of the table."""
-        return any(row.seeds or row.cut for row in self.rows)
+        return any(row.seeds or row.other_budgets for row in self.rows)
 
 
-def _folders(runs: Sequence[SeedResult | CutRun]) -> Iterator[Path]:
+def _folders(runs: Sequence[SeedResult | OtherBudget]) -> Iterator[Path]:
     return (run.folder for run in runs)
 
 

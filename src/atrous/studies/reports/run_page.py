@@ -18,7 +18,7 @@ from atrous.html import card, cards, table
 from atrous.studies.reports.charts import Points, curve
 from atrous.studies.reports.forms import duration
 from atrous.studies.reports.frame import between, frame, label_of, link, warning
-from atrous.studies.reports.rows import CutRun
+from atrous.studies.reports.rows import OtherBudget
 from atrous.studies.reports.store import StoredRun
 from atrous.studies.table import Table
 
@@ -28,12 +28,12 @@ _PERCENT = ("val/miou",)
 
 @dataclass(frozen=True)
 class Use:
-    """A row of a table that a run is, with the page of the table; `cut` where its budget is smaller than the row's."""
+    """A row of a table that a run is, with the page of the table; `other_budget` where its budget is not the row's."""
 
     table: Table
     row: str
     page: PurePosixPath
-    cut: CutRun | None = None
+    other_budget: OtherBudget | None = None
 
 
 def write_run_page(
@@ -92,12 +92,12 @@ def _render(
 
 
 def _label(uses: Sequence[Use]) -> str:
-    """The label of the best that the run is part of, and of a budget that is cut."""
-    tables = [use.table for use in uses if use.cut is None]
-    cut = [use.cut for use in uses if use.cut is not None]
+    """The label of the best that the run is part of, and of another budget."""
+    tables = [use.table for use in uses if use.other_budget is None]
+    others = [use.other_budget for use in uses if use.other_budget is not None]
     if tables:
         return label_of(max(tables, key=lambda table: table.is_reproduction))
-    return warning(str(cut[0]) if cut else "no row of a table of the papers")
+    return warning(str(others[0]) if others else "no row of a table of the papers")
 
 
 def _cards(run: StoredRun) -> str:
@@ -124,7 +124,7 @@ def _uses(uses: Sequence[Use], page: PurePosixPath) -> str:
     lines = []
     for use in uses:
         text = f"{use.table.paper or use.table.name}{f', scale {use.table.scale}' if use.table.scale else ''}"
-        told = f": {use.cut}" if use.cut else ""
+        told = f": {use.other_budget}" if use.other_budget else ""
         lines.append(f"<li>{link(text, between(page, use.page))}, row {escape(use.row)}{escape(told)}</li>")
     return f"<h2>A row of</h2><ul>{''.join(lines)}</ul>"
 

@@ -88,9 +88,9 @@ def _table(result: TableResult, page: PurePosixPath) -> str:
 
 
 def _seeds(row: RowResult, page: PurePosixPath, among: Sequence[Path]) -> str:
-    """A link to the page of each run, those with a cut budget included."""
+    """A link to the page of each run, those with another budget included."""
     runs = [(f"{seed.seed}", seed.folder) for seed in row.seeds]
-    runs += [(f"{cut.seed} (cut)", cut.folder) for cut in row.cut]
+    runs += [(f"{run.seed} ({run.steps} steps)", run.folder) for run in row.other_budgets]
     return " · ".join(link(text, between(page, run_page(folder, among))) for text, folder in runs)
 
 

@@ -88,8 +88,8 @@ def progress_of(result: TableResult) -> str:
         f"{states.count(state)} {state}" for state in ("running", "queued", "stopped", "failed") if state in states
     ]
     words += (
-        [f"{sum(bool(row.cut) for row in result.rows)} with a cut budget"]
-        if any(row.cut for row in result.rows)
+        [f"{sum(bool(row.other_budgets) for row in result.rows)} with another budget"]
+        if any(row.other_budgets for row in result.rows)
         else []
     )
     missing = sum(row.is_open for row in result.rows)
