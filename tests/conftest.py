@@ -48,7 +48,9 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 # Few cases of every property in the suite, many in `make fuzz`. No deadline: machines are shared.
 _slow_machine = [HealthCheck.too_slow]
-settings.register_profile("suite", max_examples=25, deadline=None, suppress_health_check=_slow_machine)
+settings.register_profile(  # the same ones each time, so that a change is at fault where it fails
+    "suite", max_examples=25, deadline=None, suppress_health_check=_slow_machine, derandomize=True, database=None
+)
 settings.register_profile("fuzz", max_examples=300, deadline=None, suppress_health_check=_slow_machine)
 settings.load_profile("suite")
 
@@ -115,6 +117,16 @@ def _processes_uncounted(monkeypatch: pytest.MonkeyPatch) -> None:
     Python 3.11 imports and runs everything at half the speed where it counts lines.
     """
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is read from the user's own cache, nor written there; the workers compile once for all."""
+    base = tmp_path_factory.getbasetemp()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        cache = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+        monkeypatch.setenv("ATROUS_CACHE", str(cache))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,6 +23,7 @@ _HEAVY = (
     "atrous.prediction",
     "atrous.commands.evaluate",
     "atrous.data.datamodule",
+    "matplotlib.figure",
 )
 
 _NO_COMPLAINT = re.compile(r"heavy:|.*: \d+ of (\d+|\?)$")

@@ -124,7 +124,7 @@ def test_a_cut_run_is_an_unfinished_budget_and_never_a_result(trained: Trained) 
 
 @pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 def test_figure_4_is_drawn_without_data_or_a_store(atrous: Run, tmp_path: Path) -> None:
-    ended = atrous("report", "figure4")
+    ended = atrous("report", "figure4", computes=True)
     assert ended.code == 0, ended.err
     (picture,) = tmp_path.rglob("*.png")
     assert picture.name == "figure4.png"
@@ -135,7 +135,7 @@ def test_figure_4_is_drawn_without_data_or_a_store(atrous: Run, tmp_path: Path) 
 @pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 def test_a_diagram_is_drawn_of_the_network_that_is_asked_for(atrous: Run, tmp_path: Path) -> None:
     network = ("model=deeplabv3_cascade", "backbone=tiny", "output_stride=256", "data=voc")
-    ended = atrous("report", "diagram", *network, "output=here")
+    ended = atrous("report", "diagram", *network, "output=here", computes=True)
     assert ended.code == 0, ended.err
     assert ended.out.split() == ["picture:", "here/diagram.png"]
     assert (tmp_path / "here" / "diagram.png").read_bytes().startswith(b"\x89PNG")

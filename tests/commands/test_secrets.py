@@ -33,7 +33,7 @@ def test_a_tampered_config_of_a_run_runs_nothing(tmp_path: Path, trained: Traine
     node[key.rsplit(".", maxsplit=1)[-1]] = harm
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     arguments = {"evaluate": ["protocol=ms_os8"], "export": ["format=safetensors", f"output={tmp_path / 'out'}"]}[name]
-    ended = run_command(name, f"run={run}", *arguments, cwd=tmp_path)
+    ended = run_command(name, f"run={run}", *arguments, cwd=tmp_path, computes=True)
     assert ended.code == 2
     assert "_target_" in ended.err
     assert "Traceback" not in ended.err

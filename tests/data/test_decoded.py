@@ -264,9 +264,11 @@ def test_a_bad_source_file_is_an_error_that_names_it_and_leaves_nothing_behind(s
 
 
 class Slow(VOC2012):
-    """A data set that takes its time."""
+    """A data set that takes its time, and leaves a byte for each time that an image is read."""
 
     def read(self, index: int) -> tuple[Pixels, Pixels]:
+        with Path(self.pairs[index].image).with_suffix(".read").open("ab") as stream:
+            stream.write(b".")
         time.sleep(0.2)
         return super().read(index)
 
@@ -277,7 +279,9 @@ def test_a_killed_process_leaves_nothing_that_is_taken_for_whole(voc_home: Path,
         target=Decoded, args=(slow,), kwargs={"folder": tmp_path, "num_workers": 0}
     )
     process.start()
+    until = time.monotonic() + 60
     while not list(tmp_path.glob(".*.building/pixels")):
+        assert time.monotonic() < until
         time.sleep(0.01)
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
@@ -298,6 +302,8 @@ def test_of_two_processes_one_decodes_and_the_other_waits(voc_home: Path, tmp_pa
     for process in others:
         process.join()
     assert [process.exitcode for process in others] == [0, 0]
+    _, middle, _ = (Path(pair.image).with_suffix(".read").read_bytes() for pair in slow.pairs)
+    assert middle == b".", "who opens what is decoded looks at the first and the last image only"
     assert_same_pixels(Decoded(slow, folder=tmp_path, rebuild=False), slow)
 
 

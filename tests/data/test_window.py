@@ -68,7 +68,7 @@ def nearest_labels(label: Pixels, window: CropWindow) -> list[Pixels]:
     return crops
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=max(150, settings().max_examples))
 @given(
     height=st.integers(1, 90),
     width=st.integers(1, 90),
@@ -90,7 +90,7 @@ def test_a_crop_equals_that_of_the_whole_scaled_image(
     assert (crop_.label == possible).any(0).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=max(100, settings().max_examples))
 @given(height=st.integers(1, 90), width=st.integers(1, 90), key=st.integers(0, 10**6))
 def test_the_rows_that_a_window_needs_are_enough_for_the_same_crop(height: int, width: int, key: int) -> None:
     image = np.random.default_rng(key).integers(0, 256, (height, width, 3), dtype=np.uint8)

@@ -28,6 +28,7 @@ STARTS = ((), ("model=deeplabv3_cascade",), ("backbone=xception65", "model=deepl
 GROUPS = ("model", "backbone", "data", "recipe", "trainer", "logger", "scale", "+experiment")
 VALUES = st.one_of(
     st.integers(-3, 3),
+    st.sampled_from([4, 8, 16, 17, 32, 33, 64, 65, 129, 513]),  # what strides, crops and batches are
     st.sampled_from([2**40, -(2**40), 10**30]),
     st.floats(allow_nan=True, allow_infinity=True),
     st.booleans(),
@@ -102,7 +103,9 @@ def test_any_command_line_is_a_run_or_an_error_in_words(
         return
     except Exception as error:
         if isinstance(error, HydraException | OmegaConfBaseException):
-            explain(error, config_name="train")
+            told = explain(error, config_name="train")
+            assert told.strip()
+            assert "Traceback" not in told
         elif not raised_by_hydra(error):
             raise
         return

@@ -112,7 +112,11 @@ def test_missing_archives_and_unwritable_caches_are_named(tmp_path: Path) -> Non
 
 
 @given(st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+    max_examples=max(60, settings().max_examples),
+)
 def test_a_damaged_archive_is_refused_and_leaves_nothing_half_done(tmp_path: Path, data: st.DataObject) -> None:
     path = archive(tmp_path / "release.tar.gz", release())
     outside = data.draw(st.booleans())  # damage the compressed bytes, or those of the tar within

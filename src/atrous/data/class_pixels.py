@@ -11,6 +11,7 @@ from typing import BinaryIO, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from atrous.cache import cache_folder
 from atrous.data.dataset import PairList, SegmentationDataset
 from atrous.data.decoded import Decoded
 from atrous.data.files import Pixels
@@ -37,7 +38,7 @@ def class_pixels(dataset: SegmentationDataset, *, cache: Path | None = None) -> 
 
     Args:
         dataset: the images; their masks are read where the counts are not known yet.
-        cache: folder of the counts; by default atrous in the user's cache folder (XDG_CACHE_HOME or ~/.cache).
+        cache: folder of the counts; None for $ATROUS_CACHE or ~/.cache/atrous.
 
     Returns:
         int64 [images, classes]; ignored pixels are left out.
@@ -48,7 +49,7 @@ def class_pixels(dataset: SegmentationDataset, *, cache: Path | None = None) -> 
     source = dataset.source if isinstance(dataset, Decoded) else dataset
     if not isinstance(source, PairList):
         return _count(dataset)
-    path = (cache or _user_cache()) / "class_pixels" / f"{_key(source)}.npy"
+    path = cache_folder(cache) / "class_pixels" / f"{_key(source)}.npz"
     counts = _load(path, shape=(len(dataset), dataset.spec.num_classes))
     if counts is None:
         counts = _count(dataset)
@@ -65,10 +66,6 @@ def _count(dataset: SegmentationDataset) -> Counts:
 
     with ThreadPoolExecutor(max_workers=min(8, usable_cores())) as pool:  # decoding holds no interpreter lock
         return np.stack(list(pool.map(count, range(len(dataset)))))
-
-
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "atrous"
 
 
 def _key(dataset: PairList) -> str:
@@ -91,16 +88,17 @@ def _load(path: Path, *, shape: tuple[int, int]) -> Counts | None:
     if not path.is_file():
         return None
     try:
-        counts: Counts = np.load(path, allow_pickle=False)
+        with np.load(path, allow_pickle=False) as archive:  # a zip file: a changed byte does not pass its sum
+            counts: Counts = archive["counts"]
     except Exception as error:  # a damaged file may raise anything
         _log.warning("%s is damaged (%s); the classes are counted again", path, error)
         return None
-    return counts if counts.shape == shape else None
+    return counts if counts.shape == shape and counts.dtype == np.int64 else None
 
 
 def _save(path: Path, counts: Counts) -> None:
     def write(stream: BinaryIO) -> None:
-        np.save(stream, counts)
+        np.savez(stream, counts=counts)
 
     try:
         write_atomically(path, write)
