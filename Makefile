@@ -1,7 +1,7 @@
 # Atrous: one word for each thing that people do. `make help` lists them.
 PYTHON ?= python3
 VENV ?= .venv
-# torch for pip, e.g. TORCH=torch==2.13.0 for a CPU build where one is found; empty: what pyproject.toml allows
+# torch for pip, e.g. TORCH=torch==2.13.0+cpu with PyTorch's index of CPU builds; empty: what pyproject.toml allows
 TORCH ?=
 TABLE ?= deeplabv3/table1
 FIGURE ?= deeplabv3plus/figure5
