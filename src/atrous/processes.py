@@ -179,10 +179,15 @@ class Interrupts:
             raise Interrupted(number)
 
 
-def end_with(parent: int) -> None:
-    """Have this process, and what it becomes by exec, end with its parent, also if that has ended already."""
+def end_with(parent: int, *, by: signal.Signals = signal.SIGTERM) -> None:
+    """Have this process, and what it becomes by exec, end with its parent, also if that has ended already.
+
+    Args:
+        parent: its process; more exactly the thread that started this one.
+        by: the signal that ends this one.
+    """
     if platform.system() == "Linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by)
         if os.getppid() != parent:
             sys.exit(f"process {parent} ended before its job began")
 

@@ -1,6 +1,9 @@
 """Batches: the same whatever loads them, padded as they say, and errors that people can read."""
 
 import multiprocessing
+import os
+import signal
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from PIL import Image
 
 from atrous.data.augmentation import CropConfig
 from atrous.data.files import Pixels
-from atrous.data.loading import EvaluationSamples, Sample, TrainSamples, evaluation_loader, train_loader
+from atrous.data.loading import EvaluationSamples, Sample, TrainSamples, bound_threads, evaluation_loader, train_loader
 from atrous.data.sampling import KeyedBatchSampler, ShardSampler
 from atrous.data.shapes import Shapes
 from atrous.data.voc import VOC2012
@@ -82,6 +85,33 @@ def test_each_worker_has_one_thread_of_opencv_and_one_of_torch(voc_home: Path) -
     finally:
         cv2.setNumThreads(before[0])
         torch.set_num_threads(before[1])
+
+
+def _loads_until_its_worker_kills_it(note: Path) -> None:
+    def start(worker: int) -> None:
+        parent = os.getppid()
+        note.write_text(str(os.getpid()))
+        os.kill(parent, signal.SIGKILL)
+        while os.getppid() == parent:
+            time.sleep(0.01)
+        bound_threads(worker)
+
+    list(torch.utils.data.DataLoader([1, 2], num_workers=1, worker_init_fn=start))  # type: ignore[arg-type]
+
+
+def test_a_worker_whose_loader_was_killed_before_it_began_ends_too(tmp_path: Path) -> None:
+    killed = multiprocessing.get_context("fork").Process(
+        target=_loads_until_its_worker_kills_it, args=(tmp_path / "worker",)
+    )
+    killed.start()
+    killed.join()
+    worker, until = int((tmp_path / "worker").read_text()), time.monotonic() + 20
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    is_left = Path(f"/proc/{worker}").exists()
+    if is_left:
+        os.kill(worker, signal.SIGKILL)
+    assert not is_left
 
 
 def test_workers_stay_and_prefetch_and_without_workers_nothing_does(voc_home: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import socket
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
+import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
@@ -18,9 +21,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from atrous.run_store import RunFolder
 from atrous.training.checkpoints import AtomicCheckpointIO, Checkpoints, read_checkpoint
-from atrous.training.stopping import StopAt
+from atrous.training.stopping import StopAt, leave_sigterm, was_asked_to_end
 
 from .small_trainer import small_trainer
+
+BEFORE = -2
 
 
 class _Module(LightningModule):
@@ -37,6 +42,13 @@ class _Module(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.01)
 
 
+class _SigtermBefore(Callback):
+    """Sends this process SIGTERM when the training is about to start."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 class _SigtermIn(Callback):
     """Sends this process SIGTERM while a micro-step, counted from 0, is at work."""
 
@@ -51,7 +63,8 @@ class _SigtermIn(Callback):
 def _fit(path: Path, *, asked_in: int = -1, until: int | None = None, accumulate: int = 2, **options: Any) -> Trainer:
     """Up to six steps of `accumulate` micro-steps, from the checkpoint in `path` if there is one."""
     folder = RunFolder(path)
-    callbacks = [_SigtermIn(asked_in), Checkpoints(folder=folder, every=1), StopAt(step=until)]
+    first = _SigtermBefore() if asked_in == BEFORE else _SigtermIn(asked_in)
+    callbacks = [first, Checkpoints(folder=folder, every=1), StopAt(step=until)]
     trainer = small_trainer(
         callbacks,
         val_every=100,
@@ -60,6 +73,7 @@ def _fit(path: Path, *, asked_in: int = -1, until: int | None = None, accumulate
         plugins=[AtomicCheckpointIO()],
         **options,
     )
+    leave_sigterm(trainer)
     saved = folder.last_checkpoint
     done = read_checkpoint(saved)["global_step"] * accumulate if saved.is_file() else 0
     values = torch.arange(100.0)[done:]
@@ -80,6 +94,21 @@ def test_a_stop_waits_for_the_end_of_its_accumulated_step(tmp_path: Path, micro_
     assert _fit(tmp_path).global_step == 6
     _fit(tmp_path / "straight")
     assert torch.equal(_weight(tmp_path), _weight(tmp_path / "straight"))
+
+
+@pytest.mark.parametrize("micro_step", [9, 10, 11])
+def test_a_stop_in_the_last_step_is_known_behind_it(tmp_path: Path, micro_step: int) -> None:
+    asked = _fit(tmp_path, asked_in=micro_step)
+    assert asked.global_step == (micro_step // 2) + 1
+    assert was_asked_to_end(asked)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, "what follows need not be waited for"
+
+
+def test_a_stop_before_the_first_step_ends_the_process_at_once(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("fork").Process(target=_fit, args=(tmp_path,), kwargs={"asked_in": BEFORE})
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGTERM
 
 
 def test_nothing_is_saved_within_an_accumulated_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,8 +136,10 @@ def _rank(rank: int, path: Path, port: int) -> None:
     os.environ.update({name: str(value) for name, value in names.items()})
     torch.set_num_threads(1)
     strategy = DDPStrategy(process_group_backend="gloo")
-    trainer = _fit(path, asked_in=2 if rank else -1, accumulate=1, strategy=strategy, devices=2)
-    (path / f"rank{rank}").write_text(str(trainer.global_step))
+    told = mock.Mock(wraps=dist.broadcast)
+    with mock.patch.object(dist, "broadcast", told):
+        trainer = _fit(path, asked_in=2 if rank else -1, accumulate=1, strategy=strategy, devices=2)
+    (path / f"rank{rank}").write_text(f"{trainer.global_step} {told.call_count}")
 
 
 def test_ranks_stop_behind_one_step_when_one_of_them_is_asked(tmp_path: Path) -> None:
@@ -116,5 +147,6 @@ def test_ranks_stop_behind_one_step_when_one_of_them_is_asked(tmp_path: Path) ->
         port = server.getsockname()[1]
     start_processes(_rank, args=(tmp_path, port), nprocs=2, start_method="fork")  # type: ignore[no-untyped-call]
     # Asked in the third step, which it tells behind it; all of them know behind the fourth.
-    assert [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)] == ["4", "4"]
+    told = "and no step waits for another rank's or a device's answer to a broadcast"
+    assert [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)] == ["4 0", "4 0"], told
     assert read_checkpoint(RunFolder(tmp_path).last_checkpoint)["global_step"] == 4

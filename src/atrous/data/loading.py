@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from atrous.data.samples import EvaluationSamples, Sample, TrainSamples
 from atrous.data.sampling import KeyedBatchSampler
 from atrous.data.slots import Slots, SlotSampler, SlotSamples
 from atrous.errors import ConfigError, DataError
+from atrous.processes import end_with
 
 __all__ = [
     "EvaluationSamples",
@@ -34,9 +36,21 @@ def as_is(batch: Sample | int) -> Sample | int:
 
 
 def bound_threads(_worker: int = 0) -> None:
-    """Keep a loader process to one thread: OpenCV and OpenMP would start one per core in every worker."""
+    """Keep a loader process to one thread: OpenCV and OpenMP would start one per core in every worker.
+
+    It ends with its parent: PyTorch's own look at the parent comes later, and takes whoever has adopted the worker for
+    it where the parent was killed before. Such a worker would stay for ever, with the locks of its run.
+    """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    parent, is_started_by_it = multiprocessing.parent_process(), multiprocessing.get_start_method() != "forkserver"
+    if parent is not None and parent.pid is not None and is_started_by_it and _is_of_the_main_thread():
+        end_with(parent.pid, by=signal.SIGKILL)
+
+
+def _is_of_the_main_thread() -> bool:
+    """Whether it was forked from there: the system ends it with the thread that forked it, which others may outlive."""
+    return threading.main_thread().name == "MainThread"
 
 
 def start_worker(_worker: int) -> None:

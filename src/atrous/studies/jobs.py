@@ -168,7 +168,7 @@ def run(
             except BaseException:
                 note_stop(job.folder)
                 raise
-            return _outcome(job, code, is_cancelled=code != 0 and cancelled())
+            return _outcome(job, code, is_cancelled=cancelled())
 
 
 def _run_process(job: Job, process: JobProcess, variables: Mapping[str, str], restarts: int, **options: Any) -> int:

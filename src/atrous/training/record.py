@@ -15,6 +15,7 @@ from atrous.revision import revision
 from atrous.run_store import RunFolder
 from atrous.training.checkpoints import read_checkpoint
 from atrous.training.finite import FiniteGuard
+from atrous.training.stopping import was_asked_to_end
 
 Config = Mapping[str, Any]
 
@@ -74,7 +75,7 @@ def record(folder: RunFolder, config: Config, trainer: Trainer, cost: Mapping[st
         "peak_memory_mib": round(_peak_memory_mib(trainer)),
     }
     folder.add_results(training=training, model=cost)
-    if trainer.global_step < config["recipe"]["max_steps"]:
+    if trainer.global_step < config["recipe"]["max_steps"] or was_asked_to_end(trainer):
         folder.set_status("stopped", step=trainer.global_step, reason=f"stopped at step {trainer.global_step}")
 
 

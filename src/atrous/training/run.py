@@ -21,6 +21,7 @@ from atrous.training import batch_norm, machine
 from atrous.training.checkpoints import load_weights, newest_checkpoint
 from atrous.training.final_evaluation import evaluate_finished
 from atrous.training.record import record, record_finished
+from atrous.training.stopping import was_asked_to_end
 from atrous.training.task import SegmentationTask
 from atrous.training.trainer import build_board, build_data_module, build_loggers, build_trainer, is_first_rank
 from atrous.training.validating import StoppedInValidationError
@@ -133,7 +134,7 @@ def _fit(
     loggers: list[Any],
     place: tuple[Path | None, int],
 ) -> bool:
-    """Train to the last step, from a checkpoint and its step if there is one; False if it was stopped before."""
+    """Train to the last step, from a checkpoint and its step if there is one; False if it was asked to end."""
     saved, start = place
     recipe, settings = config["recipe"], config["trainer"]
     cost = _cost(config, model)
@@ -152,7 +153,7 @@ def _fit(
         trainer.fit(task, datamodule=data, ckpt_path=str(saved) if start else None)
     if trainer.is_global_zero:
         record(folder, config, trainer, cost, first_step=start)
-    return bool(trainer.global_step >= recipe["max_steps"])
+    return trainer.global_step >= recipe["max_steps"] and not was_asked_to_end(trainer)
 
 
 def _cost(config: Config, model: Segmenter) -> dict[str, Any]:

@@ -19,6 +19,17 @@ def is_between_steps(trainer: Trainer, batch_idx: int) -> bool:
     return (batch_idx + 1) % trainer.accumulate_grad_batches == 0
 
 
+def leave_sigterm(trainer: Trainer) -> Trainer:
+    """Have Lightning leave SIGTERM to `StopAt`, and to the system before it; returns the Trainer.
+
+    Lightning's own handler speaks with other ranks within the signal and ends the process without a checkpoint. It also
+    asks all ranks before each micro-step whether one has heard the signal, which waits for the device.
+    """
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+    return trainer
+
+
 class StopAt(Callback):
     """Ends the training early, with its checkpoint: at a step, or when asked to (SIGTERM).
 
@@ -35,15 +46,14 @@ class StopAt(Callback):
 
     def __init__(self, *, step: int | None, patience: timedelta = default_pg_timeout) -> None:
         self._step, self._patience = step, patience
-        self._before: Any = signal.SIG_DFL
         self._ranks: Any = None
         self._heard = torch.zeros(1, dtype=torch.uint8)
         self._hearing: dist.Work | None = None
         self.asked = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take SIGTERM over from Lightning, whose own handler ends the process without a checkpoint."""
-        self._before = signal.signal(signal.SIGTERM, self._ask)
+        """Take SIGTERM over; before, there is nothing to save."""
+        signal.signal(signal.SIGTERM, self._ask)
         if trainer.world_size > 1:
             # On CPUs, apart from the gradients: to ask must not make a step wait for its device.
             self._ranks = dist.new_group(backend="gloo", timeout=self._patience)
@@ -52,7 +62,7 @@ class StopAt(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give SIGTERM back: what follows saves nothing halfway, and need not be waited for."""
-        signal.signal(signal.SIGTERM, self._before)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if self._hearing is not None:
             self._hearing.wait()
             self._hearing = None
@@ -79,6 +89,11 @@ class StopAt(Callback):
         self._heard = torch.tensor([self.asked], dtype=torch.uint8)
         self._hearing = dist.all_reduce(self._heard, dist.ReduceOp.MAX, group=self._ranks, async_op=True)
         return has_heard
+
+
+def was_asked_to_end(trainer: Trainer) -> bool:
+    """Whether a training was, also in its last step, behind which its evaluation is left for the next time."""
+    return any(each.asked for each in trainer.callbacks if isinstance(each, StopAt))  # type: ignore[attr-defined]
 
 
 def _end(trainer: Trainer) -> None:

@@ -22,7 +22,7 @@ from atrous.training.finite import FiniteGuard
 from atrous.training.progress import StepProgressBar
 from atrous.training.record import Clock
 from atrous.training.reporting import Reporter, SamplePredictions
-from atrous.training.stopping import StopAt
+from atrous.training.stopping import StopAt, leave_sigterm
 from atrous.training.strategy import build_strategy, waiting_time
 from atrous.training.validating import Validations
 from atrous.training.wandb_log import WandbLog
@@ -85,7 +85,7 @@ def build_trainer(folder: RunFolder, config: Config, *, data: SegmentationDataMo
     device = device_type(settings["accelerator"])
     shows_bar = settings["progress"] and sys.stdout.isatty()
     val_every = settings["val_every"] or max(1, recipe["max_steps"] // 10)
-    return Trainer(
+    trainer = Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
         num_nodes=settings["nodes"],
         devices=settings["devices"],
@@ -111,6 +111,7 @@ def build_trainer(folder: RunFolder, config: Config, *, data: SegmentationDataMo
         # A warning, not an error: the sum of the loss has no deterministic kernel, and no gradient depends on it.
         deterministic="warn" if device == "cuda" and settings["deterministic"] else None,
     )
+    return leave_sigterm(trainer)
 
 
 def _callbacks(
