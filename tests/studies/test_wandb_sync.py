@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from atrous import processes
 from atrous.boards.board import Board
 from atrous.files import write_json
 from atrous.run_store import RunFolder
@@ -89,6 +90,18 @@ def test_a_run_that_is_being_written_waits(tmp_path: Path, client: Path) -> None
     assert "still being written, left for the next time: v3/table1: os8-seed0" in done.stdout
     assert str(busy) not in client.read_text()
     assert [run.file.parent for run in unsent_runs(tmp_path / "store")] == [busy]
+
+
+def test_a_run_whose_training_was_killed_waits_for_the_process_that_still_writes(tmp_path: Path, client: Path) -> None:
+    busy = _run(tmp_path / "store", "os8", key="k8", started="20260101_000000")
+    writes = subprocess.Popen(["sleep", "60"], env={**os.environ, **processes.mark(busy.parents[1])})
+    try:
+        assert "still being written" in _sync(tmp_path / "store").stdout
+    finally:
+        writes.kill()
+        writes.wait()
+    assert not client.exists()
+    assert "1 to send" in _sync(tmp_path / "store").stdout
 
 
 def test_what_the_server_did_not_take_is_listed_and_stays(tmp_path: Path, client: Path) -> None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from atrous import run_lock
+from atrous import processes, run_lock
 from atrous.boards.process import UNSENT
 from atrous.errors import AtrousError, StoreError
 from atrous.run_store import RunFolder
@@ -87,11 +87,15 @@ def _send(todo: Sequence[UnsentRun]) -> None:
 
 @contextmanager
 def _held(runs: Sequence[UnsentRun]) -> Iterator[tuple[list[UnsentRun], list[UnsentRun]]]:
-    """Those whose training is not running, which cannot start meanwhile; and the others."""
+    """Those whose training is not running, which cannot start meanwhile; and the others.
+
+    Of a training that was killed, the process that writes for W&B may have a minute left.
+    """
     free: dict[Path, bool] = {}
     with ExitStack() as locks:
         for owner in sorted({run.owner for run in runs}):
-            free[owner] = locks.enter_context(run_lock.hold(owner, wait=lambda: False)) is not None
+            is_held = locks.enter_context(run_lock.hold(owner, wait=lambda: False)) is not None
+            free[owner] = is_held and not processes.members(owner)
         yield [run for run in runs if free[run.owner]], [run for run in runs if not free[run.owner]]
 
 
