@@ -3,7 +3,6 @@
 import os
 import re
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -39,7 +38,6 @@ class Ended:
     out: str
     err: str
     heavy: list[str]
-    seconds: float
 
     @property
     def errors(self) -> list[str]:
@@ -90,16 +88,14 @@ def run_command(
     if server is None:
         server = _servers[modules, _counted] = Forkserver(modules, _environments[_counted])
     variables = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "160", **(environment or {})}
-    start = time.monotonic()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         command = [str(_PROBE), name, *arguments]
         code = server.start(command, variables, out=out.fileno(), err=err.fileno(), folder=cwd).wait(120)
-        seconds = time.monotonic() - start
         out.seek(0)
         err.seek(0)
         printed, complaints = out.read(), err.read()
     (heavy,) = [line.split()[1:] for line in complaints.splitlines() if line.startswith("heavy:")]
-    return Ended(code, printed, complaints, heavy, seconds)
+    return Ended(code, printed, complaints, heavy)
 
 
 @pytest.fixture

@@ -61,8 +61,7 @@ def test_a_mistake_is_one_line_soon_and_leaves_nothing(
     assert line.startswith("error: ")
     for word in words:
         assert word in line
-    assert ended.heavy == []
-    assert ended.seconds < 6
+    assert ended.heavy == [], "what takes seconds to import"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

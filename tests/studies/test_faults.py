@@ -143,6 +143,19 @@ def _wait_until(condition: Callable[[], bool], seconds: float, what: str) -> Non
         time.sleep(0.1)
 
 
+def _left(study: Study) -> str:
+    """What is still there: id, name and parent of each process."""
+    stats = [Path(f"/proc/{process}/stat").read_text().split()[:4] for process in study.processes()]
+    return ", ".join(f"{number} {name} of {parent}" for number, name, _, parent in stats)
+
+
+def _wait_until_none_is_left(study: Study, what: str) -> None:
+    try:
+        _wait_until(lambda: not study.processes(), 60, what)
+    except AssertionError:
+        raise AssertionError(f"{what}; left: {_left(study)}") from None
+
+
 def _kill(process: int) -> None:
     try:
         os.kill(process, signal.SIGKILL)
@@ -174,7 +187,7 @@ def _strike(study: Study, kind: str, chance: random.Random, *, after: float) -> 
         for process in study.processes() if kind == "tree" else ():
             _kill(process)
     launcher.wait(90)
-    _wait_until(lambda: not study.processes(), 60, f"no process is left after kill -9 of the {kind}")
+    _wait_until_none_is_left(study, f"no process is left after kill -9 of the {kind}")
     study.log.append(f"{kind} after {after:.1f} s, {len(jobs)} processes: {states} -> {study.states()}")
     print(study.log[-1], flush=True)  # noqa: T201
     return True
@@ -188,7 +201,7 @@ def test_a_killed_launcher_takes_its_ranks_along_and_the_same_command_goes_on(st
     assert len(killed.processes()) >= 3, "torchrun and its two ranks"
     _kill(launcher.pid)
     launcher.wait()
-    _wait_until(lambda: not killed.processes(), 60, "the ranks have ended with the launcher")
+    _wait_until_none_is_left(killed, "the ranks have ended with the launcher")
     assert killed.finish() == 0
     assert other.wait(300) == 0
     assert killed.states() == {"os256": "done"}
