@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from atrous.data.files import Pixels, check_labels, check_sizes, image_size, read_image, read_mask
 from atrous.errors import DataError
@@ -67,6 +67,20 @@ def test_an_exif_rotation_is_not_applied_because_masks_follow_the_stored_pixels(
     exif[0x0112] = 6
     Image.fromarray(scene(0, 20, 30)[0]).save(tmp_path / "rotated.jpg", exif=exif)
     assert read_image(tmp_path / "rotated.jpg").shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_upright_as_its_exif_says_where_that_is_asked_for(
+    scene: Scene, tmp_path: Path, suffix: str, orientation: int
+) -> None:
+    exif, path = Image.Exif(), tmp_path / f"photo.{suffix}"
+    exif[0x0112] = orientation
+    Image.fromarray(scene(0, 32, 48)[0]).save(path, exif=exif, quality=95)
+    with Image.open(path) as photo:
+        expected = np.asarray(ImageOps.exif_transpose(photo).convert("RGB")).astype(int)
+    assert expected.shape == ((32, 48, 3) if orientation < 5 else (48, 32, 3))
+    assert np.abs(read_image(path, upright=True) - expected).max() <= (0 if suffix in ("png", "tif") else 3)
 
 
 def test_palette_and_grayscale_masks_give_indices_in_every_png_variant(

@@ -60,6 +60,27 @@ def test_a_path_an_image_and_an_array_give_the_same(predictor: Predictor, tmp_pa
         np.testing.assert_array_equal(each, labels[0])
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+def test_a_photo_that_was_stored_on_its_side_is_predicted_upright(
+    predictor: Predictor, tmp_path: Path, suffix: str
+) -> None:
+    exif, path = Image.Exif(), tmp_path / f"photo.{suffix}"
+    exif[0x0112] = 6  # stored turned to the left
+    Image.fromarray(np.rot90(scene(50, 70))).save(path, exif=exif, quality=95)
+    predictions = [predictor.predict(path), predictor.predict(Image.open(path))]
+    for prediction in predictions:
+        assert prediction.labels.shape == (50, 70)
+        difference = np.abs(prediction.image.astype(int) - scene(50, 70))
+        assert difference.mean() < (0.01 if suffix in ("png", "tif") else 20)
+    assert np.mean(predictions[0].labels == predictions[1].labels) > 0.97
+
+
+def test_a_damaged_exif_leaves_a_photo_as_it_is_stored(predictor: Predictor, tmp_path: Path) -> None:
+    Image.fromarray(scene(50, 70)).save(tmp_path / "photo.jpg", exif=b"Exif\0\0no such thing")
+    for form in (tmp_path / "photo.jpg", Image.open(tmp_path / "photo.jpg")):
+        assert predictor.predict(form).labels.shape == (50, 70)
+
+
 def test_an_image_is_predicted_alike_alone_and_in_a_batch(predictor: Predictor) -> None:
     images = [scene(60, 90, seed=0), scene(58, 82, seed=1), scene(64, 97, seed=2)]
     together = predictor.predict_batch(images, protocol="ms_flip_os16")

@@ -36,13 +36,15 @@ _DEEP_MODES = ("I", "F")  # Pillow's 16 and 32 bits per pixel, I;16 among them
 _DAMAGED = (OSError, ValueError, SyntaxError, OverflowError, Image.DecompressionBombError)
 
 
-def read_image(path: str | Path) -> Pixels:
+def read_image(path: str | Path, *, upright: bool = False) -> Pixels:
     """Read a JPEG or PNG image as RGB.
 
     Gray becomes three equal channels, CMYK and palettes become RGB, and alpha is dropped.
 
     Args:
-        path: the image file. An EXIF rotation is not applied: masks are drawn on the stored pixels.
+        path: the image file.
+        upright: whether an image is turned as its EXIF orientation says, such as a phone's photo. Not for data sets,
+            whose masks are drawn on the stored pixels.
 
     Returns:
         uint8 array [H, W, 3], RGB.
@@ -51,14 +53,15 @@ def read_image(path: str | Path) -> Pixels:
         DataError: the file is missing, truncated, corrupt or not an image, or has more than 8 bits per channel.
     """
     data = _read_bytes(path, kind="image")
-    if (plain := decode_plain(data, channels=3)) is not None:
+    if not (upright and b"eXIf" in data) and (plain := decode_plain(data, channels=3)) is not None:
         return plain
     if not _looks_whole(data):
         _check_with_pillow(data, path)
     if data.startswith(PNG_START) and data[24:25] == b"\x10":
         raise _too_deep(path)
+    flags = cv2.IMREAD_COLOR_RGB if upright else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:  # its header claims more pixels than OpenCV, or this machine, takes
         image = None
     if image is None:
