@@ -141,6 +141,16 @@ def test_a_file_that_is_no_image_is_an_error(tmp_path: Path, content: bytes, mes
         read_image(tmp_path / "x.jpg")
 
 
+def test_postscript_is_not_run_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[object] = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *arguments, **_: runs.append(arguments))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", format="EPS")
+    for read in (read_image, image_size):
+        with pytest.raises(DataError, match=r"a\.jpg"):
+            read(tmp_path / "a.jpg")
+    assert not runs
+
+
 def test_a_missing_image_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"image '.*gone\.jpg' cannot be read \(No such file"):
         read_image(tmp_path / "gone.jpg")

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from atrous.data.files import Pixels, read_image
+from atrous.data.pillow import is_deep
 from atrous.data.preprocessing import Preprocessing
 from atrous.errors import ConfigError, DataError
 from atrous.evaluation.bands import Passes
@@ -25,7 +26,6 @@ from atrous.prediction.description import Description
 from atrous.prediction.result import Prediction
 
 PRECISIONS = ("auto", "float32", "bf16")
-_DEEP_MODES = ("I", "F")  # Pillow's 16 and 32 bits per pixel, which it would cut off at 255
 AnyImage = str | Path | Image.Image | Pixels
 
 
@@ -148,7 +148,7 @@ def pixels_of(image: AnyImage) -> Pixels:
     if isinstance(image, str | Path):
         return read_image(image, upright=True)
     if isinstance(image, Image.Image):
-        if image.mode.startswith(_DEEP_MODES):
+        if is_deep(image.mode):
             raise DataError(
                 f"image has mode {image.mode}, more than 8 bits per channel; map the range that matters to 0..255 first"
             )
