@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from atrous.data.jpeg import JPEG_END, JPEG_START, check_can_hold
 from atrous.data.pillow import DAMAGED, FORMATS, check_whole, too_deep
 from atrous.data.png import (
     GREY,
@@ -30,8 +31,6 @@ from atrous.data.png import (
 from atrous.errors import DataError
 
 Pixels = NDArray[np.uint8]
-
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
 def read_image(path: str | Path, *, upright: bool = False) -> Pixels:
@@ -55,6 +54,7 @@ def read_image(path: str | Path, *, upright: bool = False) -> Pixels:
         return plain
     if not _looks_whole(data):
         check_whole(data, path)
+    check_can_hold(data, path)
     if data.startswith(PNG_START) and data[24:25] == b"\x10":
         raise too_deep(path)
     flags = cv2.IMREAD_COLOR_RGB if upright else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
@@ -175,7 +175,7 @@ def _read_bytes(path: str | Path, *, kind: str) -> bytes:
 
 def _looks_whole(data: bytes) -> bool:
     """Tell whether a JPEG or PNG ends with its end marker; anything else is left to the slower check."""
-    return (data.startswith(_JPEG_START) and data.endswith(_JPEG_END)) or (
+    return (data.startswith(JPEG_START) and data.endswith(JPEG_END)) or (
         data.startswith(PNG_START) and data.endswith(PNG_END)
     )
 
