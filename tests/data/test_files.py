@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -54,10 +55,14 @@ def test_palette_images_become_rgb_and_alpha_is_dropped(scene: Scene, tmp_path: 
     np.testing.assert_array_equal(read_image(tmp_path / "alpha.png"), scene(0, 20, 30)[0])
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_an_image_of_16_bits_is_an_error_because_its_range_is_unknown(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "channels"), [("png", 1), ("png", 3), ("tif", 1), ("tif", 3), ("pgm", 1), ("ppm", 3)]
+)
+def test_an_image_of_16_bits_is_an_error_because_its_range_is_unknown(
+    tmp_path: Path, suffix: str, channels: int
+) -> None:
     path = tmp_path / f"deep.{suffix}"
-    Image.fromarray(np.arange(80, dtype=np.uint16).reshape(8, 10) * 50).save(path)
+    assert cv2.imwrite(str(path), np.arange(80 * channels, dtype=np.uint16).reshape(8, 10, channels) * 50)
     with pytest.raises(DataError, match=rf"deep\.{suffix}' has more than 8 bits per channel; map the range"):
         read_image(path)
 

@@ -32,6 +32,8 @@ from atrous.errors import DataError
 
 Pixels = NDArray[np.uint8]
 
+_COLOURS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH  # otherwise 16 bits would be cut to 8 without a word
+
 
 def read_image(path: str | Path, *, upright: bool = False) -> Pixels:
     """Read a JPEG or PNG image as RGB.
@@ -55,15 +57,15 @@ def read_image(path: str | Path, *, upright: bool = False) -> Pixels:
     if not _looks_whole(data):
         check_whole(data, path)
     check_can_hold(data, path)
-    if data.startswith(PNG_START) and data[24:25] == b"\x10":
-        raise too_deep(path)
-    flags = cv2.IMREAD_COLOR_RGB if upright else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = _COLOURS if upright else _COLOURS | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:  # its header claims more pixels than OpenCV, or this machine, takes
         image = None
     if image is None:
         raise DataError(f"image {str(path)!r} cannot be decoded ({len(data)} bytes); expected a JPEG or PNG file")
+    if image.dtype != np.uint8:
+        raise too_deep(path)
     return np.asarray(image, np.uint8)
 
 
