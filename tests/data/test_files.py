@@ -139,11 +139,27 @@ def test_a_large_image_of_another_format_is_not_called_corrupt(tmp_path: Path, m
     assert read_image(path.with_suffix(".jpg")).shape == (20, 20, 3)
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (b"hello", "is truncated or corrupt")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"hello", "is not an image that can be read: JPEG, PNG, .*; convert it"),
+        (b"%PDF-1.7\n1 0 obj", "is not an image that can be read: JPEG, PNG, .*; convert it"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is not an image that can be read: JPEG, PNG, .*; convert it"),
+        (b"\xff\xd8\xff", "is truncated or corrupt"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "is truncated or corrupt"),
+    ],
+)
 def test_a_file_that_is_no_image_is_an_error(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "x.jpg").write_bytes(content)
     with pytest.raises(DataError, match=rf"x\.jpg' {message}"):
         read_image(tmp_path / "x.jpg")
+
+
+def test_the_size_of_what_is_no_image_is_an_error_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(b"hello")
+    with pytest.raises(DataError, match=r"x\.jpg' is not an image that can be read: JPEG, PNG"):
+        image_size(tmp_path / "x.jpg")
 
 
 def test_postscript_is_not_run_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

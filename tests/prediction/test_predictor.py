@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,19 @@ def test_what_is_no_image_is_refused(predictor: Predictor, network: Segmenter, d
         predictor.predict("nothere.png")
     with pytest.raises(ConfigError, match=r"precision='int8'.*float32"):
         Predictor(network=network, description=description, precision="int8")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_a_pil_image_of_a_file_that_is_cut_off_is_an_error_that_names_it(
+    predictor: Predictor, tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"cut.{suffix}"
+    Image.fromarray(scene(60, 90)).save(path)
+    path.write_bytes(path.read_bytes()[:-900])
+    with pytest.raises(DataError, match=rf"image '.*cut\.{suffix}' cannot be read \(.*\); its file is truncated"):
+        predictor.predict(Image.open(path))
+    with pytest.raises(DataError, match=r"^image cannot be read \(.*\); its file is truncated"):
+        predictor.predict(Image.open(io.BytesIO(path.read_bytes())))
 
 
 def test_float32_is_exact_on_cuda_too(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:

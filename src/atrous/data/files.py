@@ -13,10 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from atrous.data.jpeg import JPEG_END, JPEG_START, check_can_hold
-from atrous.data.pillow import DAMAGED, FORMATS, check_whole, too_deep
+from atrous.data.pillow import DAMAGED, FORMATS, check_whole, no_image, too_deep
 from atrous.data.png import (
     GREY,
     PALETTE,
@@ -160,6 +160,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
     try:
         with Image.open(path, formats=FORMATS) as image:
             return image.height, image.width
+    except UnidentifiedImageError as error:
+        raise no_image(path) from error
     except DAMAGED as error:
         raise DataError(f"image {str(path)!r} cannot be read ({error})") from error
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from atrous.data.files import Pixels, read_image
-from atrous.data.pillow import is_deep
+from atrous.data.pillow import DAMAGED, is_deep
 from atrous.data.preprocessing import Preprocessing
 from atrous.errors import ConfigError, DataError
 from atrous.evaluation.bands import Passes
@@ -143,11 +143,16 @@ def pixels_of(image: AnyImage) -> Pixels:
     """Return an image as uint8 RGB [H, W, 3]; a file and a PIL image upright, as their EXIF orientation says.
 
     Raises:
-        DataError: the file cannot be read, or the array is no such image.
+        DataError: the file or the PIL image cannot be read, or the array is no such image.
     """
     if isinstance(image, str | Path):
         return read_image(image, upright=True)
     if isinstance(image, Image.Image):
+        try:
+            image.load()  # a picture that was only opened is decoded now
+        except DAMAGED as error:
+            which = f"image {name!r}" if (name := getattr(image, "filename", "")) else "image"
+            raise DataError(f"{which} cannot be read ({error}); its file is truncated, corrupt or closed") from error
         if is_deep(image.mode):
             raise DataError(
                 f"image has mode {image.mode}, more than 8 bits per channel; map the range that matters to 0..255 first"
