@@ -78,6 +78,20 @@ def test_compressed_run_lengths_are_read_too() -> None:
 
 
 @needs_pycocotools
+@pytest.mark.parametrize("share", [0.0, 0.002, 0.4, 1.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_every_compressed_code_is_unpacked_to_the_pixels_that_were_packed(share: float, seed: int) -> None:
+    mask = (np.random.default_rng(seed).random((HEIGHT, WIDTH)) < share).astype(np.uint8)
+    code = pytest.importorskip("pycocotools.mask").encode(np.asfortranarray(mask))
+    np.testing.assert_array_equal(_drawn((3, code, False)), mask * 3)
+
+
+@needs_pycocotools
+def test_a_polygon_may_reach_out_of_the_image() -> None:
+    np.testing.assert_array_equal(_drawn((7, [_polygon((-20, -3, 20, 99))], False)), _pixels((0, 0, 20, 50)) * 7)
+
+
+@needs_pycocotools
 def test_an_object_of_several_polygons_is_their_union() -> None:
     parts: tuple[Box, Box] = ((2, 2, 10, 10), (20, 30, 30, 40))
     mask = _drawn((15, [_polygon(part) for part in parts], False))
@@ -109,6 +123,23 @@ def test_crowds_have_their_class_and_lie_under_every_object() -> None:
         ([], "a polygon needs at least three points"),
         ({"size": [50, 40], "counts": [2000]}, r"its size is \[50, 40\], but the image is \[40, 50\]"),
         ({"counts": [2000]}, "'size'"),
+        ({"size": [40, 50], "counts": [1000, 999]}, "its run lengths are of 1999 pixels, but the image has 2000"),
+        ({"size": [40, 50], "counts": [1000, 1001]}, "its run lengths are of 2001 pixels, but the image has 2000"),
+        ({"size": [40, 50], "counts": []}, "its run lengths are of 0 pixels"),
+        ({"size": [40, 50], "counts": [2010, -10]}, "its run lengths are no whole numbers"),
+        ({"size": [40, 50], "counts": [1000, 1000.0]}, "its run lengths are no whole numbers"),
+        ({"size": [40, 50], "counts": {"1": 2}}, "its run lengths are no whole numbers"),
+        ({"size": [40, 50], "counts": "X`n0X`n0"}, r"its run lengths are of \d+ pixels, but"),
+        ({"size": [40, 50], "counts": "11"}, "its run lengths are of 2 pixels, but the image has 2000"),
+        ({"size": [40, 50], "counts": "1X"}, "its run lengths are cut off"),
+        ({"size": [40, 50], "counts": "1 1"}, "its run lengths hold the character ' '"),
+        ({"size": [40, 50], "counts": "1\u20ac"}, "'ascii' codec"),
+        ([[1, 2, 1e8, 4, 5, 6]], "a polygon has a point at 100000000.0, far outside the image"),
+        ([[1, 2, 3, 4, 5, -51]], "a polygon has a point at -51, far outside the image"),
+        ([[1, 2, 3, 4, float("nan"), 6]], "a polygon has a point at nan"),
+        ([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, float("inf")]], "a polygon has a point at inf"),
+        ([[1, 2, 3, 4, 5, 10**400]], "int too large"),
+        ([["1", 2, 3, 4, 5, 6]], "must be real number"),
     ],
 )
 def test_a_shape_that_cannot_be_drawn_is_an_error_that_names_the_annotation(segmentation: Any, message: str) -> None:
@@ -147,6 +178,18 @@ def test_categories_become_vocs_labels_by_name_and_others_are_left_out(tmp_path:
 def test_a_file_without_a_category_of_voc_is_an_error(tmp_path: Path) -> None:
     path = _write(tmp_path / "instances.json", [each for each in CATEGORIES if each["name"] != "couch"])
     with pytest.raises(DataError, match=r"instances\.json' has no category 'couch'; expected the 80 categories"):
+        read_annotations(path)
+
+
+@pytest.mark.parametrize("size", [(1 << 13, (1 << 13) + 1), (1 << 17, 1), (0, 5), (5.0, 5)])
+def test_an_image_of_impossible_size_is_an_error_before_memory_is_taken(
+    tmp_path: Path, size: tuple[float, float]
+) -> None:
+    path = _write(tmp_path / "instances.json", CATEGORIES)
+    content = json.loads(path.read_text())
+    content["images"][0].update(height=size[0], width=size[1])
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=rf"instances\.json' .*image 9 of {size[0]} x {size[1]} pixels"):
         read_annotations(path)
 
 

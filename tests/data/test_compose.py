@@ -43,6 +43,19 @@ def test_its_pixels_are_those_of_the_plain_function(scene: Scene) -> None:
     np.testing.assert_array_equal(result["mask"], expected.label)
 
 
+def test_what_is_not_bytes_is_refused_rather_than_cut_off(scene: Scene) -> None:
+    image, mask = scene(0, 60, 80)
+    crop = ScaleFlipCrop(crop_size=(65, 65))
+    with pytest.raises(ConfigError, match=r"the image is float32; it takes uint8 only: put it before ToFloat and Norm"):
+        albumentations.Compose([albumentations.ToFloat(), crop])(image=image, mask=mask)
+    for kind in (np.int32, np.float32, np.bool_):
+        with pytest.raises(ConfigError, match=rf"the mask is {np.dtype(kind)}; it takes uint8 only"):
+            albumentations.Compose([crop])(image=image, mask=mask.astype(kind))
+    after = albumentations.Compose([crop, albumentations.ToFloat()])(image=image, mask=mask)
+    assert after["image"].dtype == np.float32
+    assert after["image"].max() > 0.1
+
+
 def test_impossible_settings_are_refused_as_in_the_plain_config() -> None:
     with pytest.raises((ConfigError, ValueError), match="scale_min"):
         ScaleFlipCrop(crop_size=(65, 65), scale_min=-1)

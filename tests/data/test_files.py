@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from atrous.data.files import Pixels, check_labels, check_sizes, image_size, read_image, read_mask
 from atrous.errors import DataError
@@ -54,10 +55,14 @@ def test_palette_images_become_rgb_and_alpha_is_dropped(scene: Scene, tmp_path: 
     np.testing.assert_array_equal(read_image(tmp_path / "alpha.png"), scene(0, 20, 30)[0])
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_an_image_of_16_bits_is_an_error_because_its_range_is_unknown(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "channels"), [("png", 1), ("png", 3), ("tif", 1), ("tif", 3), ("pgm", 1), ("ppm", 3)]
+)
+def test_an_image_of_16_bits_is_an_error_because_its_range_is_unknown(
+    tmp_path: Path, suffix: str, channels: int
+) -> None:
     path = tmp_path / f"deep.{suffix}"
-    Image.fromarray(np.arange(80, dtype=np.uint16).reshape(8, 10) * 50).save(path)
+    assert cv2.imwrite(str(path), np.arange(80 * channels, dtype=np.uint16).reshape(8, 10, channels) * 50)
     with pytest.raises(DataError, match=rf"deep\.{suffix}' has more than 8 bits per channel; map the range"):
         read_image(path)
 
@@ -67,6 +72,20 @@ def test_an_exif_rotation_is_not_applied_because_masks_follow_the_stored_pixels(
     exif[0x0112] = 6
     Image.fromarray(scene(0, 20, 30)[0]).save(tmp_path / "rotated.jpg", exif=exif)
     assert read_image(tmp_path / "rotated.jpg").shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_upright_as_its_exif_says_where_that_is_asked_for(
+    scene: Scene, tmp_path: Path, suffix: str, orientation: int
+) -> None:
+    exif, path = Image.Exif(), tmp_path / f"photo.{suffix}"
+    exif[0x0112] = orientation
+    Image.fromarray(scene(0, 32, 48)[0]).save(path, exif=exif, quality=95)
+    with Image.open(path) as photo:
+        expected = np.asarray(ImageOps.exif_transpose(photo).convert("RGB")).astype(int)
+    assert expected.shape == ((32, 48, 3) if orientation < 5 else (48, 32, 3))
+    assert np.abs(read_image(path, upright=True) - expected).max() <= (0 if suffix in ("png", "tif") else 3)
 
 
 def test_palette_and_grayscale_masks_give_indices_in_every_png_variant(
@@ -120,11 +139,37 @@ def test_a_large_image_of_another_format_is_not_called_corrupt(tmp_path: Path, m
     assert read_image(path.with_suffix(".jpg")).shape == (20, 20, 3)
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (b"hello", "is truncated or corrupt")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"hello", "is not an image that can be read: JPEG, PNG, .*; convert it"),
+        (b"%PDF-1.7\n1 0 obj", "is not an image that can be read: JPEG, PNG, .*; convert it"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is not an image that can be read: JPEG, PNG, .*; convert it"),
+        (b"\xff\xd8\xff", "is truncated or corrupt"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "is truncated or corrupt"),
+    ],
+)
 def test_a_file_that_is_no_image_is_an_error(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "x.jpg").write_bytes(content)
     with pytest.raises(DataError, match=rf"x\.jpg' {message}"):
         read_image(tmp_path / "x.jpg")
+
+
+def test_the_size_of_what_is_no_image_is_an_error_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(b"hello")
+    with pytest.raises(DataError, match=r"x\.jpg' is not an image that can be read: JPEG, PNG"):
+        image_size(tmp_path / "x.jpg")
+
+
+def test_postscript_is_not_run_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[object] = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *arguments, **_: runs.append(arguments))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", format="EPS")
+    for read in (read_image, image_size):
+        with pytest.raises(DataError, match=r"a\.jpg"):
+            read(tmp_path / "a.jpg")
+    assert not runs
 
 
 def test_a_missing_image_is_an_error(tmp_path: Path) -> None:

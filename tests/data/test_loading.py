@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from atrous.data.augmentation import CropConfig
 from atrous.data.files import Pixels
@@ -20,7 +21,7 @@ from atrous.data.loading import EvaluationSamples, Sample, TrainSamples, bound_t
 from atrous.data.sampling import KeyedBatchSampler, ShardSampler
 from atrous.data.shapes import Shapes
 from atrous.data.voc import VOC2012
-from atrous.errors import DataError
+from atrous.errors import ConfigError, DataError
 
 MakeVoc = Callable[..., Path]
 Scene = Callable[[int, int, int], tuple[Pixels, Pixels]]
@@ -63,6 +64,29 @@ def test_batches_are_identical_for_any_number_of_workers(voc_home: Path, num_wor
     shared = batches(voc_home, num_workers=num_workers, transforms=transforms)
     assert len(alone) == len(shared) == 5
     assert all(same(a, b) for a, b in zip(alone, shared, strict=True))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_pytorchs_own_loader_gives_the_same_batches(voc_home: Path, num_workers: int) -> None:
+    dataset = VOC2012(root=voc_home, split="val")
+    whole = EvaluationSamples(dataset=dataset, padded_size=(65, 65))
+    ours = evaluation_loader(whole, ShardSampler(length=3), batch_size=2, num_workers=0, pin_memory=False)
+    theirs = list(DataLoader(whole, batch_size=2, num_workers=num_workers))
+    assert [len(each["index"]) for each in theirs] == [2, 1]
+    assert all(same(a, b) for a, b in zip(ours, theirs, strict=True))
+    crops = TrainSamples(dataset=dataset, augmentation=CropConfig(crop_size=(33, 49)), seed=0)
+    sampler = KeyedBatchSampler(length=3, batch_size=4, seed=0, max_steps=3)
+    mine = train_loader(crops, sampler, num_workers=0, pin_memory=False)
+    theirs = list(DataLoader(crops, batch_sampler=sampler, num_workers=num_workers))
+    assert len(theirs) == 3
+    assert all(same(a, b) for a, b in zip(mine, theirs, strict=True))
+
+
+def test_a_crop_without_an_epoch_is_an_error_that_says_what_is_missing(voc_home: Path) -> None:
+    dataset = VOC2012(root=voc_home, split="val")
+    crops = TrainSamples(dataset=dataset, augmentation=CropConfig(crop_size=(33, 49)), seed=0)
+    with pytest.raises(ConfigError, match=r"TrainSamples are \(epoch, index\), not 0: batch_sampler=KeyedBatchSampler"):
+        next(iter(DataLoader(crops, batch_size=2)))
 
 
 class ThreadCounts(VOC2012):

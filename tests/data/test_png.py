@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from atrous.data.png import decode_plain, read_top
+from atrous.data.png import PngHeader, decode_plain, inflate, png_header, read_top
 
 
 def noise(*shape: int) -> NDArray[np.uint8]:
@@ -82,3 +83,34 @@ def test_the_top_of_what_is_not_as_expected_is_left_to_the_reader_of_whole_image
     assert read_top(str(tmp_path / "a.png"), rows=7, size=(40, 31)) is None
     assert read_top(str(tmp_path / "a.jpg"), rows=7, size=(40, 30)) is None
     assert read_top(str(tmp_path / "b.png"), rows=7, size=(40, 30)) is None
+
+
+def with_content(palette: bytes, content: bytes) -> tuple[bytes, PngHeader]:
+    """A palette PNG whose pixels are replaced."""
+    chunk = b"IDAT" + content
+    data = b"".join(
+        (palette[:33], struct.pack(">I", len(content)), chunk, struct.pack(">I", zlib.crc32(chunk)), palette[-12:])
+    )
+    return data, png_header(data, "m.png")
+
+
+def test_a_palette_png_takes_no_more_memory_than_its_header_says() -> None:
+    palette, rows = png(Image.fromarray(noise(4, 6), mode="P")), noise(4, 7)
+    data, header = with_content(palette, zlib.compress(rows.tobytes()))
+    np.testing.assert_array_equal(inflate(data, header), rows)
+    bomb = zlib.compress(bytes(1 << 26))
+    assert len(bomb) < 1 << 17
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="its content is not the 28 bytes that 4 x 6 pixels take"):
+            inflate(*with_content(palette, bomb))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("cut", [1, 4, 5])
+def test_pixels_without_their_checksum_are_not_whole(cut: int) -> None:
+    palette, rows = png(Image.fromarray(noise(4, 6), mode="P")), noise(4, 7)
+    with pytest.raises(ValueError, match="28 bytes"):
+        inflate(*with_content(palette, zlib.compress(rows.tobytes())[:-cut]))

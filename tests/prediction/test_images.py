@@ -165,6 +165,18 @@ def test_files_say_what_was_predicted(predictor: Predictor, folder: Path, tmp_pa
     assert (facts["height"], facts["width"], facts["shares"]) == (100, 41, expected.shares())
 
 
+def test_the_files_of_a_photo_on_its_side_show_it_upright(predictor: Predictor, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((41, 100, 3), np.uint8)).save(tmp_path / "photo.jpg", exif=exif)
+    (job,) = plan(str(tmp_path / "photo.jpg"), tmp_path / "out", save=["labels", "overlay"], overwrite=False)
+    predict_images(predictor, [job], protocol=Protocol(), batch_size=1)
+    assert read_mask(job.outputs["labels"]).shape == (100, 41)
+    with Image.open(job.outputs["overlay"]) as overlay:
+        assert overlay.size == (41, 100)
+        assert 0x0112 not in overlay.getexif()
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_the_batch_size_changes_no_file(predictor: Predictor, folder: Path, tmp_path: Path, batch_size: int) -> None:
     (folder / "broken.png").unlink()

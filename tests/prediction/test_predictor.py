@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,27 @@ def test_a_path_an_image_and_an_array_give_the_same(predictor: Predictor, tmp_pa
     labels = [predictor.predict(form).labels for form in forms]
     for each in labels[1:]:
         np.testing.assert_array_equal(each, labels[0])
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+def test_a_photo_that_was_stored_on_its_side_is_predicted_upright(
+    predictor: Predictor, tmp_path: Path, suffix: str
+) -> None:
+    exif, path = Image.Exif(), tmp_path / f"photo.{suffix}"
+    exif[0x0112] = 6  # stored turned to the left
+    Image.fromarray(np.rot90(scene(50, 70))).save(path, exif=exif, quality=95)
+    predictions = [predictor.predict(path), predictor.predict(Image.open(path))]
+    for prediction in predictions:
+        assert prediction.labels.shape == (50, 70)
+        difference = np.abs(prediction.image.astype(int) - scene(50, 70))
+        assert difference.mean() < (0.01 if suffix in ("png", "tif") else 20)
+    assert np.mean(predictions[0].labels == predictions[1].labels) > 0.97
+
+
+def test_a_damaged_exif_leaves_a_photo_as_it_is_stored(predictor: Predictor, tmp_path: Path) -> None:
+    Image.fromarray(scene(50, 70)).save(tmp_path / "photo.jpg", exif=b"Exif\0\0no such thing")
+    for form in (tmp_path / "photo.jpg", Image.open(tmp_path / "photo.jpg")):
+        assert predictor.predict(form).labels.shape == (50, 70)
 
 
 def test_an_image_is_predicted_alike_alone_and_in_a_batch(predictor: Predictor) -> None:
@@ -154,6 +176,19 @@ def test_what_is_no_image_is_refused(predictor: Predictor, network: Segmenter, d
         predictor.predict("nothere.png")
     with pytest.raises(ConfigError, match=r"precision='int8'.*float32"):
         Predictor(network=network, description=description, precision="int8")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_a_pil_image_of_a_file_that_is_cut_off_is_an_error_that_names_it(
+    predictor: Predictor, tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"cut.{suffix}"
+    Image.fromarray(scene(60, 90)).save(path)
+    path.write_bytes(path.read_bytes()[:-900])
+    with pytest.raises(DataError, match=rf"image '.*cut\.{suffix}' cannot be read \(.*\); its file is truncated"):
+        predictor.predict(Image.open(path))
+    with pytest.raises(DataError, match=r"^image cannot be read \(.*\); its file is truncated"):
+        predictor.predict(Image.open(io.BytesIO(path.read_bytes())))
 
 
 def test_float32_is_exact_on_cuda_too(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,9 @@
 """MS-COCO's instance annotations as PASCAL VOC's 21 classes: which objects count, and how they are drawn."""
 
 import importlib
+import itertools
 import json
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +29,7 @@ COCO_NAMES = MappingProxyType(
 )
 
 
-_MOST_PIXELS = 1 << 16  # along a side; MS-COCO's images have 640
+_LONGEST_SIDE, _MOST_PIXELS = 1 << 16, 1 << 26  # MS-COCO's images have 640 along a side
 
 
 class CocoObject(NamedTuple):
@@ -133,7 +135,8 @@ def _labels(categories: Sequence[Mapping[str, Any]], path: Path) -> dict[int, in
 def _size(entry: Mapping[str, Any]) -> tuple[int, int]:
     """The height and the width of an image, as memory will be taken for them."""
     height, width = entry["height"], entry["width"]
-    if not (type(height) is type(width) is int and 0 < height <= _MOST_PIXELS and 0 < width <= _MOST_PIXELS):
+    whole = type(height) is type(width) is int
+    if not (whole and 0 < height <= _LONGEST_SIDE and 0 < width <= _LONGEST_SIDE and height * width <= _MOST_PIXELS):
         raise ValueError(f"image {entry['id']} of {height} x {width} pixels (height, width)")
     return height, width
 
@@ -144,15 +147,55 @@ def _run_lengths(item: CocoObject, image: CocoImage, coco: Any) -> Any:
         if isinstance(shape, Mapping):
             if list(shape["size"]) != [height, width]:
                 raise ValueError(f"its size is {shape['size']}, but the image is {[height, width]} (height, width)")
-            return coco.frPyObjects(shape, height, width) if isinstance(shape["counts"], list) else shape
+            counts = _counts(shape["counts"], height * width)
+            return coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)
         if not shape or min(map(len, shape)) < 6:  # pycocotools would take four numbers for a box
             raise ValueError("a polygon needs at least three points")
+        _check_points(shape, max(height, width))
         return coco.merge(coco.frPyObjects(shape, height, width))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(
             f"MS-COCO annotation {item.id} of image {image.file_name!r} cannot be drawn: {error}; unpack the "
             "annotations again"
         ) from error
+
+
+def _counts(code: Any, pixels: int) -> list[int]:
+    """The run lengths of a code; pycocotools would fill what they leave out with whatever lies in the memory."""
+    counts = _unpacked(code) if isinstance(code, str | bytes) else code
+    if not isinstance(counts, list) or any(type(count) is not int or count < 0 for count in counts):
+        raise ValueError("its run lengths are no whole numbers")
+    if sum(counts) != pixels:
+        raise ValueError(f"its run lengths are of {sum(counts)} pixels, but the image has {pixels}")
+    return counts
+
+
+def _unpacked(code: str | bytes) -> list[int]:
+    """Unpack MS-COCO's compressed run lengths: 5 bits a character, least first, as differences to the last but one."""
+    counts: list[int] = []
+    value = shift = 0
+    for character in code.encode("ascii") if isinstance(code, str) else code:
+        bits = character - 48
+        if not 0 <= bits < 64:
+            raise ValueError(f"its run lengths hold the character {chr(character)!r}")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        counts.append(value + counts[-2] if len(counts) > 2 else value)
+        value = shift = 0
+    if shift:
+        raise ValueError("its run lengths are cut off")
+    return counts
+
+
+def _check_points(polygons: Sequence[Sequence[float]], side: int) -> None:
+    """Allow points outside the image, but not so far that pycocotools, which traces every edge, ends the process."""
+    for value in itertools.chain.from_iterable(polygons):
+        if not math.isfinite(value) or not -side <= value <= 2 * side:
+            raise ValueError(f"a polygon has a point at {value}, far outside the image")
 
 
 def _pycocotools() -> Any:

@@ -28,6 +28,8 @@ _NEAREST = (None, cv2.INTER_NEAREST, cv2.INTER_NEAREST_EXACT)
 class ScaleFlipCrop(DualTransform):  # type: ignore[misc]  # albumentations has no types
     """Random scale, flip, pad (bottom and right) and crop in one step, for any albumentations `Compose`.
 
+    Images and masks are uint8, so it comes before ToFloat and Normalize; others raise a `ConfigError`.
+
     Args:
         crop_size: (height, width) of the result.
         scale_min: smallest scale factor.
@@ -84,12 +86,30 @@ class ScaleFlipCrop(DualTransform):  # type: ignore[misc]  # albumentations has 
         return {"window": draw(self.random_generator, height, width, self.config)}
 
     def apply(self, img: Pixels, window: CropWindow, **params: Any) -> Pixels:
-        """Cut the window out of the image."""
+        """Cut the window out of the image.
+
+        Raises:
+            ConfigError: it is not uint8.
+        """
+        _check_bytes(img, "image")
         return window_image(img, window, fill=self.fill)
 
     def apply_to_mask(self, mask: Pixels, window: CropWindow, **params: Any) -> Pixels:
-        """Cut the window out of the mask."""
+        """Cut the window out of the mask.
+
+        Raises:
+            ConfigError: it is not uint8.
+        """
+        _check_bytes(mask, "mask")
         return window_label(mask, window, fill=self.fill_mask)
+
+
+def _check_bytes(array: np.ndarray[Any, Any], what: str) -> None:
+    if array.dtype != np.uint8:
+        raise ConfigError(
+            f"ScaleFlipCrop: the {what} is {array.dtype}; it takes uint8 only: put it before ToFloat and Normalize, "
+            "and give it masks as uint8"
+        )
 
 
 def for_labels(node: Any, *, ignore_label: int, where: str) -> Any:

@@ -13,8 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from atrous.data.jpeg import JPEG_END, JPEG_START, check_can_hold
+from atrous.data.pillow import DAMAGED, FORMATS, check_whole, no_image, too_deep
 from atrous.data.png import (
     GREY,
     PALETTE,
@@ -30,19 +32,18 @@ from atrous.errors import DataError
 
 Pixels = NDArray[np.uint8]
 
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_DEEP_MODES = ("I", "F")  # Pillow's 16 and 32 bits per pixel, I;16 among them
-# What Pillow raises for damaged files; the last for more pixels than it takes, whether they are there or not.
-_DAMAGED = (OSError, ValueError, SyntaxError, OverflowError, Image.DecompressionBombError)
+_COLOURS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH  # otherwise 16 bits would be cut to 8 without a word
 
 
-def read_image(path: str | Path) -> Pixels:
+def read_image(path: str | Path, *, upright: bool = False) -> Pixels:
     """Read a JPEG or PNG image as RGB.
 
     Gray becomes three equal channels, CMYK and palettes become RGB, and alpha is dropped.
 
     Args:
-        path: the image file. An EXIF rotation is not applied: masks are drawn on the stored pixels.
+        path: the image file.
+        upright: whether an image is turned as its EXIF orientation says, such as a phone's photo. Not for data sets,
+            whose masks are drawn on the stored pixels.
 
     Returns:
         uint8 array [H, W, 3], RGB.
@@ -51,18 +52,20 @@ def read_image(path: str | Path) -> Pixels:
         DataError: the file is missing, truncated, corrupt or not an image, or has more than 8 bits per channel.
     """
     data = _read_bytes(path, kind="image")
-    if (plain := decode_plain(data, channels=3)) is not None:
+    if not (upright and b"eXIf" in data) and (plain := decode_plain(data, channels=3)) is not None:
         return plain
     if not _looks_whole(data):
-        _check_with_pillow(data, path)
-    if data.startswith(PNG_START) and data[24:25] == b"\x10":
-        raise _too_deep(path)
+        check_whole(data, path)
+    check_can_hold(data, path)
+    flags = _COLOURS if upright else _COLOURS | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:  # its header claims more pixels than OpenCV, or this machine, takes
         image = None
     if image is None:
         raise DataError(f"image {str(path)!r} cannot be decoded ({len(data)} bytes); expected a JPEG or PNG file")
+    if image.dtype != np.uint8:
+        raise too_deep(path)
     return np.asarray(image, np.uint8)
 
 
@@ -89,9 +92,9 @@ def read_mask(path: str | Path, *, colours: bool = False) -> Pixels:
             rows = inflate(data, header)
             if not rows[:, 0].any():  # filter type 0 in every row: the bytes are the indices
                 return np.ascontiguousarray(rows[:, 1:])
-        with Image.open(io.BytesIO(data)) as mask:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as mask:
             return np.array(mask, dtype=np.uint8)
-    except (*_DAMAGED, zlib.error, struct.error) as error:
+    except (*DAMAGED, zlib.error, struct.error) as error:
         raise DataError(f"mask {str(path)!r} is truncated or corrupt ({error}); copy it again") from error
 
 
@@ -155,9 +158,11 @@ def image_size(path: str | Path) -> tuple[int, int]:
         DataError: the file is missing or not an image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return image.height, image.width
-    except _DAMAGED as error:
+    except UnidentifiedImageError as error:
+        raise no_image(path) from error
+    except DAMAGED as error:
         raise DataError(f"image {str(path)!r} cannot be read ({error})") from error
 
 
@@ -174,33 +179,8 @@ def _read_bytes(path: str | Path, *, kind: str) -> bytes:
 
 def _looks_whole(data: bytes) -> bool:
     """Tell whether a JPEG or PNG ends with its end marker; anything else is left to the slower check."""
-    return (data.startswith(_JPEG_START) and data.endswith(_JPEG_END)) or (
+    return (data.startswith(JPEG_START) and data.endswith(JPEG_END)) or (
         data.startswith(PNG_START) and data.endswith(PNG_END)
-    )
-
-
-def _check_with_pillow(data: bytes, path: str | Path) -> None:
-    """Decode strictly: unlike OpenCV, Pillow refuses what is cut off, but accepts bytes after the end marker."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            mode = image.mode
-    except Image.DecompressionBombError as error:
-        raise DataError(
-            f"image {str(path)!r} claims more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which are read of "
-            "a whole JPEG or PNG file only: save it as a PNG, or cut it into parts; if it has fewer, it is corrupt"
-        ) from error
-    except _DAMAGED as error:
-        raise DataError(
-            f"image {str(path)!r} is truncated or corrupt ({len(data)} bytes, no end marker); copy it again"
-        ) from error
-    if mode.startswith(_DEEP_MODES):
-        raise _too_deep(path)
-
-
-def _too_deep(path: str | Path) -> DataError:
-    return DataError(
-        f"image {str(path)!r} has more than 8 bits per channel; map the range that matters to 0..255 and save it with 8"
     )
 
 

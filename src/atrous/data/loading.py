@@ -10,7 +10,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from atrous.data.samples import EvaluationSamples, Sample, TrainSamples
+from atrous.data.samples import Batch, EvaluationSamples, Sample, TrainSamples
 from atrous.data.sampling import KeyedBatchSampler
 from atrous.data.slots import Slots, SlotSampler, SlotSamples
 from atrous.errors import ConfigError, DataError
@@ -30,9 +30,9 @@ _PREFETCHED = 2  # batches that each worker prepares ahead
 _HELD = 4  # batches that the training process may hold at a time before new memory is taken
 
 
-def as_is(batch: Sample | int) -> Sample | int:
+def as_is(batch: Batch | Sample | int) -> Sample | int:
     """Collate nothing: the data sets above return whole batches."""
-    return batch
+    return batch.whole if isinstance(batch, Batch) else batch
 
 
 def bound_threads(_worker: int = 0) -> None:

@@ -134,5 +134,8 @@ def inflate(data: bytes, header: PngHeader) -> NDArray[np.uint8]:
         if kind == b"IDAT":
             chunks.append(data[position + 8 : position + 8 + length])
         position += 12 + length
-    content = zlib.decompress(b"".join(chunks))
+    stream, length = zlib.decompressobj(), header.height * (header.width + 1)
+    content = stream.decompress(b"".join(chunks), length + 1)  # no more memory than the header says
+    if len(content) != length or not stream.eof:
+        raise ValueError(f"its content is not the {length} bytes that {header.height} x {header.width} pixels take")
     return np.frombuffer(content, np.uint8).reshape(header.height, header.width + 1)

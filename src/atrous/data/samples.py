@@ -15,7 +15,7 @@ from atrous.data.dataset import PairList, SegmentationDataset
 from atrous.data.files import Pixels
 from atrous.data.sampling import Item
 from atrous.data.window import Crop, CropWindow, apply, rows_shown
-from atrous.errors import DataError
+from atrous.errors import ConfigError, DataError
 
 IntArray = NDArray[np.integer[Any]]
 
@@ -36,8 +36,30 @@ class Sample(TypedDict):
     index: Tensor
 
 
+class Batch:
+    """Samples that lie in one memory: a sequence of them to PyTorch's own collate, a whole to `loading.as_is`.
+
+    Args:
+        whole: the samples with their leading dimension N.
+    """
+
+    def __init__(self, whole: Sample) -> None:
+        self.whole = whole
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.whole["index"])
+
+    def __getitem__(self, place: int) -> Sample:
+        """The sample at a place, without the leading dimension."""
+        image, label, extent, index = (self.whole[key][place] for key in ("image", "label", "extent", "index"))
+        return Sample(image=image, label=label, extent=extent, index=index)
+
+
 class TrainSamples(Dataset[Sample]):
     """Augmented training crops, indexed by (epoch, index); each is a pure function of (seed, epoch, index).
+
+    PyTorch's DataLoader takes them with a `batch_sampler` that yields such pairs: `sampling.KeyedBatchSampler`.
 
     Args:
         dataset: the images.
@@ -67,14 +89,20 @@ class TrainSamples(Dataset[Sample]):
 
     def __getitem__(self, item: Item) -> Sample:
         """Read image `index` and cut the crop of `epoch` out of it."""
-        return first_of(self.__getitems__([item]))
+        return self.__getitems__([item])[0]
 
-    def __getitems__(self, items: Sequence[Item]) -> Sample:
+    def __getitems__(self, items: Sequence[Item]) -> Batch:
         """Return a batch (PyTorch's hook for it), whose crops are written straight to the memory that is sent."""
-        return self.fill(items, empty_batch(len(items), self.augmentation.crop_size))
+        return Batch(self.fill(items, empty_batch(len(items), self.augmentation.crop_size)))
 
     def fill(self, items: Sequence[Item], batch: Sample) -> Sample:
-        """Write the crops of `items` to the memory of `batch`, all of it, and return it."""
+        """Write the crops of `items` to the memory of `batch`, all of it, and return it.
+
+        Raises:
+            ConfigError: an item has no epoch.
+        """
+        if any(isinstance(item, int) for item in items):
+            raise ConfigError(f"TrainSamples are (epoch, index), not {items[0]}: batch_sampler=KeyedBatchSampler(...)")
         images_NHWC, labels, extents, indices = arrays_of(batch)
         for place, (epoch, index) in enumerate(items):
             crop = self._cut(epoch, index, into=(images_NHWC[place], labels[place]))
@@ -119,9 +147,9 @@ class EvaluationSamples(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         """Read and pad image `index`."""
-        return first_of(self.__getitems__([index]))
+        return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> Sample:
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Return a batch (PyTorch's hook for it).
 
         Raises:
@@ -144,7 +172,7 @@ class EvaluationSamples(Dataset[Sample]):
             images_NHWC[place, :rows, :columns] = image
             labels[place, :rows, :columns] = label
             extents[place], positions[place] = (rows, columns), index
-        return batch
+        return Batch(batch)
 
     def size_for(self, height: int, width: int) -> tuple[int, int]:
         """Return the padded (height, width) of an image of the given size."""
@@ -179,11 +207,6 @@ def arrays_of(batch: Sample) -> tuple[Pixels, Pixels, IntArray, IntArray]:
     """Return image [N, H, W, 3], label, extent and index as arrays that share the batch's memory."""
     images_NHWC: Pixels = batch["image"].permute(0, 2, 3, 1).numpy()
     return images_NHWC, batch["label"].numpy(), batch["extent"].numpy(), batch["index"].numpy()
-
-
-def first_of(batch: Sample) -> Sample:
-    """Return the only sample of a batch of one, without the batch dimension."""
-    return Sample(image=batch["image"][0], label=batch["label"][0], extent=batch["extent"][0], index=batch["index"][0])
 
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -151,7 +151,7 @@ def read_submission(path: Path, *, server: Server) -> dict[str, Pixels]:
         for name in archive.namelist():
             if not (name.startswith(start) and name.endswith(end)):
                 raise DataError(f"{path}: {name!r} is not where the server looks for results ({server.file_name})")
-            with Image.open(io.BytesIO(archive.read(name))) as picture:
+            with Image.open(io.BytesIO(archive.read(name)), formats=("PNG",)) as picture:
                 found[name.removeprefix(start).removesuffix(end)] = np.asarray(picture, np.uint8)
     return found
 

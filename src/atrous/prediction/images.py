@@ -32,6 +32,8 @@ def predict_images(
 ) -> dict[Path, str]:
     """Predict and write every image that can be read.
 
+    A photo is turned upright as its EXIF orientation says; all that is written of it has that size.
+
     Args:
         predictor: from `atrous.load`.
         jobs: images and where their files go.
@@ -53,7 +55,7 @@ def predict_images(
 def _read(jobs: Sequence[Job], broken: dict[Path, str], protocol: Protocol) -> Iterator[Read]:
     for job in jobs:
         try:
-            image = read_image(job.source)
+            image = read_image(job.source, upright=True)
         except DataError as error:
             broken[job.source] = str(error)
         except MemoryError as error:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from atrous.data.files import Pixels, read_image
+from atrous.data.pillow import DAMAGED, is_deep
 from atrous.data.preprocessing import Preprocessing
 from atrous.errors import ConfigError, DataError
 from atrous.evaluation.bands import Passes
@@ -24,7 +26,6 @@ from atrous.prediction.description import Description
 from atrous.prediction.result import Prediction
 
 PRECISIONS = ("auto", "float32", "bf16")
-_DEEP_MODES = ("I", "F")  # Pillow's 16 and 32 bits per pixel, which it would cut off at 255
 AnyImage = str | Path | Image.Image | Pixels
 
 
@@ -61,7 +62,8 @@ class Predictor:
         """Predict one image.
 
         Args:
-            image: a file's path, a PIL image, or uint8 RGB [H, W, 3].
+            image: a file's path, a PIL image, or uint8 RGB [H, W, 3]. The first two are turned upright as their EXIF
+                orientation says, and the result has the size of the upright image.
             protocol: a value, or a name in conf/protocol.
 
         Raises:
@@ -138,19 +140,32 @@ def _aligned(side: int, stride: int) -> int:
 
 
 def pixels_of(image: AnyImage) -> Pixels:
-    """Return an image as uint8 RGB [H, W, 3].
+    """Return an image as uint8 RGB [H, W, 3]; a file and a PIL image upright, as their EXIF orientation says.
 
     Raises:
-        DataError: the file cannot be read, or the array is no such image.
+        DataError: the file or the PIL image cannot be read, or the array is no such image.
     """
     if isinstance(image, str | Path):
-        return read_image(image)
+        return read_image(image, upright=True)
     if isinstance(image, Image.Image):
-        if image.mode.startswith(_DEEP_MODES):
+        try:
+            image.load()  # a picture that was only opened is decoded now
+        except DAMAGED as error:
+            which = f"image {name!r}" if (name := getattr(image, "filename", "")) else "image"
+            raise DataError(f"{which} cannot be read ({error}); its file is truncated, corrupt or closed") from error
+        if is_deep(image.mode):
             raise DataError(
                 f"image has mode {image.mode}, more than 8 bits per channel; map the range that matters to 0..255 first"
             )
-        return np.asarray(image.convert("RGB"))
+        return np.asarray(_upright(image).convert("RGB"))
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise DataError(f"image is {image.dtype} {list(image.shape)}; expected uint8 RGB [height, width, 3]")
     return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn an image as its EXIF orientation says; where that is damaged it stays as it is, as it does in a file."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except (ValueError, SyntaxError, struct.error):
+        return image
