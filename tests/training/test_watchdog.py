@@ -1,14 +1,19 @@
 """A hang is ended in time, with the place where it hung; a busy training is left alone."""
 
+import inspect
 import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from torch.amp import grad_scaler
+from torch.nn.modules import _functions
 
 from atrous.exit_codes import TEMPORARY
 from atrous.run_store import RunFolder
+from atrous.training import reporting
 from atrous.training.watchdog import Watchdog
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # its thread ends
@@ -80,3 +85,38 @@ def test_a_part_is_watched_until_it_ends_and_small_signs_keep_what_was_done(tmp_
         wait_in_vain(ended, 20)
     assert ended == [TEMPORARY]
     assert "0.5 s (trainer.timeout_seconds) after image 3 of 9: it was in wait_in_vain" in folder.status()["reason"]
+
+
+@pytest.mark.parametrize(
+    ("place", "waits"),
+    [
+        ("torch/distributed/distributed_c10d.py:all_reduce", True),
+        ("torch/autograd/graph.py:_engine_run_backward", True),
+        ("torch/nn/modules/_functions.py:forward", True),
+        ("torch/cuda/streams.py:synchronize", True),
+        ("torch/amp/grad_scaler.py:_maybe_opt_step", True),
+        ("atrous/training/stopping.py:on_train_batch_end", True),
+        ("atrous/training/reporting.py:_mean_over_ranks", True),
+        ("atrous/training/reporting.py:on_train_batch_end", False),  # it writes
+        ("torch/nn/functional.py:relu", False),
+    ],
+)
+def test_a_rank_that_waits_for_others_is_told_from_one_that_hangs(tmp_path: Path, place: str, waits: bool) -> None:
+    watchdog = Watchdog(folder=RunFolder(tmp_path), seconds=1, rank=0)
+    file, name = place.split(":")
+
+    def ask() -> bool:
+        return watchdog._is_waiting()
+
+    ask.__code__ = ask.__code__.replace(co_filename=f"/site-packages/{file}", co_name=name)
+    assert ask() is waits
+
+
+def test_the_places_where_a_rank_waits_are_there() -> None:
+    assert inspect.getsourcefile(torch.cuda.Event.synchronize) == torch.cuda.streams.__file__
+    for module, name in (
+        (grad_scaler, "_maybe_opt_step"),
+        (_functions, "SyncBatchNorm"),
+        (reporting, "_mean_over_ranks"),
+    ):
+        assert name in Path(str(module.__file__)).read_text()

@@ -83,7 +83,7 @@ class Reporter(Callback):
         step = trainer.global_step
         if step % self._every and step != trainer.max_steps:
             return
-        loss, now = float(trainer.strategy.reduce(of_step, reduce_op="mean")), time.monotonic()
+        loss, now = _mean_over_ranks(of_step, trainer), time.monotonic()
         if not math.isfinite(loss):
             return
         speed = (step - self._at_step) * self._batch_size / max(now - self._since, 1e-9)
@@ -110,6 +110,11 @@ class Reporter(Callback):
     def _set_status(self, trainer: Trainer, **details: Any) -> None:
         if trainer.is_global_zero:
             self._folder.set_status("running", pid=os.getpid(), max_steps=trainer.max_steps, **details)
+
+
+def _mean_over_ranks(value: torch.Tensor, trainer: Trainer) -> float:
+    """A number's mean; the watchdog knows by the name of this function that a rank waits for others."""
+    return float(trainer.strategy.reduce(value, reduce_op="mean"))
 
 
 class SamplePredictions(Callback):

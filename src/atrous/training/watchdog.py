@@ -16,8 +16,17 @@ from atrous.exit_codes import TEMPORARY
 from atrous.files import write_atomically
 from atrous.run_store import RunFolder
 
-# Where a rank is that waits for another one.
-_WAITING_IN = ("torch/distributed/", "torch/autograd/graph.py", "atrous/training/stopping.py")
+# Where a rank is that waits for another one, FILE:FUNCTION. NCCL exchanges on the device: a rank goes on, and waits
+# where it next needs a number from there.
+_WAITING_IN = (
+    "torch/distributed/",
+    "torch/autograd/graph.py:",
+    "torch/nn/modules/_functions.py:",  # SyncBatchNorm
+    "torch/cuda/",  # Event.synchronize
+    "torch/amp/grad_scaler.py:",
+    "atrous/training/stopping.py:",
+    "atrous/training/reporting.py:_mean_over_ranks",
+)
 
 
 class Watchdog(Callback):
@@ -107,7 +116,8 @@ class Watchdog(Callback):
         return list(traceback.extract_stack(frame)) if frame is not None else []
 
     def _is_waiting(self) -> bool:
-        return any(part in frame.filename.replace(os.sep, "/") for frame in self._stack() for part in _WAITING_IN)
+        places = [f"{frame.filename.replace(os.sep, '/')}:{frame.name}" for frame in self._stack()]
+        return any(part in place for place in places for part in _WAITING_IN)
 
     def _end(self) -> None:
         stack = self._stack()
