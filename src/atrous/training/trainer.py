@@ -85,11 +85,17 @@ def build_trainer(folder: RunFolder, config: Config, *, data: SegmentationDataMo
     device = device_type(settings["accelerator"])
     shows_bar = settings["progress"] and sys.stdout.isatty()
     val_every = settings["val_every"] or max(1, recipe["max_steps"] // 10)
+    strategy = build_strategy(
+        settings["nodes"] * settings["devices"],
+        device,
+        meeting=str(folder.facts().get("key")),
+        patience=settings["timeout_seconds"],
+    )
     return Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
         num_nodes=settings["nodes"],
         devices=settings["devices"],
-        strategy=build_strategy(settings["nodes"] * settings["devices"], device, patience=settings["timeout_seconds"]),
+        strategy=strategy,
         precision=resolve_precision(recipe["precision"], device),  # type: ignore[arg-type]
         max_steps=recipe["max_steps"],
         max_epochs=-1,
