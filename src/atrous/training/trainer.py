@@ -113,7 +113,7 @@ def build_trainer(folder: RunFolder, config: Config, *, data: SegmentationDataMo
         enable_progress_bar=shows_bar,
         enable_model_summary=False,
         default_root_dir=folder.path,
-        benchmark=device == "cuda" and settings["cudnn_benchmark"] and not settings["deterministic"],
+        benchmark=_tries_kernels(settings, device),
         # A warning, not an error: the sum of the loss has no deterministic kernel, and no gradient depends on it.
         deterministic="warn" if device == "cuda" and settings["deterministic"] else None,
     )
@@ -146,10 +146,27 @@ def _callbacks(
         if isinstance(board, WandbLog):
             count = config["logger"]["wandb"]["images"]
             callbacks.append(SamplePredictions(samples=data.val_samples, count=count, send=board.send))
-    rank = int(os.environ.get("RANK", "0"))
-    watchdog = Watchdog(folder=folder, seconds=settings["timeout_seconds"], rank=rank)
     # The last ones: a validation with which a training goes on is watched as well.
-    return [*callbacks, watchdog, Validations(stop=stop, checkpoints=checkpoints, printed=not shows_bar)]
+    return [
+        *callbacks,
+        _watchdog(folder, settings),
+        Validations(stop=stop, checkpoints=checkpoints, printed=not shows_bar),
+    ]
+
+
+def _watchdog(folder: RunFolder, settings: Config) -> Watchdog:
+    return Watchdog(
+        folder=folder,
+        seconds=settings["timeout_seconds"],
+        rank=int(os.environ.get("RANK", "0")),
+        # Its hooks would be compiled.
+        tries_kernels=_tries_kernels(settings, device_type(settings["accelerator"])) and not settings["compile"],
+    )
+
+
+def _tries_kernels(settings: Config, device: str) -> bool:
+    """Whether cuDNN chooses its kernels by trial."""
+    return bool(device == "cuda" and settings["cudnn_benchmark"] and not settings["deterministic"])
 
 
 def _environment() -> ClusterEnvironment:
