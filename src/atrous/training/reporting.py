@@ -12,8 +12,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import default_collate
 
 from atrous.data.loading import EvaluationSamples, Sample
-from atrous.evaluation.inference import predict
-from atrous.evaluation.protocol import Protocol
 from atrous.run_store import RunFolder
 from atrous.training.stopping import is_between_steps
 from atrous.training.task import SegmentationTask
@@ -145,7 +143,7 @@ class SamplePredictions(Callback):
             key: value.to(task.device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()
         }
         with torch.no_grad():
-            labels = predict(task.model, task.normalise(on_device), Protocol())[0]  # type: ignore[arg-type]
+            labels = task.predict_labels(on_device)[0]  # type: ignore[arg-type]
         height, width = (int(side) for side in batch["extent"][0])
         pixels = batch["image"][0].permute(1, 2, 0)[:height, :width].numpy()
         truth, prediction = batch["label"][0][:height, :width].numpy(), labels[:height, :width].cpu().numpy()
