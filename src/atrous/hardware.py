@@ -73,6 +73,13 @@ def has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
+def gpu_count() -> int:
+    """How many GPUs PyTorch, which is loaded for that, finds on this machine; CUDA_VISIBLE_DEVICES counts."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def has_bf16(device: str) -> bool:
     """Whether bfloat16 convolutions run in hardware (emulated ones are slower than float32)."""
     if device == "cuda":
