@@ -13,7 +13,13 @@ from atrous.errors import ConfigError
 GPUS = ("gpu", "cuda")
 ACCELERATORS = ("auto", "cpu", *GPUS)
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
-_FULL = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
+_FULL = (
+    "can't allocate memory",
+    "not enough memory",
+    "Cannot allocate memory",
+    "CUDA error: out of memory",  # what PyTorch's allocator has no part in
+    "STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN
+)
 
 
 def usable_cores() -> int:
