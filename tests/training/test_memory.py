@@ -20,7 +20,6 @@ CONFIG: dict[str, Any] = {
     "output_stride": 16,
 }
 CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to ...")
-
 CUDA = RuntimeError(
     "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call"
 )
