@@ -13,7 +13,13 @@ from atrous.errors import ConfigError
 GPUS = ("gpu", "cuda")
 ACCELERATORS = ("auto", "cpu", *GPUS)
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
-_FULL = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
+_FULL = (
+    "can't allocate memory",
+    "not enough memory",
+    "Cannot allocate memory",
+    "CUDA error: out of memory",  # what PyTorch's allocator has no part in
+    "STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN
+)
 
 
 def usable_cores() -> int:
@@ -71,6 +77,13 @@ def has_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def gpu_count() -> int:
+    """How many GPUs PyTorch, which is loaded for that, finds on this machine; CUDA_VISIBLE_DEVICES counts."""
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def has_bf16(device: str) -> bool:

@@ -1,5 +1,6 @@
 """One run on two machines: two torchrun agents that meet on the loopback device."""
 
+import json
 import os
 import socket
 import subprocess
@@ -12,28 +13,32 @@ import torch
 from .conftest import SMALL, confusions, runs, train
 
 
-@pytest.mark.exhaustive
-def test_two_machines_train_one_run_to_the_bits_of_two_devices_on_one(tmp_path: Path) -> None:
+def _train_on_two_machines(*arguments: str, cwd: Path) -> str:
+    """Run atrous-train under both agents to its end; what they said."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     agent = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d"]
     agent += [f"--rdzv-endpoint=127.0.0.1:{port}", "--local-addr=127.0.0.1", "-m", "atrous.commands.train"]
-    arguments = [*SMALL, "recipe.max_steps=4", "trainer.nodes=2", "store=two"]
-    variables = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     agents = [
         subprocess.Popen(
-            [*agent, *arguments],
-            cwd=tmp_path,
-            env=variables,
+            [*agent, *SMALL, "trainer.nodes=2", *arguments],
+            cwd=cwd,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
         for _ in range(2)
     ]
-    said = [one.communicate(timeout=600)[0] for one in agents]
-    assert [one.returncode for one in agents] == [0, 0], "\n".join(said)
-    assert "".join(said).count("run: two/runs/") == 1, "only the first rank speaks"
+    said = "\n".join(one.communicate(timeout=600)[0] for one in agents)
+    assert [one.returncode for one in agents] == [0, 0], said
+    return said
+
+
+@pytest.mark.exhaustive
+def test_two_machines_train_one_run_to_the_bits_of_two_devices_on_one(tmp_path: Path) -> None:
+    said = _train_on_two_machines("recipe.max_steps=4", "store=two", cwd=tmp_path)
+    assert said.count("run: two/runs/") == 1, "only the first rank speaks"
     assert train(*SMALL, "recipe.max_steps=4", "trainer.devices=2", "store=one", cwd=tmp_path).returncode == 0
     two, one = runs(tmp_path / "two"), runs(tmp_path / "one")
     assert [run["status"]["state"] for run in two.values()] == ["done"]
@@ -41,6 +46,13 @@ def test_two_machines_train_one_run_to_the_bits_of_two_devices_on_one(tmp_path: 
     assert two.keys() == one.keys(), "how many machines there are is no part of a run's identity"
     weights = [torch.load(next(tmp_path.glob(f"{store}/**/last.ckpt")), weights_only=True) for store in ("two", "one")]
     assert all(torch.equal(value, weights[1]["state_dict"][name]) for name, value in weights[0]["state_dict"].items())
+
+
+@pytest.mark.exhaustive
+def test_the_ranks_of_a_launch_meet_anew_for_the_run_behind_its_parent(tmp_path: Path) -> None:
+    _train_on_two_machines("recipe.max_steps=2", "parent=['seed=5']", "store=two", cwd=tmp_path)
+    states = [json.loads(path.read_text())["state"] for path in tmp_path.glob("two/runs/*/seed*/status.json")]
+    assert states == ["done", "done"]
 
 
 def test_a_run_for_two_machines_is_not_started_on_one(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Scores against scikit-learn and numpy."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, jaccard_score
 from sklearn.metrics import confusion_matrix as sklearn_matrix
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from atrous.evaluation.scores import confusion_matrix, count_matrices, intersection_over_union, mean_iou, scores
 
@@ -27,6 +30,31 @@ def test_the_matrix_equals_scikit_learns_over_labelled_pixels() -> None:
     expected = sklearn_matrix(truth[labelled], prediction[labelled], labels=range(5))
     assert metric.compute().dtype == torch.int64
     np.testing.assert_array_equal(metric.compute().numpy(), expected)
+
+
+class _LargestTensor(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees how many numbers the largest tensor has that is made."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        self.numbers = max(self.numbers, made.numel() if isinstance(made, torch.Tensor) else 0)
+        return made
+
+
+def test_deterministic_kernels_count_the_same_without_a_tensor_of_pixels_times_cells() -> None:
+    truth, prediction = (torch.from_numpy(labels) for labels in _random_labels(5, classes=21, shape=(2, 30, 40)))
+    metric, expected = confusion_matrix(21), confusion_matrix(21)
+    expected.update(prediction, truth)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with _LargestTensor() as seen:  # type: ignore[no-untyped-call]
+            metric.update(prediction, truth.to(torch.uint8))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(metric.compute(), expected.compute())
+    assert seen.numbers <= truth.numel()
 
 
 def test_the_mean_iou_equals_scikit_learns_jaccard_score() -> None:

@@ -114,3 +114,9 @@ def test_all_problems_are_told_at_once(composed: Compose) -> None:
 )
 def test_what_can_be_run_is_let_through(composed: Compose, overrides: str) -> None:
     check(resolve(composed(*overrides.split())))
+
+
+def test_a_mode_that_wandb_has_not_is_refused_before_a_run_begins(composed: Compose) -> None:
+    with pytest.raises(ConfigError, match=r"logger\.wandb\.mode='of-line': one of auto, online, offline, disabled"):
+        check(resolve(composed("logger=wandb", "logger.wandb.mode=of-line")))
+    check(resolve(composed("logger=wandb", "logger.wandb.mode=offline")))

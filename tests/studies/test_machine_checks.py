@@ -14,8 +14,9 @@ from atrous.studies import jobs, local
 from atrous.studies.machine_checks import machine_problems
 
 
-def _problems(accelerator: str, precision: str = "auto") -> list[str]:
-    config: dict[str, Any] = {"trainer": {"accelerator": accelerator}, "recipe": {"precision": precision}}
+def _problems(accelerator: str, precision: str = "auto", *, devices: int = 1) -> list[str]:
+    trainer = {"accelerator": accelerator, "devices": devices}
+    config: dict[str, Any] = {"trainer": trainer, "recipe": {"precision": precision}}
     return list(machine_problems(config))
 
 
@@ -58,6 +59,20 @@ def test_pytorch_is_not_asked_where_no_gpu_is_wanted(starts_here: bool, monkeypa
     assert _problems("auto") == _problems("cpu") == []
     (problem,) = _problems("tpu")
     assert problem == "trainer.accelerator='tpu': one of auto, cpu, gpu, cuda"
+
+
+@pytest.mark.parametrize("accelerator", ["auto", "gpu", "cpu"])
+@pytest.mark.parametrize("has_cuda", [False, True])
+def test_a_machine_has_to_have_the_gpus_of_a_run_that_starts_there(
+    accelerator: str, has_cuda: bool, starts_here: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "has_cuda", lambda: has_cuda)
+    monkeypatch.setattr(hardware, "gpu_count", lambda: 2 if has_cuda else 0)
+    told = [text for text in _problems(accelerator, devices=4) if "trainer.devices" in text]
+    assert [text.split(":")[0] for text in told] == ["trainer.devices=4, but PyTorch finds 2 GPUs here"] * int(
+        starts_here and has_cuda and accelerator != "cpu"
+    )
+    assert not [text for text in _problems(accelerator, devices=2) if "trainer.devices" in text]
 
 
 def test_a_run_that_is_done_asks_no_machine_for_its_score(

@@ -67,6 +67,7 @@ BLUR = {"_target_": "albumentations.ColorJitter", "p": INFINITE}
         ("trainer.restarts", -1, "at least 0"),
         ("logger.wandb", {"images": -1}, "logger.wandb.images=-1"),
         ("logger.wandb", {"patience": INFINITE}, "logger.wandb.patience=inf"),
+        ("logger.wandb", {"patience": 0.0}, "logger.wandb.patience=0.0: seconds, more than 0"),
     ],
 )
 def test_what_is_out_of_range_is_told_with_what_would_be_right(

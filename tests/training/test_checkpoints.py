@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from atrous import DeepLabV3
 from atrous.errors import CheckpointError, UnreachableError
@@ -39,6 +40,15 @@ def test_weights_come_back_with_their_step(tmp_path: Path) -> None:
     assert load_weights(other, tmp_path / "last.ckpt") == 7
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in model.state_dict().items())
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_training_reads_what_a_gpu_saved_onto_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.serialization, "location_tag", lambda _storage: "cuda:0")
+        _save(_model(), tmp_path / "last.ckpt")
+    strategy = SingleDeviceStrategy(device="cpu", checkpoint_io=AtomicCheckpointIO())
+    weights = strategy.load_checkpoint(tmp_path / "last.ckpt")["state_dict"].values()
+    assert {weight.device.type for weight in weights} == {"cpu"}
 
 
 def test_another_architecture_is_refused_by_name(tmp_path: Path) -> None:

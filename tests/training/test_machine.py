@@ -95,3 +95,23 @@ def test_deterministic_kernels_are_asked_for_on_cuda_and_leave_no_choice_by_tria
         monkeypatch.setattr(trainer_module, name, lambda *_, **__: None)
     made: Any = trainer_module.build_trainer(RunFolder(tmp_path), config, data=None, loggers=[])  # type: ignore[arg-type]
     assert (made.deterministic, made.benchmark) == asked
+
+
+@pytest.mark.parametrize(
+    ("changed", "tries"),
+    [
+        ({}, True),
+        ({"accelerator": "cpu"}, False),
+        ({"cudnn_benchmark": False}, False),
+        ({"deterministic": True}, False),
+        ({"compile": True}, False),
+    ],
+)
+def test_the_watchdog_knows_whether_kernels_are_tried(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changed: dict[str, Any], tries: bool
+) -> None:
+    told: list[bool] = []
+    monkeypatch.setattr(trainer_module, "Watchdog", lambda *, tries_kernels, **_: told.append(tries_kernels))
+    settings = {"accelerator": "cuda", "cudnn_benchmark": True, "deterministic": False, "compile": False}
+    trainer_module._watchdog(RunFolder(tmp_path), {**settings, "timeout_seconds": 0, **changed})
+    assert told == [tries]

@@ -20,10 +20,23 @@ CONFIG: dict[str, Any] = {
     "output_stride": 16,
 }
 CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to ...")
+CUDA = RuntimeError(
+    "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call"
+)
+CUBLAS = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+CUDNN = RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
 
 
 @pytest.mark.parametrize(
-    "error", [torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), CPU, MemoryError()]
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        CPU,
+        MemoryError(),
+        CUDA,
+        CUBLAS,
+        CUDNN,
+    ],
 )
 def test_full_memory_says_what_to_lower(error: Exception) -> None:
     assert is_out_of_memory(error)

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -137,13 +138,13 @@ def _accumulate_on_rank(rank: int, world: int, folder: str, port: int) -> None:
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in place.items()}, MASTER_ADDR="127.0.0.1")
     os.environ.update(GROUP_RANK="0", TORCHELASTIC_RUN_ID="test")
-    task = _accumulated(build_strategy(world, "cpu", patience=60), rank=rank, world=world)
+    task = _accumulated(build_strategy(world, "cpu", meeting="run", patience=60), rank=rank, world=world)
     torch.save(task.state_dict(), f"{folder}/{rank}.pt")
 
 
 @pytest.mark.exhaustive
 def test_accumulated_steps_on_two_ranks_give_the_weights_of_one_process(tmp_path: Path) -> None:
-    expected = _accumulated(build_strategy(1, "cpu", patience=60), rank=0, world=1).state_dict()
+    expected = _accumulated(build_strategy(1, "cpu", meeting="run", patience=60), rank=0, world=1).state_dict()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -157,7 +158,7 @@ def test_accumulated_steps_on_two_ranks_give_the_weights_of_one_process(tmp_path
 
 
 def test_a_static_graph_takes_the_backward_pass_of_every_part(tmp_path: Path) -> None:
-    strategy = build_strategy(2, "cpu", patience=0)
+    strategy = build_strategy(2, "cpu", meeting="run", patience=0)
     assert isinstance(strategy, EveryPartReduced)
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
     try:
@@ -172,3 +173,25 @@ def test_a_static_graph_takes_the_backward_pass_of_every_part(tmp_path: Path) ->
             torch.testing.assert_close(layer.weight.grad, torch.full((1, 3), 3.0))
     finally:
         dist.destroy_process_group()
+
+
+def test_trainings_of_one_launch_leave_their_keys_apart_in_a_store_that_outlives_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
+    place: dict[str, object] = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1, "GROUP_RANK": 0}
+    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port, "TORCHELASTIC_USE_AGENT_STORE": True}
+    for name, value in place.items():
+        monkeypatch.setenv(name, str(value))
+    keys = [store.num_keys()]
+    for meeting in ("parent", "child", "child"):
+        strategy = build_strategy(2, "cpu", meeting=meeting, patience=60)
+        assert isinstance(strategy, EveryPartReduced)
+        strategy.parallel_devices, strategy.cluster_environment = [torch.device("cpu")], TorchElasticEnvironment()
+        strategy.setup_distributed()
+        assert dist.get_world_size() == 1
+        dist.destroy_process_group()
+        keys.append(store.num_keys())
+    _, of_child, of_child_again = (after - before for before, after in pairwise(keys))
+    assert of_child > 0
+    assert of_child_again == 0

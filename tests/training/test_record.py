@@ -4,6 +4,7 @@ import resource
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from atrous.revision import revision
 from atrous.run_store import RunFolder
 from atrous.training import record
+from atrous.training.finite import FiniteGuard
 from atrous.training.record import Clock, record_finished, versions
 
 CONFIG: dict[str, Any] = {
@@ -40,12 +42,54 @@ def test_seconds_are_those_of_the_steps_in_the_weights(monkeypatch: pytest.Monke
         now += saved
         state = clock.state_dict()
         now += killed - saved
-    assert state["seconds"] == 10.0
+    assert state == {"seconds": 10.0, "validating": 0.0}
+
+
+def test_a_speed_leaves_validations_out_also_one_that_a_stop_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing: Any = None
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    clock = Clock()
+    clock.load_state_dict({"seconds": 30.0, "validating": 10.0})
+    clock.setup(nothing, nothing, "fit")
+    now += 4
+    clock.on_validation_start(nothing, nothing)
+    now += 2
+    assert clock.training_here == 4.0
+    clock.on_validation_end(nothing, nothing)
+    now += 1
+    clock.on_validation_start(nothing, nothing)
+    now += 8
+    assert clock.training_here == 5.0
+    assert clock.seconds == 45.0
+    assert clock.state_dict() == {"seconds": 45.0, "validating": 20.0}
+    clock.load_state_dict({"seconds": 30.0})  # of another version
+    assert clock.state_dict()["validating"] == 10.0
+
+
+def test_results_tell_the_speed_of_the_training_alone_and_the_seconds_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing: Any = None
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    folder, clock = RunFolder(tmp_path), Clock()
+    guard = FiniteGuard(folder=folder, action="stop", every=1, sample_id=str)
+    clock.setup(nothing, nothing, "fit")
+    now += 2
+    clock.on_validation_start(nothing, nothing)
+    now += 6
+    clock.on_validation_end(nothing, nothing)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    trainer: Any = SimpleNamespace(callbacks=[guard, clock], global_step=8, strategy=strategy)
+    record.record(folder, CONFIG, trainer, {}, first_step=4)
+    found = folder.results()["training"]
+    assert (found["seconds"], found["images_per_second"]) == (8.0, 8.0)
 
 
 def test_a_kill_behind_the_last_step_leaves_what_its_checkpoint_knows(tmp_path: Path) -> None:
     folder, path = RunFolder(tmp_path), tmp_path / "last.ckpt"
-    callbacks = {"Clock": {"seconds": 16.0}, "FiniteGuard": {"skipped": 3}}
+    callbacks = {"Clock": {"seconds": 16.0, "validating": 8.0}, "FiniteGuard": {"skipped": 3}}
     torch.save({"state_dict": {}, "global_step": 8, "callbacks": callbacks}, path)
     folder.add_results(training={"steps": 5, "seconds": 9.0, "atrous": "0.0.1 at abc"})
     record_finished(folder, CONFIG, path)
@@ -53,7 +97,7 @@ def test_a_kill_behind_the_last_step_leaves_what_its_checkpoint_knows(tmp_path: 
     assert found == {
         "steps": 8,
         "seconds": 16.0,
-        "images_per_second": 2.0,
+        "images_per_second": 4.0,
         "skipped_steps": 3,
         "precision": "32-true",
         "batch_norm_batch": 2,

@@ -1,14 +1,20 @@
 """A hang is ended in time, with the place where it hung; a busy training is left alone."""
 
+import inspect
 import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
+from torch.amp import grad_scaler
+from torch.nn.modules import _functions
 
 from atrous.exit_codes import TEMPORARY
 from atrous.run_store import RunFolder
+from atrous.training import reporting
 from atrous.training.watchdog import Watchdog
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # its thread ends
@@ -80,3 +86,76 @@ def test_a_part_is_watched_until_it_ends_and_small_signs_keep_what_was_done(tmp_
         wait_in_vain(ended, 20)
     assert ended == [TEMPORARY]
     assert "0.5 s (trainer.timeout_seconds) after image 3 of 9: it was in wait_in_vain" in folder.status()["reason"]
+
+
+def test_every_convolution_of_a_first_batch_is_a_sign_of_life_where_kernels_are_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network: Any = nn.Sequential(
+        nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 1, groups=2), nn.BatchNorm2d(2), nn.Conv2d(2, 1, 1)
+    )
+    image, signs = torch.ones(1, 1, 2, 2), []
+    for tries_kernels in (True, False):
+        watchdog = Watchdog(folder=RunFolder(tmp_path), seconds=0, rank=0, tries_kernels=tries_kernels)
+        monkeypatch.setattr(watchdog, "note", lambda doing=None: signs.append(doing))
+        watchdog.on_train_start(TRAINER, network)
+        assert [bool(module._forward_hooks) for module in network] == [tries_kernels, False, False, tries_kernels]
+        loss = network(image).sum()
+        assert len(signs) == (3 if tries_kernels else 1), "that the training began, and both"
+        loss.backward()
+        assert len(signs) == (5 if tries_kernels else 1)
+        watchdog.on_train_batch_end(TRAINER, network)
+        signs.clear()
+        network(image).sum().backward()
+        assert signs == []
+        assert not any(module._forward_hooks for module in network)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_the_key_of_a_trial_is_named_where_the_first_batch_does_not_end(
+    tmp_path: Path, ended: list[int], is_first: bool
+) -> None:
+    folder = RunFolder(tmp_path)
+    folder.set_status("running")
+    watchdog = Watchdog(folder=folder, seconds=0.2, rank=0, tries_kernels=True)
+    watchdog.on_train_start(TRAINER, nn.Conv2d(1, 1, 1))  # type: ignore[arg-type]
+    if not is_first:
+        watchdog.on_train_batch_end(TRAINER)
+    wait_in_vain(ended, 20)
+    assert ended == [TEMPORARY]
+    assert ("trainer.cudnn_benchmark=false" in folder.status()["reason"]) is is_first
+
+
+@pytest.mark.parametrize(
+    ("place", "waits"),
+    [
+        ("torch/distributed/distributed_c10d.py:all_reduce", True),
+        ("torch/autograd/graph.py:_engine_run_backward", True),
+        ("torch/nn/modules/_functions.py:forward", True),
+        ("torch/cuda/streams.py:synchronize", True),
+        ("torch/amp/grad_scaler.py:_maybe_opt_step", True),
+        ("atrous/training/stopping.py:on_train_batch_end", True),
+        ("atrous/training/reporting.py:_mean_over_ranks", True),
+        ("atrous/training/reporting.py:on_train_batch_end", False),  # it writes
+        ("torch/nn/functional.py:relu", False),
+    ],
+)
+def test_a_rank_that_waits_for_others_is_told_from_one_that_hangs(tmp_path: Path, place: str, waits: bool) -> None:
+    watchdog = Watchdog(folder=RunFolder(tmp_path), seconds=1, rank=0)
+    file, name = place.split(":")
+
+    def ask() -> bool:
+        return watchdog._is_waiting()
+
+    ask.__code__ = ask.__code__.replace(co_filename=f"/site-packages/{file}", co_name=name)
+    assert ask() is waits
+
+
+def test_the_places_where_a_rank_waits_are_there() -> None:
+    assert inspect.getsourcefile(torch.cuda.Event.synchronize) == torch.cuda.streams.__file__
+    for module, name in (
+        (grad_scaler, "_maybe_opt_step"),
+        (_functions, "SyncBatchNorm"),
+        (reporting, "_mean_over_ranks"),
+    ):
+        assert name in Path(str(module.__file__)).read_text()

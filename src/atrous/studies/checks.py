@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from atrous.boards.modes import MODES
 from atrous.building import TRANSFORMS, check_targets
 from atrous.errors import ConfigError
 from atrous.evaluation.protocol import load_protocol
@@ -143,6 +144,12 @@ def _check_evaluation(config: Mapping[str, Any]) -> Iterator[str]:
         yield f"submission={config['submission']!r}: one of {', '.join(SERVER_NAMES)}, or null"
 
 
+def _check_logger(config: Mapping[str, Any]) -> Iterator[str]:
+    settings = config["logger"]["wandb"]
+    if settings is not None and settings["mode"] not in MODES:
+        yield f"logger.wandb.mode={settings['mode']!r}: one of {', '.join(MODES)}"
+
+
 def _check_data_root(config: Mapping[str, Any]) -> Iterator[str]:
     root = config["data"]["root"]
     try:
@@ -176,6 +183,7 @@ _RULES = (
     value_problems,
     recipe_problems,
     _check_evaluation,
+    _check_logger,
     _check_data_root,
     trainer_problems,
     accelerator_problems,

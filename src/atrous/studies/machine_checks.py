@@ -55,6 +55,19 @@ def accelerator_problems(config: Mapping[str, Any]) -> Iterator[str]:
         yield f"trainer.accelerator={accelerator!r}: one of {', '.join(hardware.ACCELERATORS)}"
 
 
+def _missing_gpus(trainer: Mapping[str, Any]) -> Iterator[str]:
+    """More devices than this machine has; one is there, and processes on a CPU may be any number."""
+    accelerator, devices = trainer["accelerator"], trainer["devices"]
+    if devices == 1 or accelerator not in ("auto", *hardware.GPUS) or not hardware.has_cuda():
+        return
+    count = hardware.gpu_count()
+    if devices > count:
+        yield (
+            f"trainer.devices={devices}, but PyTorch finds {count} GPUs here: trainer.devices={count}, or a machine "
+            "with more (CUDA_VISIBLE_DEVICES may hide some)"
+        )
+
+
 def machine_problems(config: Mapping[str, Any], *, starts_here: bool = False) -> Iterator[str]:
     """What the devices cannot do, a line each: the key, its value and what would be right.
 
@@ -72,6 +85,8 @@ def machine_problems(config: Mapping[str, Any], *, starts_here: bool = False) ->
             hardware.require_device(accelerator, key="trainer.accelerator")
         except ConfigError as error:
             yield str(error)
+    if starts_here:
+        yield from _missing_gpus(config["trainer"])
     if precision != "16-mixed" or asks_gpu:
         return
     if accelerator == "cpu" or (accelerator == "auto" and starts_here and not hardware.has_cuda()):

@@ -109,5 +109,5 @@ _RULES: tuple[_Rule, ...] = (
     ("trainer.timeout_seconds", _at_least(0), "seconds, e.g. 600, or 0 to wait for ever"),
     ("trainer.restarts", _at_least(0), "at least 0, which never starts a run again"),
     ("logger.wandb.images", _at_least(0), "at least 0, which sends none"),
-    ("logger.wandb.patience", _at_least(0), "seconds, e.g. 30, or 0 to wait for nothing"),
+    ("logger.wandb.patience", _is_above_0, "seconds, more than 0, e.g. 30"),
 )

@@ -42,8 +42,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
         write_atomically(Path(path), write, size=_bytes(checkpoint))
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        """Read a checkpoint as tensors and plain values, never as code."""
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
+        """Read a checkpoint as tensors and plain values, never as code.
+
+        Args:
+            path: the file.
+            map_location: where tensors are read to. Lightning gives none, and moves them to the device of its rank; the
+                one that saved them may be another rank's, or not in this machine.
+            weights_only: Lightning's, without effect: nothing else is read.
+        """
         return read_checkpoint(Path(path), map_location=map_location)
 
 

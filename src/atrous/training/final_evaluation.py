@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
-
 from atrous.data.dataset import SegmentationDataset
 from atrous.evaluation.predicting import Progress
 from atrous.networks.segmenter import Segmenter
@@ -15,7 +13,7 @@ from atrous.progress import SECONDS_BETWEEN_LINES, progress
 from atrous.run_store import RunFolder
 from atrous.training.measuring import measure
 from atrous.training.submitting import submit
-from atrous.training.watchdog import Watchdog
+from atrous.training.watchdog import Watchdog, signs_of
 
 Config = Mapping[str, Any]
 
@@ -37,7 +35,7 @@ def evaluate_finished(
         DataError: the data set is not the server's.
     """
     watchdog = Watchdog(folder=folder, seconds=config["trainer"]["timeout_seconds"], rank=0)
-    with watchdog.watching("the evaluation began"), _signs_of(model, watchdog), _shown(folder, config) as show:
+    with watchdog.watching("the evaluation began"), signs_of(model, watchdog), _shown(folder, config) as show:
 
         def on_progress(done: int, total: int) -> None:
             watchdog.note(f"image {done} of {total} of the evaluation")
@@ -49,24 +47,6 @@ def evaluate_finished(
             entries = dict(zip(protocols, protocols, strict=True))
             boundary = config["boundary"]
             measure(folder, config, model, val_set, entries, boundary=boundary, on_progress=on_progress)
-
-
-@contextmanager
-def _signs_of(model: Segmenter, watchdog: Watchdog) -> Iterator[None]:
-    """A sign of life after every convolution: one image at six scales may take a CPU longer than a step may.
-
-    A batch norm with a hook is no plain one, and would take the memory of one more map for its ReLU.
-    """
-
-    def note(*_: Any) -> None:
-        watchdog.note()
-
-    hooks = [module.register_forward_hook(note) for module in model.modules() if isinstance(module, nn.Conv2d)]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @contextmanager

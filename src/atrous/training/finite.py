@@ -1,4 +1,7 @@
-"""Numbers that are not finite: found before they reach the weights, and kept for whoever looks for the cause."""
+"""Numbers that are not finite: found before anything is saved, and kept for whoever looks for the cause.
+
+On a CPU, and wherever such steps are left out, they are found before they reach the weights.
+"""
 
 import math
 from collections import deque

@@ -23,34 +23,50 @@ Config = Mapping[str, Any]
 class Clock(Callback):
     """Counts the seconds of the steps that are in the weights: what a killed process lost is not counted.
 
-    Attributes:
-        here: seconds of this process alone.
+    Validations are counted by themselves: a speed is that of the training alone.
     """
 
     def __init__(self) -> None:
         self._before, self._began = 0.0, time.monotonic()
+        self._validating_before, self._validating_here = 0.0, 0.0
+        self._validating_since: float | None = None  # None between validations
 
     @property
-    def here(self) -> float:
-        """Seconds since this process began to train."""
-        return time.monotonic() - self._began
+    def training_here(self) -> float:
+        """Seconds since this process began to train, without validations."""
+        return time.monotonic() - self._began - self._validating
 
     @property
     def seconds(self) -> float:
         """Seconds of all processes, validations and the reading of the first images included."""
-        return self._before + self.here
+        return self._before + time.monotonic() - self._began
+
+    @property
+    def _validating(self) -> float:
+        """Seconds of this process's validations; the last one may not have ended."""
+        since = self._validating_since
+        return self._validating_here + (0.0 if since is None else time.monotonic() - since)
 
     def state_dict(self) -> dict[str, Any]:
         """The seconds up to here, kept in the checkpoint."""
-        return {"seconds": self.seconds}
+        return {"seconds": self.seconds, "validating": self._validating_before + self._validating}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self._before = float(state_dict["seconds"])
+        self._validating_before = float(state_dict.get("validating", 0.0))  # other versions did not keep it
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Begin to count."""
         self._began = time.monotonic()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count for the validation."""
+        self._validating_since = time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count for the training again."""
+        self._validating_here, self._validating_since = self._validating, None
 
 
 def record(folder: RunFolder, config: Config, trainer: Trainer, cost: Mapping[str, Any], *, first_step: int) -> None:
@@ -70,7 +86,7 @@ def record(folder: RunFolder, config: Config, trainer: Trainer, cost: Mapping[st
         **_of_config(folder, config),
         "steps": trainer.global_step,
         "seconds": round(clock.seconds, 2),
-        "images_per_second": round(images / max(clock.here, 1e-9), 3),
+        "images_per_second": round(images / max(clock.training_here, 1e-9), 3),
         "skipped_steps": guard.skipped,
         "peak_memory_mib": round(_peak_memory_mib(trainer)),
     }
@@ -96,9 +112,10 @@ def record_finished(folder: RunFolder, config: Config, path: Path) -> None:
         "steps": steps,
         "skipped_steps": callbacks.get(FiniteGuard.__qualname__, {}).get("skipped", 0),
     }
-    seconds = callbacks.get(Clock.__qualname__, {}).get("seconds")
+    clock = callbacks.get(Clock.__qualname__, {})
+    seconds = clock.get("seconds")
     if seconds is not None:  # other versions did not keep it
-        speed = steps * config["recipe"]["batch_size"] / max(seconds, 1e-9)
+        speed = steps * config["recipe"]["batch_size"] / max(seconds - clock.get("validating", 0.0), 1e-9)
         training |= {"seconds": round(seconds, 2), "images_per_second": round(speed, 3)}
     folder.add_results(training=training)
 

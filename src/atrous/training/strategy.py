@@ -1,10 +1,13 @@
-"""How the ranks of a training share its gradients."""
+"""How the ranks of a training meet, and share its gradients."""
 
+import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 from torch.distributed.constants import default_pg_timeout
 
@@ -14,7 +17,37 @@ class EveryPartReduced(DDPStrategy):
 
     DDP's static graph cannot leave a reduction out. What was accumulated before is equal on all ranks and in the same
     memory as the new part, so that the average of both is the old sum plus the average of the new part.
+
+    Args:
+        meeting: a name that all ranks of a training have in common, and no other training of theirs has. The store of
+            torchrun's agents outlives a training: one that is made after its parent by the same ranks would find the
+            addresses of the parent's processes there, and wait for them.
+        options: as for DDPStrategy; process_group_backend and timeout are given.
     """
+
+    def __init__(self, *, meeting: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._meeting, self._patience = meeting, options["timeout"]
+
+    def setup_distributed(self) -> None:
+        """Meet the other ranks, as the environment says, under a name; Lightning takes the group that is there."""
+        if not dist.is_initialized():
+            backend, device = self.process_group_backend, self.root_device
+            meetings = dist.rendezvous("env://", timeout=self._patience)  # type: ignore[attr-defined]
+            store, rank, world_size = next(meetings)
+            store.set_timeout(self._patience)
+            own_keys = dist.PrefixStore(self._meeting, store)  # type: ignore[attr-defined]
+            dist.init_process_group(
+                backend,
+                store=own_keys,
+                rank=rank,
+                world_size=world_size,
+                timeout=self._patience,
+                device_id=device if device.type == "cuda" else None,
+            )
+            if backend == "nccl":  # as Lightning does: PyTorch warns of one that is left
+                atexit.register(_leave)
+        super().setup_distributed()
 
     @contextmanager
     def block_backward_sync(self) -> Iterator[None]:
@@ -22,12 +55,18 @@ class EveryPartReduced(DDPStrategy):
         yield
 
 
-def build_strategy(ranks: int, device: str, *, patience: float) -> Strategy:
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def build_strategy(ranks: int, device: str, *, meeting: str, patience: float) -> Strategy:
     """One device by itself, or DDP with one process per device.
 
     Args:
         ranks: devices on all nodes.
         device: cpu or cuda.
+        meeting: see `EveryPartReduced`.
         patience: seconds after which the watchdog names a rank that hangs; 0 for none.
     """
     if ranks == 1:
@@ -35,6 +74,7 @@ def build_strategy(ranks: int, device: str, *, patience: float) -> Strategy:
     backend = "nccl" if device == "cuda" else "gloo"
     # Buffers are equal on all ranks already, and shards of val may differ in length: nothing is broadcast in forward.
     return EveryPartReduced(
+        meeting=meeting,
         process_group_backend=backend,
         timeout=waiting_time(patience),
         broadcast_buffers=False,

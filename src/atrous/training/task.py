@@ -15,6 +15,7 @@ from atrous.data.spec import DatasetSpec
 from atrous.evaluation.inference import predict
 from atrous.evaluation.protocol import Protocol
 from atrous.evaluation.scores import confusion_matrix, scores
+from atrous.hardware import repeatable_kernels
 from atrous.networks.segmenter import Segmenter
 from atrous.training import batch_norm
 from atrous.training.loss import segmentation_loss
@@ -99,10 +100,14 @@ class SegmentationTask(LightningModule):
         """Begin a new confusion matrix."""
         self._confusion.reset()
 
+    def predict_labels(self, batch: Sample) -> Tensor:
+        """Labels [N, H, W] of images of any size, for each of which cuDNN would make a trial of its kernels."""
+        with repeatable_kernels(tf32=torch.backends.cudnn.allow_tf32):
+            return predict(self.model, self.normalise(batch), _SINGLE)
+
     def validation_step(self, batch: Sample, batch_idx: int) -> None:
         """Count the pixels of a batch; nothing is exchanged between ranks here."""
-        labels = predict(self.model, self.normalise(batch), _SINGLE)
-        self._confusion.update(labels, batch["label"])
+        self._confusion.update(self.predict_labels(batch), batch["label"])
 
     def on_validation_epoch_end(self) -> None:
         """Sum the matrix over ranks and score it."""

@@ -85,11 +85,17 @@ def build_trainer(folder: RunFolder, config: Config, *, data: SegmentationDataMo
     device = device_type(settings["accelerator"])
     shows_bar = settings["progress"] and sys.stdout.isatty()
     val_every = settings["val_every"] or max(1, recipe["max_steps"] // 10)
+    strategy = build_strategy(
+        settings["nodes"] * settings["devices"],
+        device,
+        meeting=str(folder.facts().get("key")),
+        patience=settings["timeout_seconds"],
+    )
     trainer = Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
         num_nodes=settings["nodes"],
         devices=settings["devices"],
-        strategy=build_strategy(settings["nodes"] * settings["devices"], device, patience=settings["timeout_seconds"]),
+        strategy=strategy,
         precision=resolve_precision(recipe["precision"], device),  # type: ignore[arg-type]
         max_steps=recipe["max_steps"],
         max_epochs=-1,
@@ -107,7 +113,7 @@ def build_trainer(folder: RunFolder, config: Config, *, data: SegmentationDataMo
         enable_progress_bar=shows_bar,
         enable_model_summary=False,
         default_root_dir=folder.path,
-        benchmark=device == "cuda" and settings["cudnn_benchmark"] and not settings["deterministic"],
+        benchmark=_tries_kernels(settings, device),
         # A warning, not an error: the sum of the loss has no deterministic kernel, and no gradient depends on it.
         deterministic="warn" if device == "cuda" and settings["deterministic"] else None,
     )
@@ -141,10 +147,27 @@ def _callbacks(
         if isinstance(board, WandbLog):
             count = config["logger"]["wandb"]["images"]
             callbacks.append(SamplePredictions(samples=data.val_samples, count=count, send=board.send))
-    rank = int(os.environ.get("RANK", "0"))
-    watchdog = Watchdog(folder=folder, seconds=settings["timeout_seconds"], rank=rank)
     # The last ones: a validation with which a training goes on is watched as well.
-    return [*callbacks, watchdog, Validations(stop=stop, checkpoints=checkpoints, printed=not shows_bar)]
+    return [
+        *callbacks,
+        _watchdog(folder, settings),
+        Validations(stop=stop, checkpoints=checkpoints, printed=not shows_bar),
+    ]
+
+
+def _watchdog(folder: RunFolder, settings: Config) -> Watchdog:
+    return Watchdog(
+        folder=folder,
+        seconds=settings["timeout_seconds"],
+        rank=int(os.environ.get("RANK", "0")),
+        # Its hooks would be compiled.
+        tries_kernels=_tries_kernels(settings, device_type(settings["accelerator"])) and not settings["compile"],
+    )
+
+
+def _tries_kernels(settings: Config, device: str) -> bool:
+    """Whether cuDNN chooses its kernels by trial."""
+    return bool(device == "cuda" and settings["cudnn_benchmark"] and not settings["deterministic"])
 
 
 def _environment() -> ClusterEnvironment:

@@ -8,9 +8,9 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 
 from atrous.boards.board import Board
+from atrous.boards.modes import MODES
 from atrous.errors import ConfigError
 
-MODES = ("auto", "online", "offline", "disabled")
 _LONGEST_TAG = 64
 
 

@@ -7,17 +7,28 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, BinaryIO
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
 
 from atrous.exit_codes import TEMPORARY
 from atrous.files import write_atomically
 from atrous.run_store import RunFolder
 
-# Where a rank is that waits for another one.
-_WAITING_IN = ("torch/distributed/", "torch/autograd/graph.py", "atrous/training/stopping.py")
+# Where a rank is that waits for another one, FILE:FUNCTION. NCCL exchanges on the device: a rank goes on, and waits
+# where it next needs a number from there.
+_WAITING_IN = (
+    "torch/distributed/",
+    "torch/autograd/graph.py:",
+    "torch/nn/modules/_functions.py:",  # SyncBatchNorm
+    "torch/cuda/",  # Event.synchronize
+    "torch/amp/grad_scaler.py:",
+    "atrous/training/stopping.py:",
+    "atrous/training/reporting.py:_mean_over_ranks",
+)
 
 
 class Watchdog(Callback):
@@ -32,20 +43,26 @@ class Watchdog(Callback):
         folder: the run's folder.
         seconds: without a sign of life, such as a step or a validation batch; 0 watches nothing.
         rank: of this process.
+        tries_kernels: whether cuDNN chooses by trial, which in exact float32 may take longer for a first batch than a
+            step may. Until that has ended, every convolution is a sign of life.
     """
 
-    def __init__(self, *, folder: RunFolder, seconds: float, rank: int) -> None:
+    def __init__(self, *, folder: RunFolder, seconds: float, rank: int, tries_kernels: bool = False) -> None:
         self._folder, self._seconds, self._rank = folder, seconds, rank
+        self._tries, self._trial = tries_kernels, ExitStack()
         self._sign, self._doing = time.monotonic(), "it began"
         self._over = threading.Event()
         self._watched = threading.main_thread().ident
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to watch."""
+        if self._tries:
+            self._trial.enter_context(signs_of(pl_module, self))
         self._begin("the training began")
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """A sign of life."""
+        self._end_trial()
         self.note(f"step {trainer.global_step}")
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *rest: Any) -> None:
@@ -58,10 +75,12 @@ class Watchdog(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Watch no longer: what follows has no steps."""
+        self._end_trial()
         self._over.set()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Watch no longer: the process is about to end anyway."""
+        self._end_trial()
         self._over.set()
 
     @contextmanager
@@ -85,6 +104,10 @@ class Watchdog(Callback):
         """
         self._sign, self._doing = time.monotonic(), doing or self._doing
 
+    def _end_trial(self) -> None:
+        self._tries = False
+        self._trial.close()
+
     def _begin(self, doing: str) -> None:
         self.note(doing)
         if self._seconds > 0:
@@ -107,7 +130,8 @@ class Watchdog(Callback):
         return list(traceback.extract_stack(frame)) if frame is not None else []
 
     def _is_waiting(self) -> bool:
-        return any(part in frame.filename.replace(os.sep, "/") for frame in self._stack() for part in _WAITING_IN)
+        places = [f"{frame.filename.replace(os.sep, '/')}:{frame.name}" for frame in self._stack()]
+        return any(part in place for place in places for part in _WAITING_IN)
 
     def _end(self) -> None:
         stack = self._stack()
@@ -117,6 +141,8 @@ class Watchdog(Callback):
             f"rank {self._rank} showed no sign of life for {self._seconds:g} s (trainer.timeout_seconds) after "
             f"{self._doing}: it was in {place}; the stacks of its threads are in {path}"
         )
+        if self._tries:
+            reason += "; cuDNN may have tried kernels for the first batch, as trainer.cudnn_benchmark=false does not"
         with suppress(Exception):
             write_atomically(path, lambda stream: _write_stacks(stream, reason))
         with suppress(Exception):
@@ -125,6 +151,31 @@ class Watchdog(Callback):
         print(f"error: {reason}", file=sys.stderr, flush=True)  # noqa: T201
         faulthandler.dump_traceback(file=sys.__stderr__ or 2, all_threads=True)
         os._exit(TEMPORARY)
+
+
+@contextmanager
+def signs_of(model: nn.Module, watchdog: Watchdog) -> Iterator[None]:
+    """A sign of life with every convolution, forward and backward.
+
+    One image at six scales may take a CPU longer than a step may, and so may cuDNN's trial of its kernels. A batch norm
+    or a depthwise convolution with a hook is no plain one, and would take the memory of one more map.
+    """
+
+    def note(*_: Any) -> None:
+        watchdog.note()
+
+    def note_both(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+        note()
+        if output.requires_grad:
+            output.register_hook(note)  # type: ignore[no-untyped-call]
+
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d) and module.groups == 1]
+    hooks = [module.register_forward_hook(note_both) for module in convolutions]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _write_stacks(stream: BinaryIO, reason: str) -> None:
