@@ -12,6 +12,7 @@ EVALUATED = '{{"evaluations": {{"single": {{"miou": 0.5, {entry}}}}}}}'
 MISSHAPEN = [
     ("results.json", '{"evaluations": []}', "evaluations is no section"),
     ("results.json", '{"evaluations": null}', "evaluations is no section"),
+    ("results.json", '{"evaluations": {"a/../b": {"miou": 0.5}}}', "evaluations has the entry 'a/../b', which cannot"),
     ("results.json", '{"training": 3}', "training is no section"),
     ("results.json", '{"evaluations": {"single": {}}}', "evaluations.single has no mIoU"),
     ("results.json", '{"evaluations": {"single": 0.5}}', "evaluations.single has no mIoU"),

@@ -1,6 +1,7 @@
 """The JSON files of a run's folder: read with their shape checked, so that no reader meets one that it cannot use."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from atrous.errors import StoreError
 FORMAT = 1
 STATES = ("queued", "running", "stopped", "failed", "done")
 JSON_FILES = ("run.json", "status.json", "results.json")
+ENTRY_BYTES = 255
 _MEND = "the run's own command sets the file aside and makes it anew; or move the folder away to train it anew"
 
 # What readers take for granted of entries that are there. An entry of `evaluations` has a miou besides.
@@ -78,6 +80,17 @@ def read(path: Path) -> dict[str, Any]:
     return value
 
 
+def is_entry_name(name: str) -> bool:
+    """Whether an entry of `evaluations` may have a name: it becomes a folder below evaluation/, or folders in folders.
+
+    Those that atrous-evaluate gives are PROTOCOL@best@DATA@SPLIT@TAG, each but the first where it is asked for; DATA
+    and SPLIT may have a slash within. None leads out of the folder.
+    """
+    parts = name.split("/")
+    is_plain = re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", name) is None
+    return is_plain and not {"", ".", ".."} & {*parts} and len(name.encode()) <= ENTRY_BYTES
+
+
 def _problem(name: str, value: Mapping[str, Any]) -> str | None:
     """What is wrong with the shape of a file's content, in words; None where nothing is."""
     if name == "status.json" and value and value.get("state") not in STATES:
@@ -92,6 +105,8 @@ def _problem_of_results(value: Mapping[str, Any]) -> str | None:
         if not isinstance(value.get(section, {}), kind):
             return f"{section} is no section of a run's results"
     for name, entry in value.get("evaluations", {}).items():
+        if not is_entry_name(name):
+            return f"evaluations has the entry {name!r}, which cannot be the name of a folder"
         if not isinstance(entry, dict) or not _is(entry.get("miou"), _NUMBER):
             return f"evaluations.{name} has no mIoU"
         problem = _wrong_kind(entry, _EVALUATION)

@@ -19,11 +19,15 @@ from atrous.studies.reports.charts import Points, curve
 from atrous.studies.reports.forms import duration
 from atrous.studies.reports.frame import between, frame, label_of, link, warning
 from atrous.studies.reports.rows import OtherBudget
-from atrous.studies.reports.store import StoredRun
+from atrous.studies.reports.store import StoredRun, is_own
 from atrous.studies.table import Table
 
 _CURVES = {"train/loss": "loss", "train/lr": "learning rate", "val/miou": "mIoU on val, percent"}
 _PERCENT = ("val/miou",)
+_DOCTYPE = "<!doctype html>"
+# Of a copied page, whoever made it: its own styles and pictures that are part of it, no script, and nothing from
+# elsewhere. It stands before everything else in the page, as it holds only for what comes after it.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,21 @@ def write_run_page(
     """
     pages = {}
     for entry in run.evaluations:
-        source = run.folder.evaluation_folder(entry) / "index.html"
-        if source.is_file():
+        text = _evaluation_page(run, entry)
+        if text is not None:
             pages[entry] = page.parent / "evaluation" / entry / "index.html"
-            write_text(site / pages[entry], source.read_text(encoding="utf-8", errors="replace"))
+            write_text(site / pages[entry], text)
     write_text(site / page, _render(run, page, pages, uses, way))
     return [page, *pages.values()]
+
+
+def _evaluation_page(run: StoredRun, entry: str) -> str | None:
+    """The page of an evaluation, for a copy; None where there is none that is the run's own."""
+    source = run.folder.evaluation_folder(entry) / "index.html"
+    if not is_own(source, run.folder.path) or not source.is_file():
+        return None
+    text = source.read_text(encoding="utf-8", errors="replace").removeprefix(_DOCTYPE)
+    return f'{_DOCTYPE}<meta http-equiv="Content-Security-Policy" content="{_POLICY}">{text}'
 
 
 def read_curves(path: Path) -> dict[str, Points]:

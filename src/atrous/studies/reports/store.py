@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from atrous.errors import StoreError
+from atrous.run_files import JSON_FILES
 from atrous.run_store import RunFolder
 
+_MARKS = (*JSON_FILES, "config.yaml")
 _FACTS = {"name": str, "family": str, "seed": int, "max_steps": int, "command": str}
 
 
@@ -68,8 +71,11 @@ class StoredRun:
         """Read a run folder.
 
         Raises:
-            StoreError: Names the file that is missing or damaged.
+            StoreError: Names the file that is missing or damaged, or that lies elsewhere.
         """
+        for name in _MARKS:
+            if not is_own(path / name, path):
+                raise StoreError(f"{path / name}: a link out of the run's folder, which no report follows")
         folder = RunFolder(path)
         facts = folder.facts()
         if not facts:
@@ -103,9 +109,8 @@ class Store:
 
 def read_store(path: Path) -> Store:
     """Read every run of a store; a folder in which nothing was started yet is none."""
-    marks = ("run.json", "status.json", "results.json", "config.yaml")
     folders = sorted(path.glob("runs/*/seed*"))
-    return read_runs(path, [folder for folder in folders if any(may_be_there(folder / name) for name in marks)])
+    return read_runs(path, [folder for folder in folders if any(may_be_there(folder / name) for name in _MARKS)])
 
 
 def read_runs(path: Path, folders: Iterable[Path]) -> Store:
@@ -125,6 +130,11 @@ def may_be_there(path: Path) -> bool:
         return path.exists()
     except PermissionError:
         return True
+
+
+def is_own(path: Path, folder: Path) -> bool:
+    """Whether a path lies in a run's folder, links followed: a run of others may link to what is yours."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def _check_results(path: Path, results: Mapping[str, Any]) -> None:
