@@ -31,7 +31,9 @@ def write_report(result: TableResult, folder: Path, *, console: Console) -> None
     title = result.table.paper or result.table.name
     for run in stored.runs:
         page = run_page(run.folder.path, uses)
-        write_run_page(run, folder, page, uses=uses[run.folder.path], way=[(title, _PAGE)])
+        _, damaged = write_run_page(run, folder, page, uses=uses[run.folder.path], way=[(title, _PAGE)])
+        if damaged is not None:
+            console.print(damaged.reason, highlight=False, soft_wrap=True, markup=False)
     console.print(f"report: {folder / _PAGE}", soft_wrap=True)
 
 

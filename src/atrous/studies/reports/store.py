@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -86,8 +87,7 @@ class StoredRun:
         status, results = folder.status(), folder.results()
         if not isinstance(status.get("state"), str):
             raise StoreError(f"{path / 'status.json'}: state={status.get('state')!r} is not a state of a run")
-        _check_results(path / "results.json", results)
-        return cls(folder, facts, status, results, folder.config())
+        return cls(folder, _as_text(facts), _as_text(status), _as_text(results), folder.config())
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,8 @@ def read_runs(path: Path, folders: Iterable[Path]) -> Store:
             runs.append(StoredRun.read(folder))
         except StoreError as error:
             damaged.append(DamagedRun(folder, str(error)))
+        except Exception as error:  # one odd folder is not to cost the report of all others
+            damaged.append(DamagedRun(folder, f"{folder}: cannot be read ({type(error).__name__}: {error})"))
     return Store(path, tuple(runs), tuple(damaged))
 
 
@@ -137,11 +139,7 @@ def is_own(path: Path, folder: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
-def _check_results(path: Path, results: Mapping[str, Any]) -> None:
-    for section in ("evaluations", "model", "training"):
-        if not isinstance(results.get(section, {}), dict):
-            raise StoreError(f"{path}: {section} is no section of a run's results")
-    for name, entry in results.get("evaluations", {}).items():
-        score = entry.get("miou") if isinstance(entry, dict) else None
-        if not isinstance(score, int | float) or isinstance(score, bool):
-            raise StoreError(f"{path}: evaluations.{name} has no mIoU")
+def _as_text(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values with a mark for what no text file can hold, such as a path's bytes that are no letters."""
+    found: dict[str, Any] = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+    return found
