@@ -114,6 +114,26 @@ def test_every_problem_is_a_line_and_the_exit_code_is_one(atrous: Run, tmp_path:
     assert "4 problems" in (tmp_path / "outputs/data/camvid/index.html").read_text()
 
 
+def test_names_in_brackets_are_shown_as_they_are_in_the_terminal_and_on_the_page(atrous: Run, tmp_path: Path) -> None:
+    split, classes = "fold [1] & [/b]", ["[/sky]", "a [red] :car:"]
+    for place, folder in enumerate((split, "val")):
+        for kind, value in (("images", 200), ("masks", place)):
+            path = tmp_path / kind / folder / f"{place}.png"
+            path.parent.mkdir(parents=True)
+            Image.fromarray(np.full((9, 9), value, np.uint8)).save(path)
+    (tmp_path / "classes.yaml").write_text(json.dumps({"name": "mine [/]", "classes": classes}))
+    split_key = f"data.train.split='{split}'"
+    ended = atrous(
+        "data", "check", "folder", "data.root=.", split_key, "data.classes=classes.yaml", "workers=0", "store=out"
+    )
+    assert ended.code == 0, ended.err
+    for text in (*classes, "mine [/]: splits", "mine [/]: classes", split):
+        assert text in ended.out
+    page = (tmp_path / "out/data/folder/index.html").read_text()
+    assert "fold [1] &amp; [/b]" in page
+    assert "&amp;amp;" not in page
+
+
 def test_training_and_evaluating_on_one_split_passes_only_where_that_is_allowed(atrous: Run, tmp_path: Path) -> None:
     _make_camvid(tmp_path / "frames")
     words = ("data", "check", "camvid", "data.root=frames", "data.val.split=train", "workers=0")
