@@ -187,6 +187,23 @@ def test_cityscapes_is_explained_step_by_step(atrous: Run) -> None:
         assert words in ended.out
 
 
+def test_your_own_folder_passes_where_the_steps_that_are_told_were_taken(atrous: Run, tmp_path: Path) -> None:
+    ended = atrous("data", "prepare", "folder", "data.root=mine")
+    assert ended.code == 0, ended.err
+    for step in ("images/train", "images/val", "masks/train", "masks/val"):
+        assert step in ended.out
+        folder = tmp_path / "mine" / step
+        folder.mkdir(parents=True)
+        label = ("train", "val").index(folder.name)
+        Image.fromarray(np.full((9, 9), label, np.uint8)).save(folder / f"{folder.name}.png")
+    (classes,) = [line.strip() for line in ended.out.splitlines() if "classes: [" in line]
+    (tmp_path / "mine/classes.yaml").write_text(classes)
+    (command,) = [line.split() for line in ended.out.splitlines() if "atrous-data check" in line]
+    checked = atrous("data", *command[1:], "workers=0")
+    assert checked.code == 0, checked.err
+    assert "road" in checked.out
+
+
 def test_an_archive_that_was_put_there_by_hand_becomes_a_data_set_that_passes(atrous: Run, tmp_path: Path) -> None:
     source = _make_camvid(tmp_path / "made")
     for split in ("train", "val", "test"):
