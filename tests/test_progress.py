@@ -64,3 +64,12 @@ def test_a_terminal_gets_a_bar_unless_lines_are_asked_for(
     told = capsys.readouterr().err
     assert (told == "images: 1 of 2\n") == is_line
     assert "images" in told
+
+
+def test_names_in_brackets_are_told_beside_the_spinner_as_they_are() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with doing("planning [/b]", console) as tell:
+        tell("planning: fold [1] [/bold]")
+        console.print("")  # draws the spinner anew
+    assert isinstance(console.file, io.StringIO)
+    assert "planning: fold [1] [/bold]" in console.file.getvalue()

@@ -72,12 +72,14 @@ def doing(what: str, console: Console) -> Iterator[Callable[[str], None]]:
     Yields:
         A function to be told what is done next.
     """
-    with console.status(what) as status:
+    from rich.text import Text
+
+    with console.status(Text(what)) as status:
         said_at = time.monotonic()
 
         def tell(what: str) -> None:
             nonlocal said_at
-            status.update(what)
+            status.update(Text(what))
             if not console.is_terminal and (now := time.monotonic()) - said_at > SECONDS_BETWEEN_LINES:
                 said_at = now
                 print(what, file=sys.stderr, flush=True)  # noqa: T201

@@ -27,7 +27,8 @@ from typing import Any
 from atrous import run_files, run_lock
 from atrous.errors import StoreError
 from atrous.files import set_aside, write_json, write_text
-from atrous.run_files import FORMAT, JSON_FILES, STATES, DamagedError
+from atrous.run_files import FORMAT, JSON_FILES, DamagedError
+from atrous.run_shapes import STATES
 
 
 @dataclass(frozen=True)

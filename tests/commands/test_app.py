@@ -14,6 +14,9 @@ from omegaconf import DictConfig
         ("evaluate", "nothing of this pass over the images is kept"),
         ("export", "formats that are finished stay"),
         ("report", "the same command begins anew"),
+        ("data prepare voc", "the same command goes on where it stopped"),
+        ("data check voc", "nothing of it is kept: the same command begins anew"),
+        ("data show voc", "nothing of it is kept: the same command begins anew"),
     ],
 )
 def test_an_interrupted_command_says_how_to_go_on(
@@ -22,9 +25,10 @@ def test_an_interrupted_command_says_how_to_go_on(
     def interrupt(config: DictConfig) -> None:
         raise KeyboardInterrupt
 
+    name, *words_of_it = name.split()
     module = import_module(f"atrous.commands.{name}")
     monkeypatch.setattr(module, "task", interrupt)
-    monkeypatch.setattr("sys.argv", [f"atrous-{name}"])
+    monkeypatch.setattr("sys.argv", [f"atrous-{name}", *words_of_it])
     with pytest.raises(SystemExit) as ended:
         module.main()
     assert ended.value.code == 130

@@ -114,6 +114,26 @@ def test_every_problem_is_a_line_and_the_exit_code_is_one(atrous: Run, tmp_path:
     assert "4 problems" in (tmp_path / "outputs/data/camvid/index.html").read_text()
 
 
+def test_names_in_brackets_are_shown_as_they_are_in_the_terminal_and_on_the_page(atrous: Run, tmp_path: Path) -> None:
+    split, classes = "fold [1] & [/b]", ["[/sky]", "a [red] :car:"]
+    for place, folder in enumerate((split, "val")):
+        for kind, value in (("images", 200), ("masks", place)):
+            path = tmp_path / kind / folder / f"{place}.png"
+            path.parent.mkdir(parents=True)
+            Image.fromarray(np.full((9, 9), value, np.uint8)).save(path)
+    (tmp_path / "classes.yaml").write_text(json.dumps({"name": "mine [/]", "classes": classes}))
+    split_key = f"data.train.split='{split}'"
+    ended = atrous(
+        "data", "check", "folder", "data.root=.", split_key, "data.classes=classes.yaml", "workers=0", "store=out"
+    )
+    assert ended.code == 0, ended.err
+    for text in (*classes, "mine [/]: splits", "mine [/]: classes", split):
+        assert text in ended.out
+    page = (tmp_path / "out/data/folder/index.html").read_text()
+    assert "fold [1] &amp; [/b]" in page
+    assert "&amp;amp;" not in page
+
+
 def test_training_and_evaluating_on_one_split_passes_only_where_that_is_allowed(atrous: Run, tmp_path: Path) -> None:
     _make_camvid(tmp_path / "frames")
     words = ("data", "check", "camvid", "data.root=frames", "data.val.split=train", "workers=0")
@@ -165,6 +185,23 @@ def test_cityscapes_is_explained_step_by_step(atrous: Run) -> None:
     assert ended.code == 1
     for words in ("https://www.cityscapes-dataset.com/register/", "csDownload -d city gtFine_trainvaltest.zip"):
         assert words in ended.out
+
+
+def test_your_own_folder_passes_where_the_steps_that_are_told_were_taken(atrous: Run, tmp_path: Path) -> None:
+    ended = atrous("data", "prepare", "folder", "data.root=mine")
+    assert ended.code == 0, ended.err
+    for step in ("images/train", "images/val", "masks/train", "masks/val"):
+        assert step in ended.out
+        folder = tmp_path / "mine" / step
+        folder.mkdir(parents=True)
+        label = ("train", "val").index(folder.name)
+        Image.fromarray(np.full((9, 9), label, np.uint8)).save(folder / f"{folder.name}.png")
+    (classes,) = [line.strip() for line in ended.out.splitlines() if "classes: [" in line]
+    (tmp_path / "mine/classes.yaml").write_text(classes)
+    (command,) = [line.split() for line in ended.out.splitlines() if "atrous-data check" in line]
+    checked = atrous("data", *command[1:], "workers=0")
+    assert checked.code == 0, checked.err
+    assert "road" in checked.out
 
 
 def test_an_archive_that_was_put_there_by_hand_becomes_a_data_set_that_passes(atrous: Run, tmp_path: Path) -> None:

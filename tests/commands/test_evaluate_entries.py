@@ -11,9 +11,11 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
+from atrous.commands import evaluate
 from atrous.commands.evaluate_entries import is_missing
 from atrous.commands.evaluate_subject import RELEASED, Subject
 from atrous.errors import ConfigError, StoreError
+from atrous.evaluation.protocol import protocol_names
 from atrous.evaluation.records import ImageRecord, ImageRecords
 from atrous.run_store import RunFolder
 
@@ -127,3 +129,20 @@ def test_other_weights_of_the_same_name_are_refused(tmp_path: Path) -> None:
         is_missing(_subject(tmp_path / "run", root, released=True), _COMMAND, "single")
     with pytest.raises(ConfigError, match="source='nowhere' cannot be read"):
         is_missing(_subject(tmp_path / "run", root, released=True, source="nowhere"), _COMMAND, "single")
+
+
+@pytest.mark.parametrize("suffix", ["@a/../b", "@val/", "@../..", f"@{'x' * 300}", "@a\nb"])
+def test_an_entry_that_cannot_be_a_folder_is_refused_before_anything_is_measured(tmp_path: Path, suffix: str) -> None:
+    subject = _subject(tmp_path / "run", tmp_path / "a")
+    subject.suffix = suffix
+    with pytest.raises(ConfigError, match=r"the entry of results\.json, and its folder, would be 'single@"):
+        evaluate._check_entries([subject], ["single"])
+
+
+@pytest.mark.parametrize("suffix", ["", "@best@voc2012@train+val@of.May-1", "@my/own@fold 1/val", "@../val"])
+def test_an_entry_of_any_other_data_split_and_tag_is_measured(tmp_path: Path, suffix: str) -> None:
+    subject = _subject(tmp_path / "run", tmp_path / "a")
+    subject.suffix = suffix
+    evaluate._check_entries([subject], protocol_names())
+    subject.folder.add_results(evaluations={subject.entry(name): {"miou": 0.5} for name in protocol_names()})
+    assert len(subject.folder.results()["evaluations"]) == len(protocol_names())

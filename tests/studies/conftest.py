@@ -111,6 +111,7 @@ class FakeJobs:
         config: dict[str, Any] = {
             "trainer": {
                 **{"devices": 1, "threads": 1, "accelerator": "cpu", "restarts": 0, "nodes": 1, "accumulate": 1},
+                "stop_at_step": None,
                 "activation_checkpointing": "maps",
                 **trainer,
             },

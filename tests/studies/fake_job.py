@@ -47,6 +47,10 @@ def main(folder: Path, protocols: list[str]) -> int:
     if behaviour == "vanish":
         return 0
     time.sleep(0.1)
+    stop = config.get("trainer", {}).get("stop_at_step")
+    if behaviour == "done" and stop is not None and stop < steps:
+        _write(folder / "status.json", {"format": 1, "state": "stopped", "step": stop, "reason": f"at step {stop}"})
+        return 0
     print(f"trained {row}")  # noqa: T201
     if behaviour == "fail":
         _write(

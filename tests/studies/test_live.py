@@ -104,6 +104,14 @@ def test_a_large_table_fits_the_terminal_and_what_runs_is_always_in_it(jobs: Job
         assert hidden[0].startswith(f"and {rows - len(shown)} more rows: ")
 
 
+def test_a_row_with_brackets_in_its_name_is_shown_by_its_name(fake_jobs: FakeJobs) -> None:
+    todo, console = [fake_jobs.job("rates [6,12] [a] [/b]")], _terminal()
+    view = LiveView(todo, console)
+    _run(view, todo, 0, step=1)
+    shown = _shown(view, console)
+    assert [line.count("rates [6,12] [a] [/b]") for line in shown if "rates" in line] == [1, 1]
+
+
 def test_lines_are_cut_where_the_terminal_is_narrow(jobs: Jobs) -> None:
     todo, console = jobs(3, 1), _terminal(width=40)
     view = LiveView(todo, console)

@@ -88,6 +88,26 @@ def test_a_sweep_with_failures_keeps_the_rest_reports_it_and_lists_them(
     assert caught.value.exit_code == 1
 
 
+def test_runs_that_stop_where_they_were_asked_to_are_no_failures_and_go_on_without_it(
+    sweep_of: Callable[..., list[JobReturn]], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ("output_stride=8,16", "recipe.max_steps=4")
+    sweep_of(*words, "trainer.stop_at_step=3")
+    assert "2 of 2 runs stopped at trainer.stop_at_step, as asked" in capsys.readouterr().out
+    assert [row["measured_mean"] for row in _table(tmp_path / "store")] == ["", ""]
+    assert [job.return_value for job in sweep_of(*words)] == pytest.approx([0.008, 0.016])
+
+
+def test_a_failure_beside_runs_that_stop_as_asked_is_the_only_one_that_is_listed(
+    sweep_of: Callable[..., list[JobReturn]], fake_jobs: FakeJobs
+) -> None:
+    fake_jobs.behave(**{"8": "fail"})
+    with pytest.raises(SweepError) as failed:
+        sweep_of("output_stride=8,16", "recipe.max_steps=4", "trainer.stop_at_step=3")
+    assert str(failed.value).startswith("1 of 2 runs have no result")
+    assert "as asked" not in str(failed.value)
+
+
 def test_fail_fast_leaves_the_rest_for_later(sweep_of: Callable[..., list[JobReturn]], fake_jobs: FakeJobs) -> None:
     fake_jobs.behave(os8="fail", os16="hang")
     with pytest.raises(SweepError, match="3 of 3 runs have no result"):

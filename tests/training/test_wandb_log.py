@@ -20,10 +20,11 @@ import pytest
 from wandb.proto import wandb_internal_pb2
 
 from atrous.boards import board, process
-from atrous.boards.board import Board
+from atrous.boards.board import Board, sync_command
 from atrous.boards.log import read_records
 from atrous.boards.process import resolve_mode
 from atrous.errors import ConfigError, StoreError
+from atrous.studies.wandb_sync import unsent_runs
 from atrous.training.wandb_log import WandbLog
 
 KEY = "0123456789abcdef0123456789abcdef01234567"  # pragma: allowlist secret
@@ -118,15 +119,31 @@ def test_a_run_whose_server_is_away_is_kept_on_disk(
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", hanging_server if server == "hanging" else "http://127.0.0.1:9")
-    run = begin(tmp_path, mode="auto", patience=1.0)
+    folder = tmp_path / "of mine" / "runs" / "net-1a" / "seed0"
+    folder.mkdir(parents=True)
+    run = begin(folder, mode="auto", patience=1.0)
     run.log({"train/loss": 0.5}, step=10)
     assert run.finish({}, exit_code=0)
     assert run.mode == "offline"
-    assert history(only_file(tmp_path))[0]["train/loss"] == 0.5
+    assert history(only_file(folder))[0]["train/loss"] == 0.5
     said = capfd.readouterr().err
     assert said.count("warning:") == 1
     assert "cannot be reached" in said
-    assert "make wandb-sync" in said
+    assert f"kept on disk for `make wandb-sync 'STORE={tmp_path}/of mine'`" in said
+    assert len(unsent_runs(tmp_path / "of mine")) == 1
+
+
+@pytest.mark.parametrize(
+    ("folder", "command"),
+    [
+        ("/a/outputs/runs/net/seed0", "make wandb-sync STORE=/a/outputs"),
+        ("/a/reports/runs/net/seed0", "make wandb-sync STORE=/a/reports"),
+        ("/a/outputs/reports/deeplabv3/table1", "make wandb-sync STORE=/a/outputs"),
+        ("/a/runs/mine", "wandb sync /a/runs/mine/wandb/offline-run-*"),
+    ],
+)
+def test_what_is_kept_on_disk_is_sent_from_its_own_store(folder: str, command: str) -> None:
+    assert sync_command(Path(folder)) == command
 
 
 def test_a_folder_that_cannot_be_written_is_said_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

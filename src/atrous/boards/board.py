@@ -5,11 +5,13 @@ outage is said once, on stderr; whoever logs never notices. The other end is atr
 """
 
 import queue
+import shlex
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 from typing import Any
 
 PROGRAM = "atrous.boards.process"
@@ -35,7 +37,7 @@ class Board:
     entity: str | None = None
 
     def __init__(self, *, run: Mapping[str, Any], mode: str, patience: float) -> None:
-        self._patience, self._lost = patience, threading.Event()
+        self._patience, self._lost, self._folder = patience, threading.Event(), Path(run["dir"])
         self._messages: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue(_WAITING_MESSAGES)
         commands, self._commands = Pipe(duplex=False)
         self._notes, notes = Pipe(duplex=False)
@@ -85,7 +87,9 @@ class Board:
         try:
             self._process.wait(limit)
         except subprocess.TimeoutExpired:
-            self._lose(f"did not finish within {limit:g} seconds (`make wandb-sync` sends what it has kept)")
+            self._lose(
+                f"did not finish within {limit:g} seconds (`{sync_command(self._folder)}` sends what it has kept)"
+            )
             self._process.kill()
             self._process.wait()
         self._reader.join()
@@ -132,6 +136,19 @@ class Board:
         if not self._lost.is_set():
             self._lost.set()
             _warn(f"{reason}; the run does without it")
+
+
+def sync_command(folder: Path) -> str:
+    """What sends the runs that are kept on disk, from wherever it is typed: for the store, or for a folder in none.
+
+    Args:
+        folder: of a training, STORE/runs/NAME/seedK, or of a report, below STORE/reports.
+    """
+    folder = folder.absolute()
+    for parent in folder.parents:
+        if parent.name == "reports" or (parent.name == "runs" and parent == folder.parents[1]):
+            return f"make wandb-sync {shlex.quote(f'STORE={parent.parent}')}"
+    return f"wandb sync {shlex.quote(str(folder / 'wandb'))}/offline-run-*"
 
 
 def _start(commands: Connection, notes: Connection) -> "subprocess.Popen[bytes]":

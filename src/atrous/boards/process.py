@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from atrous.boards.board import sync_command
 from atrous.boards.log import read_records
 
 _STEP = "trainer/global_step"
@@ -44,7 +45,8 @@ class BoardRun:
         except Exception as error:
             if mode != "online":
                 raise
-            self._notes.send(("said", f"cannot be reached ({_said(error)}): kept on disk for `make wandb-sync`"))
+            command = sync_command(Path(run["dir"]))
+            self._notes.send(("said", f"cannot be reached ({_said(error)}): kept on disk for `{command}`"))
             wandb.teardown()  # or its service takes the id for one that is in use
             self._run = self._init(run, "offline")
             mode = "offline"

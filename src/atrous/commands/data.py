@@ -15,6 +15,8 @@ from atrous.errors import ConfigError
 from atrous.studies.schema_recipe import DataConfig, RecipeConfig
 
 ACTIONS = ("prepare", "check", "show")
+_BEGINS_ANEW = "nothing of it is kept: the same command begins anew"
+_GOES_ON = "the same command goes on where it stopped"
 
 
 @dataclass
@@ -70,7 +72,8 @@ def main() -> None:
     """Entry point."""
     ConfigStore.instance().store(name="data_command_schema", node=DataCommandConfig)
     sys.argv[1:] = expand(sys.argv[1:])
-    run_app(task, config_name="data_command")
+    is_kept = "action=prepare" in sys.argv
+    run_app(task, config_name="data_command", interrupted=_GOES_ON if is_kept else _BEGINS_ANEW)
 
 
 if __name__ == "__main__":

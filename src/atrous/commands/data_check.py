@@ -26,6 +26,7 @@ from atrous.files import write_atomically, write_json, write_text
 from atrous.hardware import usable_cores
 from atrous.progress import tracked
 from atrous.studies.configuration import resolve
+from atrous.terminal import plain_table, say
 
 Node = Mapping[str, Any]
 
@@ -54,12 +55,12 @@ def check(config: DictConfig) -> None:
     for shown in (_split_table(result), _class_table(result)):
         console.print(shown)
     for note in result.notes:
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"note: {note}")
     page = write_report(result, Path(plain["store"]) / "data" / plain["name"], plain)
-    console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
+    say(console, f"report: {page}")
     if result.problems:
         raise CheckError("\n".join(result.problems))
-    console.print(f"{plain['name']} passes: {pairs.images} images read, with every mask; {result.sharing}")
+    say(console, f"{plain['name']} passes: {pairs.images} images read, with every mask; {result.sharing}")
 
 
 def open_splits(data: Node) -> list[Split]:
@@ -144,24 +145,14 @@ def _official_splits(node: Node) -> tuple[str, ...]:
 
 
 def _split_table(result: CheckResult) -> Table:
-    table = Table(title=f"{result.spec.name}: splits")
-    for place, name in enumerate(SPLIT_HEAD):
-        table.add_column(name, justify="left" if place == 0 else "right")
-    for row in split_rows(result):
-        table.add_row(*row)
-    return table
+    return plain_table(f"{result.spec.name}: splits", SPLIT_HEAD, split_rows(result), words=SPLIT_HEAD[:1])
 
 
 def _class_table(result: CheckResult) -> Table:
-    table = Table(title=f"{result.spec.name}: classes")
-    table.add_column("class")
-    for split in result.used:
-        table.add_column(f"images\n{split.name}", justify="right")
-        table.add_column(f"of pixels\n{split.name}", justify="right")
+    head = ["class", *(f"{what}\n{split.name}" for split in result.used for what in ("images", "of pixels"))]
+    rows = []
     for label, name in enumerate(result.spec.classes):
-        cells = []
-        for split in result.used:
-            statistics = result.statistics[split.name]
-            cells += [f"{statistics.images_of[label]}", f"{100 * statistics.pixel_share_of[label]:.3f}%"]
-        table.add_row(name, *cells)
-    return table
+        statistics = [result.statistics[split.name] for split in result.used]
+        shares = [(f"{of.images_of[label]}", f"{100 * of.pixel_share_of[label]:.3f}%") for of in statistics]
+        rows.append([name, *(text for pair in shares for text in pair)])
+    return plain_table(f"{result.spec.name}: classes", head, rows, words=head[:1])

@@ -17,6 +17,7 @@ from atrous.errors import ConfigError, StoreError
 from atrous.evaluation.servers import SERVER_NAMES
 from atrous.files import write_text
 from atrous.hardware import require_device
+from atrous.run_shapes import ENTRY_BYTES, is_entry_name
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 _INTERRUPTED = "nothing of this pass over the images is kept: the same command begins it anew"
@@ -27,6 +28,7 @@ def task(config: DictConfig) -> None:
     subjects = _subjects(config)
     names = list(config.protocols)
     _check(config, names)
+    _check_entries(subjects, names)
     with memory_watched(lambda: _to_lower(subjects[0], names)), ExitStack() as locks:
         for subject in sorted(subjects, key=lambda subject: subject.folder.path.resolve()):
             locks.enter_context(subject.folder.lock())
@@ -81,6 +83,15 @@ def _check(config: DictConfig, names: list[str]) -> None:
     if config.threads < 0:
         raise ConfigError(f"threads={config.threads}: at least 0, which leaves the number to torch")
     require_device(config.accelerator, key="accelerator")
+
+
+def _check_entries(subjects: list[Subject], names: list[str]) -> None:
+    for entry in (subject.entry(name) for subject in subjects for name in names):
+        if not is_entry_name(entry):
+            raise ConfigError(
+                f"the entry of results.json, and its folder, would be {entry!r}, after protocol, data, split and tag: "
+                f"at most {ENTRY_BYTES} bytes, with no '.', '..' or nothing between slashes, and no control characters"
+            )
 
 
 def _require_writable(subject: Subject) -> None:

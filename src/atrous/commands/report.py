@@ -103,11 +103,12 @@ def _write_site(config: DictConfig) -> None:
     from atrous.progress import doing
     from atrous.studies.reports.site import write_site
     from atrous.studies.sweeping import wide_console
+    from atrous.terminal import say
 
     console = wide_console()
     with doing("reading", console) as tell:
         page = write_site(Path(config.store), _folder(config), told=tell)
-    console.print(f"report: {page}", soft_wrap=True)
+    say(console, f"report: {page}")
 
 
 def _draw(config: DictConfig) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from atrous.errors import AtrousError, ConfigError
 from atrous.studies.jobs import Job
-from atrous.studies.local import prepare_all
+from atrous.studies.local import prepare_all, why_without_result
 from atrous.studies.queues import Queue, queue_of
 from atrous.studies.ranks import check_tasks
 
@@ -114,5 +114,5 @@ def _as_return(job: Job, error: str) -> JobReturn:
     status = job.folder.status()
     reason = error or str(status.get("reason") or f"{status['state']}, without a result")
     text = reason if reason.startswith(job.title) else f"{job.title}: {reason}\n  folder: {job.folder.path}"
-    result.status, result.return_value = JobStatus.FAILED, AtrousError(text)
+    result.status, result.return_value = JobStatus.FAILED, why_without_result(job, AtrousError(text))
     return result

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from hydra import compose
 from rich.console import Console
-from rich.table import Table as RichTable
 
 from atrous.building import build_network
 from atrous.evaluation.protocol import Protocol, load_protocol
@@ -18,6 +17,7 @@ from atrous.networks.dry_run import without_weights
 from atrous.networks.segmenter import Segmenter
 from atrous.progress import doing
 from atrous.studies.configuration import resolve
+from atrous.terminal import plain_table, say
 from atrous.weights.released import build_preset
 from atrous.weights.zoo import preset, presets
 
@@ -95,18 +95,15 @@ def write_complexity(folder: Path, *, console: Console) -> None:
         for row in counted_rows():
             tell(f"counting: {row.group} {row.name}")
             rows.append(row)
-    table = RichTable(title="Multiply-Adds in billions for one image")
     titles = ["table", "row", "papers print", "papers' convention", "difference", "true count", "parameters"]
-    for title in titles:
-        table.add_column(title, justify="left" if title in ("table", "row") else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*cells(row))
-    console.print(table)
-    console.print(f"* {_EXPLANATION}", highlight=False, soft_wrap=True)
+    texts = [cells(row) for row in rows]
+    title = "Multiply-Adds in billions for one image"
+    console.print(plain_table(title, titles, texts, words=("table", "row"), folds=True))
+    say(console, f"* {_EXPLANATION}")
     lines = ["# Multiply-Adds", "", "| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
-    lines += ["| " + " | ".join(cells(row)) + " |" for row in rows]
+    lines += ["| " + " | ".join(cells) + " |" for cells in texts]
     write_text(folder / "complexity.md", "\n".join([*lines, "", f"\\* {_EXPLANATION}", ""]))
-    console.print(f"report: {folder / 'complexity.md'}", soft_wrap=True)
+    say(console, f"report: {folder / 'complexity.md'}")
 
 
 def cells(row: CountedRow) -> list[str]:

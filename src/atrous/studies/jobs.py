@@ -37,6 +37,10 @@ class JobError(AtrousError):
     exit_code = 1
 
 
+class StoppedAsAskedError(AtrousError):
+    """What stands for the result of a training that `trainer.stop_at_step` ended: it has none yet, and none failed."""
+
+
 @dataclass(frozen=True)
 class Job:
     """A checked config, its identity and its folder, and the job whose weights it starts from: nothing is written."""
@@ -76,6 +80,14 @@ class Job:
     def warnings(self) -> list[str]:
         """What can be run but is hardly meant, where there is still something to train."""
         return list(recipe_warnings(self.config)) if self.todo and not self.folder.is_done else []
+
+    @property
+    def is_stopped_as_asked(self) -> bool:
+        """Whether it, or the training that it starts from, has ended at `trainer.stop_at_step`."""
+        if self.parent is not None and not self.parent.folder.is_done:
+            return self.parent.is_stopped_as_asked
+        asked, status = self.config["trainer"]["stop_at_step"], self.folder.status()
+        return bool(asked is not None and status["state"] == "stopped" and status.get("step", 0) >= asked)
 
     def score(self) -> float | None:
         """The mIoU of the first protocol that was asked for, 0 to 1; None where only a test server can tell."""

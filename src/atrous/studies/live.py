@@ -158,15 +158,17 @@ class LiveView:
                 speed = f"{status['images_per_second']:.1f} images/s" if "images_per_second" in status else ""
             if status.get("state") != "running":
                 what = "ending" if status.get("state") == "done" else "starting"
-                table.add_row(title, what, "", speed if self._states[index] == "elsewhere" else "", "")
+                cells = [title, what, "", speed if self._states[index] == "elsewhere" else "", ""]
+                table.add_row(*map(Text, cells))
                 continue
-            table.add_row(
+            cells = [
                 title,
                 f"{step}/{total}" if step < total else f"evaluating {status.get('evaluating', '')}".strip(),
                 "" if loss is None else f"loss {loss:.3f}",
                 speed,
                 _left(self._pace.left(index)) if step < total else "",
-            )
+            ]
+            table.add_row(*map(Text, cells))
         return table
 
     def _whole(self) -> Text:

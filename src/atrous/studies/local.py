@@ -84,6 +84,13 @@ def _as_return(job: jobs.Job, outcome: pool.Outcome) -> JobReturn:
     if outcome.state in ("done", "skipped"):
         result.status, result.return_value = JobStatus.COMPLETED, job.score()
     else:
-        result.status = JobStatus.FAILED
-        result.return_value = outcome.error or AtrousError(f"{job.folder.path}: {outcome.state}")
+        error = outcome.error or AtrousError(f"{job.folder.path}: {outcome.state}")
+        result.status, result.return_value = JobStatus.FAILED, why_without_result(job, error)
     return result
+
+
+def why_without_result(job: jobs.Job, error: AtrousError) -> AtrousError:
+    """The error of a job that has no result, or that it was stopped as asked, for any launcher."""
+    if not job.is_stopped_as_asked:
+        return error
+    return jobs.StoppedAsAskedError(f"{job.folder.path}: stopped at trainer.stop_at_step, as asked")

@@ -9,7 +9,6 @@ from typing import Any
 
 from hydra import compose
 from rich.console import Console
-from rich.table import Table as RichTable
 
 from atrous.building import build_network
 from atrous.files import write_text
@@ -20,6 +19,7 @@ from atrous.studies.command_line import sweep_of
 from atrous.studies.configuration import Config, resolve
 from atrous.studies.parents import compose_parent, identity_of
 from atrous.studies.table_names import table_names
+from atrous.terminal import plain_table, say
 
 _FORWARD_AND_BACKWARD = 3  # the backward pass costs two forward passes
 _CLASSES = 21
@@ -98,18 +98,15 @@ def write_plan(folder: Path, *, scale: str, tflops: float, console: Console) -> 
     ]
     sums = [sum(column) for column in zip(*[line[1:5] for line in lines], strict=True)]
     lines.append(["all", *sums, f"{sum(table.hours for table in planned):.1f}"])
-    rich = RichTable(title=f"Every table of both papers, scale {scale}, one seed")
-    for title in titles:
-        rich.add_column(title, justify="left" if title == "table" else "right")
-    for line in lines:
-        rich.add_row(*map(str, line))
-    console.print(rich)
+    texts = [[*map(str, line)] for line in lines]
+    title = f"Every table of both papers, scale {scale}, one seed"
+    console.print(plain_table(title, titles, texts, words=("table",)))
     note = (
         f"GPU hours: Multiply-Adds at the training crop x 2 operations x {_FORWARD_AND_BACKWARD} (forward and backward)"
         f" x images, at {tflops:g} TFLOP/s sustained (tflops=...); evaluations and loading are not counted."
     )
-    console.print(note, highlight=False, soft_wrap=True)
+    say(console, note)
     text = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
-    text += ["| " + " | ".join(map(str, line)) + " |" for line in lines]
+    text += ["| " + " | ".join(line) + " |" for line in texts]
     write_text(folder / "plan.md", "\n".join(["# Plan", "", *text, "", note, ""]))
-    console.print(f"report: {folder / 'plan.md'}", soft_wrap=True)
+    say(console, f"report: {folder / 'plan.md'}")

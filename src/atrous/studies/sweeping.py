@@ -17,11 +17,13 @@ from atrous.errors import AtrousError, ConfigError, StoreError
 from atrous.files import write_json, write_text
 from atrous.studies import clusters
 from atrous.studies.command_line import sweep_of
+from atrous.studies.jobs import StoppedAsAskedError
 from atrous.studies.overrides import without_budget
 from atrous.studies.ranks import check_tasks, refuse_sweep
 from atrous.studies.reports.report import write_report
 from atrous.studies.reports.results import collect
 from atrous.studies.table import Sweep, Table
+from atrous.terminal import say
 
 _OUR_LAUNCHER = "hydra_plugins.atrous_local_launcher.LocalLauncher"
 
@@ -41,7 +43,7 @@ def run_sweep(config: DictConfig, arguments: Sequence[str], launcher: Launcher) 
         launcher: who runs the jobs.
 
     Raises:
-        SweepError: lists the runs that failed; the others are kept.
+        SweepError: lists the runs that failed; the others are kept. One that `trainer.stop_at_step` ended has not.
     """
     refuse_sweep(os.environ)
     sweep = sweep_of(config, arguments)
@@ -50,7 +52,11 @@ def run_sweep(config: DictConfig, arguments: Sequence[str], launcher: Launcher) 
         returns = _launch(config, [overrides for _, overrides in sweep.jobs()], launcher)
     asked_in_full = sweep_of(config, without_budget(arguments)) if sweep.table.paper else sweep
     report_sweep(asked_in_full, store=store, output=None)
-    failed = [str(job._return_value) for job in returns if job.status != JobStatus.COMPLETED]
+    without = [job._return_value for job in returns if job.status != JobStatus.COMPLETED]
+    failed = [str(error) for error in without if not isinstance(error, StoppedAsAskedError)]
+    if len(failed) < len(without):
+        asked = f"{len(without) - len(failed)} of {len(returns)} runs stopped at trainer.stop_at_step, as asked"
+        say(wide_console(), f"{asked}; the same command without it goes on from there")
     if failed:
         raise SweepError("\n".join([f"{len(failed)} of {len(returns)} runs have no result", *failed]))
     return returns

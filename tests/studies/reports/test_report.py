@@ -228,6 +228,17 @@ def _unpublished(rows: tuple[RowResult, ...]) -> tuple[RowResult, ...]:
     return tuple(RowResult(**{**row.__dict__, "row": Row(row.row.name, (), {})}) for row in rows)
 
 
+def test_names_in_brackets_are_shown_in_the_terminal_as_they_are(result: TableResult, tmp_path: Path) -> None:
+    stream, folder = io.StringIO(), tmp_path / "of [bold] :car: [/]"
+    table = replace(result.table, title="Strides [bold] of [/nothing]")
+    columns = {"[red]stride[/red]": "[/b]", "fold [1,2]": "[a] :car:"}
+    rows = tuple(replace(row, row=replace(row.row, columns=columns)) for row in result.rows)
+    write_report(replace(result, table=table, rows=rows), folder, console=Console(file=stream, width=160))
+    shown = stream.getvalue()
+    for text in (table.title, *columns, *columns.values(), str(folder / "index.html")):
+        assert text in shown
+
+
 def test_the_terminal_shows_every_row_and_where_the_page_is(result: TableResult, tmp_path: Path) -> None:
     stream = io.StringIO()
     write_report(result, tmp_path, console=Console(file=stream, width=140))

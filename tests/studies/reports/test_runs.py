@@ -13,6 +13,7 @@ import yaml
 from rich.console import Console
 
 from atrous.errors import ConfigError
+from atrous.html import chip, document, image
 from atrous.studies.reports.report import write_report
 from atrous.studies.reports.runs import collect_runs
 
@@ -170,3 +171,76 @@ def test_a_glob_without_runs_is_named(runs: Runs, pattern: str) -> None:
     runs.add("a")
     with pytest.raises(ConfigError, match="finds"):
         collect_runs([str(runs.folder / pattern) if pattern else ""])
+
+
+def _report(runs: Runs) -> Path:
+    """Write the report of all runs; returns the site."""
+    site = runs.folder / "deep" / "within" / "site"
+    console = Console(file=io.StringIO(), width=100)
+    write_report(collect_runs([str(runs.folder / "runs" / "*")]), site, console=console)
+    return site
+
+
+@pytest.mark.parametrize("name", ["../../../../../escaped", "s/../../../x", "/elsewhere", "a//b", ".", ""])
+def test_a_run_whose_entry_is_named_as_a_place_elsewhere_is_left_out(runs: Runs, name: str) -> None:
+    runs.add("sound")
+    runs.add("foreign", protocol=name)
+    page = runs.folder / "runs/foreign/seed0/evaluation" / name.lstrip("/") / "index.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("<p>theirs</p>")
+    before = {path for path in runs.folder.rglob("*") if path.is_file()}
+    site = _report(runs)
+    new = {path for path in runs.folder.rglob("*") if path.is_file()} - before
+    assert all(path.is_relative_to(site) for path in new)
+    assert not any("theirs" in path.read_text() for path in new)
+    assert "the entry" in (site / "index.html").read_text()
+
+
+def test_nothing_that_a_run_links_to_elsewhere_is_in_its_report(runs: Runs) -> None:
+    for name in ("secret.txt", "secret.yaml", "kept/index.html"):
+        (runs.folder / name).parent.mkdir(exist_ok=True)
+        (runs.folder / name).write_text("token: secret")
+    linked = {"page": "evaluation/single/index.html", "folder": "evaluation/single", "config": "config.yaml"}
+    targets = {"page": "secret.txt", "folder": "kept", "config": "secret.yaml"}
+    for name, place in linked.items():
+        path = runs.add(name) / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.symlink_to(runs.folder / targets[name])
+    site = _report(runs)
+    assert not [path for path in site.rglob("*") if path.is_file() and "secret" in path.read_text()]
+    assert "config.yaml: a link out of the run&#x27;s folder" in (site / "index.html").read_text()
+    assert (site / "runs/page/seed0/index.html").is_file()
+    assert not (site / "runs/page/seed0/evaluation").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["single", "single_os16@best@voc2012@train+val@of.May-1", "ms@my/own@fold 1/val", "a..b"]
+)
+def test_pages_of_every_name_that_evaluations_have_are_copied(runs: Runs, name: str) -> None:
+    page = runs.add("a", protocol=name) / "evaluation" / name / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("<p>measured</p>")
+    assert "<p>measured</p>" in (_report(runs) / "runs/a/seed0/evaluation" / name / "index.html").read_text()
+
+
+def test_a_copied_page_may_run_no_script_and_fetch_nothing(runs: Runs) -> None:
+    page = runs.add("a") / "evaluation" / "single" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("<script>first()</script><!doctype html><html><head><title>x</title></head></html>")
+    copied = (_report(runs) / "runs/a/seed0/evaluation/single/index.html").read_text()
+    policy = re.match(r'<!doctype html><meta http-equiv="Content-Security-Policy" content="([^"]*)"><script>', copied)
+    assert policy is not None, "the policy stands before all that it is for"
+    assert "default-src 'none'" in policy[1]
+    assert "script-src" not in policy[1]
+
+
+def test_a_page_of_ours_needs_nothing_that_a_copied_page_may_not_have(runs: Runs) -> None:
+    page = runs.add("a") / "evaluation" / "single" / "index.html"
+    page.parent.mkdir(parents=True)
+    ours = document("single", chip((1, 2, 3)) + image(b"", alt="") + "<svg></svg>")
+    page.write_text(ours)
+    copied = (_report(runs) / "runs/a/seed0/evaluation/single/index.html").read_text()
+    assert copied.startswith("<!doctype html><meta")
+    assert copied.endswith(ours.removeprefix("<!doctype html>"))
+    assert {"img-src data:", "style-src 'unsafe-inline'"} <= set(re.split(r"; |\"", copied[:400]))

@@ -23,7 +23,8 @@ def render_report(result: CheckResult, figures: dict[str, list[Figure]], *, name
         name: of the data set's config.
         command: that made the report.
     """
-    parts = [_verdict(result), "<h2>Splits</h2>", table(SPLIT_HEAD, split_rows(result))]
+    rows = [[escape(cell) for cell in row] for row in split_rows(result)]
+    parts = [_verdict(result), "<h2>Splits</h2>", table(SPLIT_HEAD, rows)]
     parts += [f'<p class="soft">{escape(note)}</p>' for note in result.notes]
     statistics = {split.name: result.statistics[split.name] for split in result.used}
     if statistics:
@@ -37,17 +38,17 @@ def render_report(result: CheckResult, figures: dict[str, list[Figure]], *, name
 
 
 def split_rows(result: CheckResult) -> list[list[str]]:
-    """Return the cells of the table of splits, as SPLIT_HEAD names them."""
+    """Return the cells of the table of splits as plain text, as SPLIT_HEAD names them."""
     rows = []
     for split in result.splits:
         if split.dataset is None:
-            rows.append([escape(split.name), "absent", "", "", "", ""])
+            rows.append([split.name, "absent", "", "", "", ""])
             continue
         statistics = result.statistics[split.name]
         official = split.official_images
         rows.append(
             [
-                escape(split.name),
+                split.name,
                 f"{statistics.listed}",
                 "" if official is None else f"{official}",
                 f"{len(statistics.counts)}",
@@ -61,7 +62,7 @@ def split_rows(result: CheckResult) -> list[list[str]]:
 def _verdict(result: CheckResult) -> str:
     number = len(result.problems)
     if not number:
-        return f'<p class="verdict">Passes: every listed pair can be used, and {result.sharing}.</p>'
+        return f'<p class="verdict">Passes: every listed pair can be used, and {escape(result.sharing)}.</p>'
     lines = "".join(f"<li>{escape(problem)}</li>" for problem in result.problems)
     return f'<p class="verdict bad">{number} problem{"s" if number > 1 else ""}</p><ul class="problems">{lines}</ul>'
 

@@ -96,9 +96,14 @@ Cityscapes asks for a login and its licence forbids passing the images on, so th
 The labelIds are enough: trainIds are made while reading."""
 
 _FOLDER = """\
-Your own folder needs no download. Put images and masks below one folder, name both and the classes in the config
-(see conf/data/folder.yaml), then
-  atrous-data check folder data.root={root}"""
+Your own folder needs no download. In {root},
+  1. put the images into images/train and images/val;
+  2. put a mask of the same name, as PNG, for each into masks/train and masks/val: its pixels are labels, 0 for the
+     first class, 255 for what does not count (conf/data/folder.yaml says how it can have colours);
+  3. list the classes in the order of their labels in classes.yaml, such as
+       classes: [road, tree]
+Then
+  atrous-data check folder data.root={root} data.classes=classes.yaml"""
 
 _SHAPES = "shapes is made while it is read: nothing to download. atrous-data show shapes"
 

@@ -11,7 +11,7 @@ from atrous.studies.reports.charts import sparkline
 from atrous.studies.reports.frame import frame, label_of, link, run_page
 from atrous.studies.reports.rows import TableResult
 from atrous.studies.reports.run_page import Use
-from atrous.studies.reports.store import Store, StoredRun
+from atrous.studies.reports.store import DamagedRun, Store, StoredRun
 from atrous.studies.reports.words import progress_of, seeds_of
 
 _HEAD = ("table", "tau", "trend", "rows measured", "seeds", "state", "what it compares")
@@ -21,6 +21,7 @@ def render_index(
     store: Store,
     tables: Mapping[str, Sequence[TableResult]],
     uses: Mapping[Path, Sequence[Use]],
+    odd: Sequence[DamagedRun] = (),
     *,
     table_page: Callable[[TableResult], PurePosixPath],
 ) -> str:
@@ -30,6 +31,7 @@ def render_index(
         store: What was read.
         tables: Every table, by scale.
         uses: Which rows each run is, by its folder.
+        odd: Runs that were read, and whose page could not be made.
         table_page: Where the page of a table lies.
     """
     parts = [
@@ -43,7 +45,8 @@ def render_index(
         for paper, of_paper in _by_paper(results).items():
             rows = [_row(result, table_page(result)) for result in of_paper]
             parts.append(f"<h3>{escape(paper)}</h3>{table(_HEAD, rows, text=(0, 5, 6))}")
-    parts += _damaged(store)
+    parts += _damaged("Damaged run folders", "They are left out of every table.", store.damaged)
+    parts += _damaged("Runs without a page", "Tables show what was read of them, which may be odd too.", odd)
     parts += _others([run for run in store.runs if run.folder.path not in uses])
     return frame("The tables of both papers beside measurements", "".join(parts))
 
@@ -94,11 +97,11 @@ def _row(result: TableResult, page: PurePosixPath) -> list[str]:
     return [name, tau, picture, count, seeds_of(result), state, escape(result.table.title)]
 
 
-def _damaged(store: Store) -> list[str]:
-    if not store.damaged:
+def _damaged(title: str, note: str, runs: Sequence[DamagedRun]) -> list[str]:
+    if not runs:
         return []
-    lines = "".join(f"<li>{escape(damaged.reason)}</li>" for damaged in store.damaged)
-    return [f'<h2>Damaged run folders</h2><p>They are left out of every table.</p><ul class="bad">{lines}</ul>']
+    lines = "".join(f"<li>{escape(damaged.reason)}</li>" for damaged in runs)
+    return [f'<h2>{escape(title)}</h2><p>{escape(note)}</p><ul class="bad">{lines}</ul>']
 
 
 def _others(runs: Sequence[StoredRun]) -> list[str]:

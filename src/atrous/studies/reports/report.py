@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from rich.console import Console
-from rich.table import Table as RichTable
 
 from atrous.files import write_text
 from atrous.studies.reports.forms import cells, render_csv, render_markdown, row_columns, shortened
@@ -18,6 +17,7 @@ from atrous.studies.reports.run_page import Use, write_run_page
 from atrous.studies.reports.store import read_runs
 from atrous.studies.reports.table_page import render_page
 from atrous.studies.reports.words import headline, legend_of, notes_of
+from atrous.terminal import plain_table, say
 
 _PAGE = PurePosixPath("index.html")
 
@@ -31,8 +31,10 @@ def write_report(result: TableResult, folder: Path, *, console: Console) -> None
     title = result.table.paper or result.table.name
     for run in stored.runs:
         page = run_page(run.folder.path, uses)
-        write_run_page(run, folder, page, uses=uses[run.folder.path], way=[(title, _PAGE)])
-    console.print(f"report: {folder / _PAGE}", soft_wrap=True)
+        _, damaged = write_run_page(run, folder, page, uses=uses[run.folder.path], way=[(title, _PAGE)])
+        if damaged is not None:
+            say(console, damaged.reason)
+    say(console, f"report: {folder / _PAGE}")
 
 
 def write_table(
@@ -69,15 +71,11 @@ def uses_of(result: TableResult, page: PurePosixPath) -> dict[Path, list[Use]]:
 def _print(result: TableResult, console: Console) -> None:
     rows = cells(result)
     if rows:
-        table = RichTable(title=f"{result.table.paper or result.table.name}: {result.table.title}")
-        words = row_columns(result)
-        for name in rows[0]:
-            table.add_column(name, justify="left" if name in words else "right")
-        for row in rows:
-            table.add_row(*map(shortened, row.values()))
-        console.print(table)
+        title = f"{result.table.paper or result.table.name}: {result.table.title}"
+        texts = [[*map(shortened, row.values())] for row in rows]
+        console.print(plain_table(title, list(rows[0]), texts, words=row_columns(result)))
     for line in _told(result):
-        console.print(line.replace("`", ""), highlight=False, soft_wrap=True, markup=False)
+        say(console, line.replace("`", ""))
 
 
 def _told(result: TableResult) -> Iterable[str]:

@@ -19,11 +19,15 @@ from atrous.studies.reports.charts import Points, curve
 from atrous.studies.reports.forms import duration
 from atrous.studies.reports.frame import between, frame, label_of, link, warning
 from atrous.studies.reports.rows import OtherBudget
-from atrous.studies.reports.store import StoredRun
+from atrous.studies.reports.store import DamagedRun, StoredRun, is_own
 from atrous.studies.table import Table
 
 _CURVES = {"train/loss": "loss", "train/lr": "learning rate", "val/miou": "mIoU on val, percent"}
 _PERCENT = ("val/miou",)
+_DOCTYPE = "<!doctype html>"
+# Of a copied page, whoever made it: its own styles and pictures that are part of it, no script, and nothing from
+# elsewhere. It stands before everything else in the page, as it holds only for what comes after it.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 @dataclass(frozen=True)
@@ -38,20 +42,45 @@ class Use:
 
 def write_run_page(
     run: StoredRun, site: Path, page: PurePosixPath, *, uses: Sequence[Use], way: Sequence[tuple[str, PurePosixPath]]
-) -> list[PurePosixPath]:
+) -> tuple[list[PurePosixPath], DamagedRun | None]:
     """Write the page of a run and copies of its evaluation pages into a site.
 
     Returns:
-        The files, relative to the site.
+        The files, relative to the site; and where its files are such that no page can be made, the reason, which is all
+        that the page then says.
     """
-    pages = {}
-    for entry in run.evaluations:
-        source = run.folder.evaluation_folder(entry) / "index.html"
-        if source.is_file():
-            pages[entry] = page.parent / "evaluation" / entry / "index.html"
-            write_text(site / pages[entry], source.read_text(encoding="utf-8", errors="replace"))
-    write_text(site / page, _render(run, page, pages, uses, way))
-    return [page, *pages.values()]
+    try:
+        texts, damaged = _render_all(run, page, uses, way), None
+    except Exception as error:  # one odd run is not to cost the report of all others
+        reason = f"{run.folder.path}: its page cannot be made ({type(error).__name__}: {error})"
+        texts, damaged = {page: _stand_in(run, page, reason, way)}, DamagedRun(run.folder.path, reason)
+    for path, text in texts.items():
+        write_text(site / path, text)
+    return [*texts], damaged
+
+
+def _render_all(
+    run: StoredRun, page: PurePosixPath, uses: Sequence[Use], way: Sequence[tuple[str, PurePosixPath]]
+) -> dict[PurePosixPath, str]:
+    """The page of a run and those of its evaluations, by where they lie in the site."""
+    found = {entry: _evaluation_page(run, entry) for entry in run.evaluations}
+    copies = {entry: text for entry, text in found.items() if text is not None}
+    pages = {entry: page.parent / "evaluation" / entry / "index.html" for entry in copies}
+    return {page: _render(run, page, pages, uses, way), **{pages[entry]: text for entry, text in copies.items()}}
+
+
+def _stand_in(run: StoredRun, page: PurePosixPath, reason: str, way: Sequence[tuple[str, PurePosixPath]]) -> str:
+    above = [(text, between(page, other)) for text, other in way]
+    return frame(f"{run.name}, seed {run.seed}", f'<p class="bad">{escape(reason)}</p>', way=above)
+
+
+def _evaluation_page(run: StoredRun, entry: str) -> str | None:
+    """The page of an evaluation, for a copy; None where there is none that is the run's own."""
+    source = run.folder.evaluation_folder(entry) / "index.html"
+    if not is_own(source, run.folder.path) or not source.is_file():
+        return None
+    text = source.read_text(encoding="utf-8", errors="replace").removeprefix(_DOCTYPE)
+    return f'{_DOCTYPE}<meta http-equiv="Content-Security-Policy" content="{_POLICY}">{text}'
 
 
 def read_curves(path: Path) -> dict[str, Points]:

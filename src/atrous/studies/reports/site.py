@@ -12,7 +12,7 @@ from atrous.studies.reports.index import render_index
 from atrous.studies.reports.report import uses_of, write_table
 from atrous.studies.reports.rows import TableResult
 from atrous.studies.reports.run_page import Use, write_run_page
-from atrous.studies.reports.store import Store, read_store
+from atrous.studies.reports.store import DamagedRun, Store, read_store
 from atrous.studies.reports.tables import tables_of_papers
 
 _INDEX = PurePosixPath("index.html")
@@ -43,9 +43,9 @@ def write_site(store: Path, folder: Path, *, told: Callable[[str], object]) -> P
             for path, of_run in uses_of(result, page).items():
                 uses.setdefault(path, []).extend(of_run)
         told(f"pages at scale {scale}")
-    written += _write_runs(stored, folder, uses)
-    write_text(folder / _INDEX, render_index(stored, tables, uses, table_page=table_page))
-    _tidy(folder, [_INDEX, *written])
+    pages, odd = _write_runs(stored, folder, uses)
+    write_text(folder / _INDEX, render_index(stored, tables, uses, odd, table_page=table_page))
+    _tidy(folder, [_INDEX, *written, *pages])
     return folder / _INDEX
 
 
@@ -54,12 +54,17 @@ def table_page(result: TableResult) -> PurePosixPath:
     return PurePosixPath("tables") / result.table.slug / "index.html"
 
 
-def _write_runs(stored: Store, folder: Path, uses: Mapping[Path, Sequence[Use]]) -> list[PurePosixPath]:
-    written = []
+def _write_runs(
+    stored: Store, folder: Path, uses: Mapping[Path, Sequence[Use]]
+) -> tuple[list[PurePosixPath], list[DamagedRun]]:
+    """Write the pages of all runs; returns them, and the runs that have none but one that says why."""
+    written, odd = [], []
     for run in stored.runs:
-        page = run_page(run.folder.path)
-        written += write_run_page(run, folder, page, uses=uses.get(run.folder.path, ()), way=[("All tables", _INDEX)])
-    return written
+        page, of_run = run_page(run.folder.path), uses.get(run.folder.path, ())
+        files, damaged = write_run_page(run, folder, page, uses=of_run, way=[("All tables", _INDEX)])
+        written += files
+        odd += [] if damaged is None else [damaged]
+    return written, odd
 
 
 def _up(page: PurePosixPath) -> str:

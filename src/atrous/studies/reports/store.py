@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from atrous.errors import StoreError
+from atrous.run_files import JSON_FILES
 from atrous.run_store import RunFolder
 
+_MARKS = (*JSON_FILES, "config.yaml")
 _FACTS = {"name": str, "family": str, "seed": int, "max_steps": int, "command": str}
 
 
@@ -68,8 +72,11 @@ class StoredRun:
         """Read a run folder.
 
         Raises:
-            StoreError: Names the file that is missing or damaged.
+            StoreError: Names the file that is missing or damaged, or that lies elsewhere.
         """
+        for name in _MARKS:
+            if not is_own(path / name, path):
+                raise StoreError(f"{path / name}: a link out of the run's folder, which no report follows")
         folder = RunFolder(path)
         facts = folder.facts()
         if not facts:
@@ -80,8 +87,7 @@ class StoredRun:
         status, results = folder.status(), folder.results()
         if not isinstance(status.get("state"), str):
             raise StoreError(f"{path / 'status.json'}: state={status.get('state')!r} is not a state of a run")
-        _check_results(path / "results.json", results)
-        return cls(folder, facts, status, results, folder.config())
+        return cls(folder, _as_text(facts), _as_text(status), _as_text(results), folder.config())
 
 
 @dataclass(frozen=True)
@@ -103,9 +109,8 @@ class Store:
 
 def read_store(path: Path) -> Store:
     """Read every run of a store; a folder in which nothing was started yet is none."""
-    marks = ("run.json", "status.json", "results.json", "config.yaml")
     folders = sorted(path.glob("runs/*/seed*"))
-    return read_runs(path, [folder for folder in folders if any(may_be_there(folder / name) for name in marks)])
+    return read_runs(path, [folder for folder in folders if any(may_be_there(folder / name) for name in _MARKS)])
 
 
 def read_runs(path: Path, folders: Iterable[Path]) -> Store:
@@ -116,6 +121,8 @@ def read_runs(path: Path, folders: Iterable[Path]) -> Store:
             runs.append(StoredRun.read(folder))
         except StoreError as error:
             damaged.append(DamagedRun(folder, str(error)))
+        except Exception as error:  # one odd folder is not to cost the report of all others
+            damaged.append(DamagedRun(folder, f"{folder}: cannot be read ({type(error).__name__}: {error})"))
     return Store(path, tuple(runs), tuple(damaged))
 
 
@@ -127,11 +134,12 @@ def may_be_there(path: Path) -> bool:
         return True
 
 
-def _check_results(path: Path, results: Mapping[str, Any]) -> None:
-    for section in ("evaluations", "model", "training"):
-        if not isinstance(results.get(section, {}), dict):
-            raise StoreError(f"{path}: {section} is no section of a run's results")
-    for name, entry in results.get("evaluations", {}).items():
-        score = entry.get("miou") if isinstance(entry, dict) else None
-        if not isinstance(score, int | float) or isinstance(score, bool):
-            raise StoreError(f"{path}: evaluations.{name} has no mIoU")
+def is_own(path: Path, folder: Path) -> bool:
+    """Whether a path lies in a run's folder, links followed: a run of others may link to what is yours."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def _as_text(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values with a mark for what no text file can hold, such as a path's bytes that are no letters."""
+    found: dict[str, Any] = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+    return found
