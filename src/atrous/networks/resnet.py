@@ -115,12 +115,12 @@ class ResNet(Backbone):
     def _zero_residuals(self) -> None:
         for index, unit in enumerate(self.iter_units()):
             if self._taps.get(index) != "low_level_4":  # most decoders read that one's residual branch
-                nn.init.zeros_(unit.last_batch_norm.weight)
+                nn.init.zeros_(unit.last_convolution.norm.weight)
 
     def open_low_levels(self, names: Sequence[str]) -> None:
         """Start the residual branches that are these low levels as drawn, also with `zero_init_residual`."""
         for index, unit in enumerate(self.iter_units()):
-            weight = unit.last_batch_norm.weight
+            weight = unit.last_convolution.norm.weight
             if self._taps.get(index) in names and not weight.is_meta and not weight.any():
                 nn.init.ones_(weight)
 
