@@ -50,7 +50,7 @@ def _forgets_what_was_compiled() -> Iterator[None]:
 def step(model: Segmenter, images_NCHW: Tensor, logits_of: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
     """The loss of a step, the gradients, and the batch norms' statistics after it."""
     loss = logits_of(images_NCHW).square().mean()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
     return {"loss": loss.detach(), **gradients, **dict(model.named_buffers())}
 

@@ -75,7 +75,7 @@ class DeepLabV3(Segmenter):
             dropout=dropout,
             align_corners=align_corners,
         )
-        built_context = make_context(in_channels=built.out_channels, output_stride=output_stride)
+        built_context = make_context(in_channels=built.out_channels, output_stride=built.output_stride)
         refine, channels = convolutions_of(
             head_convolutions, in_channels=built_context.out_channels, name="head_convolutions"
         )
@@ -187,7 +187,7 @@ class DeepLabV3Plus(Segmenter):
             dropout=dropout,
             align_corners=align_corners,
         )
-        built_context = make_context(in_channels=built.out_channels, output_stride=output_stride)
+        built_context = make_context(in_channels=built.out_channels, output_stride=built.output_stride)
         names = low_level_names(low_levels)
         built.open_low_levels(names)
         decoder = Decoder(
