@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -243,6 +244,40 @@ def test_a_cascade_has_no_multi_grid_unless_it_is_asked_for(backbone: BackboneNa
         cascade = DeepLabV3Cascade(backbone=backbone, blocks=5)
     convs = [module for module in cascade.modules() if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3)]
     assert {conv.dilation[0] for conv in convs} == {1, 2, 4}  # block4 at rate 2, block5 at rate 4
+
+
+def rates_of(model: nn.Module) -> list[Any]:
+    return [(conv.stride, conv.dilation, conv.padding) for conv in model.modules() if isinstance(conv, nn.Conv2d)]
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "xception", "mobilenetv2"])
+def test_numpys_whole_numbers_are_as_good_as_pythons(backbone: str) -> None:
+    grid = (1, 1, 1) if backbone == "mobilenetv2" else (1, 2, 4)
+    make: Any = partial(DeepLabV3, backbone=BACKBONES[backbone], aspp_channels=8)
+    plain: Segmenter = make(output_stride=16, multi_grid=grid, aspp_rates=(6, 12))
+    model: Any = make(output_stride=np.int64(16), multi_grid=np.array(grid), aspp_rates=np.array((6, 12)))
+    assert rates_of(model) == rates_of(plain)
+    plain.set_output_stride(8)
+    model.set_output_stride(np.int64(8))
+    assert rates_of(model) == rates_of(plain)
+    assert type(model.output_stride) is int
+    model.backbone.set_output_stride(np.int32(8))
+    assert rates_of(model) == rates_of(plain)
+    assert all(type(number) is int for sizes in rates_of(model) for size in sizes for number in size)
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "xception", "mobilenetv2"])
+def test_a_number_that_is_not_whole_is_refused_and_changes_nothing(backbone: str) -> None:
+    model: Any = DeepLabV3(backbone=BACKBONES[backbone], aspp_channels=8)
+    before = rates_of(model)
+    for part in (model, model.backbone, model.context):
+        with pytest.raises(ConfigError, match=r"output_stride=8\.0 must be a whole number"):
+            part.set_output_stride(8.0)
+    assert (rates_of(model), model.output_stride) == (before, 16)
+    for name, given in {"multi_grid": (1.0, 1.0, 1.0), "aspp_rates": (6.0,)}.items():
+        wrong: dict[str, Any] = {name: given}
+        with pytest.raises(ConfigError, match=rf"{name}=\({given[0]},.*whole number"):
+            DeepLabV3(backbone=BACKBONES[backbone], **wrong)
 
 
 @pytest.mark.parametrize(("output_stride", "smallest"), [(8, 8), (16, 16), (32, 32), (256, 32)])

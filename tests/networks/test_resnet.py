@@ -143,16 +143,43 @@ def test_a_decoder_reads_no_zeros_from_zeroed_residuals_and_the_others_stay_zero
     assert isinstance(resnet, ResNet)
     features = resnet(torch.randn(1, 3, 33, 33))
     assert all(features[f"low_level_{stride}"].any() for stride in low_levels)
-    drawn = [index for index, each in enumerate(resnet.iter_units()) if each.last_batch_norm.weight.any()]
+    drawn = [index for index, each in enumerate(resnet.iter_units()) if each.last_convolution.norm.weight.any()]
     assert drawn == ([0, 2] if 8 in low_levels else [0])
 
 
 def test_a_weight_that_was_loaded_stays_where_a_decoder_reads_it() -> None:
     resnet = ResNet(units=(2, 2, 1, 1), width=4, zero_init_residual=True)
-    weight = list(resnet.iter_units())[2].last_batch_norm.weight
+    weight = list(resnet.iter_units())[2].last_convolution.norm.weight
     nn.init.constant_(weight, 0.5)
     resnet.open_low_levels(["low_level_8"])
     assert weight.eq(0.5).all()
+
+
+@pytest.mark.parametrize("hooked", ["last", "last.norm"])
+@pytest.mark.parametrize("unit", ["bottleneck", "basic"])
+def test_what_a_hook_keeps_of_a_residual_branch_stays_as_it_was_and_the_unit_gives_the_same_bits(
+    unit: UnitKind, hooked: str
+) -> None:
+    residual_unit = list(SMALL(unit=unit).iter_units())[-1]
+    x_NCHW = torch.randn(2, next(residual_unit.parameters()).shape[1], 9, 9)
+    expected, kept = residual_unit(x_NCHW), []
+    last = residual_unit.last_convolution
+    module = last if hooked == "last" else last.norm
+    module.register_forward_hook(lambda _module, _inputs, y_NCHW: kept.append((y_NCHW, y_NCHW.detach().clone())))
+    assert torch.equal(residual_unit(x_NCHW), expected)
+    ((y_NCHW, before_NCHW),) = kept
+    assert torch.equal(y_NCHW, before_NCHW)
+
+
+@pytest.mark.parametrize("unit", ["bottleneck", "basic"])
+def test_a_backward_hook_reads_the_gradient_of_a_residual_branch(unit: UnitKind) -> None:
+    residual_unit = list(SMALL(unit=unit).iter_units())[-1]
+    x_NCHW = torch.randn(2, next(residual_unit.parameters()).shape[1], 9, 9)
+    read: list[torch.Tensor] = []
+    residual_unit.last_convolution.register_full_backward_hook(lambda _module, _by_input, by_y: read.extend(by_y))
+    y_NCHW = residual_unit(x_NCHW)
+    y_NCHW.sum().backward()
+    assert torch.equal(read[0], (y_NCHW > 0).float())
 
 
 @pytest.mark.parametrize(

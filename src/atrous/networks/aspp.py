@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from atrous.errors import ConfigError
 from atrous.networks.layers import ConvBatchNorm, concatenated, plain_or_separable
-from atrous.networks.output_stride import aspp_rates_at
+from atrous.networks.output_stride import aspp_rates_at, whole_number, whole_numbers
 from atrous.networks.resize import resize_bilinear
 
 
@@ -90,7 +90,7 @@ class ASPP(Context):
             raise ConfigError(f"aspp_channels={channels!r} must be at least 1; the papers use 256")
         if not 0 <= dropout < 1:
             raise ConfigError(f"dropout={dropout!r} must be at least 0 and below 1; the papers' code uses 0.1")
-        self.rates_at_os16 = tuple(rates)
+        self.rates_at_os16 = whole_numbers(rates, name="aspp_rates")
         self.out_channels = channels
         self.image_pooling = (
             ImagePooling(in_channels=in_channels, channels=channels, align_corners=align_corners)
@@ -114,7 +114,7 @@ class ASPP(Context):
 
     def set_output_stride(self, output_stride: int) -> None:
         """Adapt the atrous rates to a map of another output stride; no parameter changes."""
-        self._output_stride = output_stride
+        self._output_stride = whole_number(output_stride)
         for conv, rate in zip(_members(self.atrous_convs), self.rates, strict=True):
             conv.set_atrous(rate=rate)
 

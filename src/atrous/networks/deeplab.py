@@ -32,7 +32,8 @@ class DeepLabV3(Segmenter):
         blocks: Blocks of a ResNet: 5 to 7 puts ASPP behind the cascade (DeepLabv3, section 4.3).
         multi_grid: Factors on the atrous rates of the units of block4 and of every added block (in Xception, of the
             convolutions of the last unit). None = the papers' for a backbone given by name: (1, 2, 4) for ResNet-50,
-            101 and 152, all 1 for the others; all 1 for a factory.
+            101 and 152, all 1 for the others; all 1 for a factory, which a config's backbone is. The weights of
+            a run load under a name all the same: give (1, 1, 1) to those that were trained with model.multi_grid=null.
         aspp_rates: ASPP's atrous rates, written for output stride 16; they follow the output stride. The released
             MobileNetV2 models have none.
         aspp_channels: Channels of every ASPP branch and of its result.
@@ -75,7 +76,7 @@ class DeepLabV3(Segmenter):
             dropout=dropout,
             align_corners=align_corners,
         )
-        built_context = make_context(in_channels=built.out_channels, output_stride=output_stride)
+        built_context = make_context(in_channels=built.out_channels, output_stride=built.output_stride)
         refine, channels = convolutions_of(
             head_convolutions, in_channels=built_context.out_channels, name="head_convolutions"
         )
@@ -102,7 +103,8 @@ class DeepLabV3Cascade(Segmenter):
         num_classes: Classes, background included.
         output_stride: Ratio of the image's size to that of the last map, up to 256 with block7 (Table 1).
         blocks: Blocks of the backbone, 4 to 7 (Table 2).
-        multi_grid: Factors on the atrous rates of the units of block4 and of every added block (Table 3); None = all 1.
+        multi_grid: Factors on the atrous rates of the units of block4 and of every added block (Table 3); None = all 1,
+            for a name and for a factory.
         align_corners: As for DeepLabV3.
 
     Raises:
@@ -140,7 +142,7 @@ class DeepLabV3Plus(Segmenter):
         backbone: As for DeepLabV3.
         num_classes: Classes, background included.
         output_stride: As for DeepLabV3.
-        multi_grid: As for DeepLabV3.
+        multi_grid: As for DeepLabV3, None included.
         aspp_rates: As for DeepLabV3.
         aspp_channels: As for DeepLabV3.
         aspp_separable: As for DeepLabV3; the papers' "SC" is this together with `decoder_separable`.
@@ -187,7 +189,7 @@ class DeepLabV3Plus(Segmenter):
             dropout=dropout,
             align_corners=align_corners,
         )
-        built_context = make_context(in_channels=built.out_channels, output_stride=output_stride)
+        built_context = make_context(in_channels=built.out_channels, output_stride=built.output_stride)
         names = low_level_names(low_levels)
         built.open_low_levels(names)
         decoder = Decoder(

@@ -17,7 +17,7 @@ from atrous.errors import ConfigError
 from atrous.networks import unit_strides
 from atrous.networks.backbone import Backbone, FeatureInfo, tapped_at
 from atrous.networks.layers import ConvBatchNorm, Padding
-from atrous.networks.output_stride import UnitPlan, plan_units
+from atrous.networks.output_stride import UnitPlan, plan_units, whole_number
 from atrous.networks.recomputation import recomputed
 
 # Expansion, channels, repeats, stride of the first (MobileNetV2, Table 2).
@@ -138,6 +138,7 @@ class MobileNetV2(Backbone):
         Raises:
             ConfigError: The units cannot reach it.
         """
+        output_stride = whole_number(output_stride)
         plans = plan_units(self.strides.units, output_stride, stem_stride=self.strides.stem)
         for unit, plan in zip(self.units, plans, strict=True):
             unit.set_atrous(plan)

@@ -97,9 +97,10 @@ def _statistics_of_batch(y_NCHW: Tensor) -> tuple[Tensor, ...]:
     PyTorch's CPU kernel computes x * scale + (bias - mean * scale), whoever brings the statistics: with them the map is
     made again to the bit, without another two passes over its input.
     """
+    if y_NCHW.device.type != "cpu" or not recomputes_maps():  # torch.compile cannot trace what comes behind it
+        return ()
     node = y_NCHW.grad_fn
-    on_cpu = y_NCHW.device.type == "cpu"
-    if not (on_cpu and recomputes_maps()) or node is None or node.name() != "NativeBatchNormBackward0":
+    if node is None or node.name() != "NativeBatchNormBackward0":
         return ()
     with torch.no_grad():
         return tuple(getattr(node, f"_saved_result{index}").detach() for index in (1, 2))

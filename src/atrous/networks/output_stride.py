@@ -6,8 +6,9 @@ Pure Python, the only owner of this decision: networks ask it and set what it an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple
 
 from atrous.errors import ConfigError
 
@@ -134,8 +135,33 @@ def aspp_rates_at(rates_at_os16: Sequence[int], output_stride: int) -> tuple[int
     Raises:
         ConfigError: A rate is not a positive whole number.
     """
-    for rate in rates_at_os16:
-        if not isinstance(rate, int) or rate < 1:
-            raise ConfigError(f"aspp_rates={tuple(rates_at_os16)!r}: every rate must be a whole number of at least 1")
+    rates, output_stride = whole_numbers(rates_at_os16, name="aspp_rates"), whole_number(output_stride)
+    if min(rates, default=1) < 1:
+        raise ConfigError(f"aspp_rates={rates!r}: every rate must be a whole number of at least 1")
     doubled = 2 * output_stride
-    return tuple(max(1, (2 * rate * ASPP_REFERENCE_STRIDE + output_stride) // doubled) for rate in rates_at_os16)
+    return tuple(max(1, (2 * rate * ASPP_REFERENCE_STRIDE + output_stride) // doubled) for rate in rates)
+
+
+def whole_number(value: Any, *, name: str = "output_stride") -> int:
+    """Return a whole number as Python's own; NumPy's, which no convolution takes for one, too.
+
+    Args:
+        value: As a caller gave it.
+        name: The argument that it is, for the message.
+
+    Raises:
+        ConfigError: It is none, such as 8.0.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ConfigError(f"{name}={value!r} must be a whole number") from None
+
+
+def whole_numbers(values: Iterable[Any], *, name: str) -> tuple[int, ...]:
+    """Return whole numbers as Python's own; arguments and errors as for `whole_number`."""
+    values = tuple(values)
+    try:
+        return tuple(map(operator.index, values))
+    except TypeError:
+        raise ConfigError(f"{name}={values!r}: every one must be a whole number") from None

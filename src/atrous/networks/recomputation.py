@@ -181,7 +181,7 @@ def recomputes_depthwise(x_NCHW: Tensor) -> bool:
 
 def recomputes_maps() -> bool:
     """Whether `recomputed` keeps recipes here."""
-    return _local.tape is not None and not torch.compiler.is_compiling()
+    return not torch.compiler.is_compiling() and _local.tape is not None
 
 
 @contextmanager

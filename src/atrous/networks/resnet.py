@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from atrous.errors import ConfigError
 from atrous.networks import unit_strides
 from atrous.networks.backbone import LOW_LEVELS, Backbone, FeatureInfo
-from atrous.networks.output_stride import StridesIn, plan_units
+from atrous.networks.output_stride import StridesIn, plan_units, whole_number, whole_numbers
 from atrous.networks.recomputation import recomputed
 from atrous.networks.resnet_layers import BasicUnit, Bottleneck, MaxPool, Stem, StemKind, Unit, add_relu
 
@@ -65,10 +65,11 @@ class ResNet(Backbone):
         zero_init_residual: bool = False,
     ) -> None:
         super().__init__()
+        multi_grid = None if multi_grid is None else whole_numbers(multi_grid, name="multi_grid")
         _check(units=units, unit=unit, width=width, multi_grid=multi_grid, blocks=blocks)
         self.units = (*units, *[units[3]] * (blocks - 4))
         self.unit, self.width, self.stem_kind, self.strides_in = unit, width, stem, strides_in
-        self.multi_grid = tuple(multi_grid or (1,) * units[3])
+        self.multi_grid = multi_grid or (1,) * units[3]
         self.strides = unit_strides.resnet(units=units, strides_in=strides_in, blocks=blocks)
 
         self.stem = Stem(kind=stem, width=width)
@@ -106,6 +107,7 @@ class ResNet(Backbone):
         Raises:
             ConfigError: The blocks cannot reach it.
         """
+        output_stride = whole_number(output_stride)
         grids = [self.multi_grid if block >= 3 else (1,) * count for block, count in enumerate(self.units)]
         plans = plan_units(self.strides.units, output_stride, unit_rates=tuple(chain.from_iterable(grids)))
         for unit, plan in zip(self.iter_units(), plans, strict=True):
@@ -115,12 +117,12 @@ class ResNet(Backbone):
     def _zero_residuals(self) -> None:
         for index, unit in enumerate(self.iter_units()):
             if self._taps.get(index) != "low_level_4":  # most decoders read that one's residual branch
-                nn.init.zeros_(unit.last_batch_norm.weight)
+                nn.init.zeros_(unit.last_convolution.norm.weight)
 
     def open_low_levels(self, names: Sequence[str]) -> None:
         """Start the residual branches that are these low levels as drawn, also with `zero_init_residual`."""
         for index, unit in enumerate(self.iter_units()):
-            weight = unit.last_batch_norm.weight
+            weight = unit.last_convolution.norm.weight
             if self._taps.get(index) in names and not weight.is_meta and not weight.any():
                 nn.init.ones_(weight)
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from atrous.errors import ConfigError
 from atrous.networks.layers import ConvBatchNorm
 from atrous.networks.output_stride import UnitPlan
-from atrous.networks.recomputation import recomputed
+from atrous.networks.recomputation import is_plain, recomputed
 
 StemKind = Literal["beta", "7x7"]
 
@@ -114,8 +114,8 @@ class Unit(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def last_batch_norm(self) -> nn.BatchNorm2d:
-        """The batch norm that ends the residual branch."""
+    def last_convolution(self) -> ConvBatchNorm:
+        """The convolution that ends the residual branch."""
 
     @abstractmethod
     def residual(self, x_NCHW: Tensor) -> Tensor:
@@ -123,8 +123,10 @@ class Unit(nn.Module, ABC):
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return [N, out_channels, ceil(H / stride), ceil(W / stride)]."""
-        # In place: one map less in memory.
-        return recomputed(_add_relu_, self.residual(x_NCHW), self.shortcut(x_NCHW), again=add_relu)
+        # In place, one map less in memory; but a hook that has read the residual branch wants it as it was.
+        in_place = all(map(is_plain, self.last_convolution.modules()))
+        add = _add_relu_ if in_place else add_relu
+        return recomputed(add, self.residual(x_NCHW), self.shortcut(x_NCHW), again=add_relu)
 
 
 def add_relu(residual_NCHW: Tensor, shortcut_NCHW: Tensor) -> Tensor:
@@ -156,9 +158,9 @@ class Bottleneck(Unit):
         self.shortcut.set_atrous(stride=plan.stride)
 
     @property
-    def last_batch_norm(self) -> nn.BatchNorm2d:
-        """The batch norm of conv3."""
-        return self.conv3.norm
+    def last_convolution(self) -> ConvBatchNorm:
+        """Return conv3."""
+        return self.conv3
 
     def residual(self, x_NCHW: Tensor) -> Tensor:
         """Return conv3(conv2(conv1(x)))."""
@@ -192,9 +194,9 @@ class BasicUnit(Unit):
         self.shortcut.set_atrous(stride=plan.stride)
 
     @property
-    def last_batch_norm(self) -> nn.BatchNorm2d:
-        """The batch norm of conv2."""
-        return self.conv2.norm
+    def last_convolution(self) -> ConvBatchNorm:
+        """Return conv2."""
+        return self.conv2
 
     def residual(self, x_NCHW: Tensor) -> Tensor:
         """Return conv2(conv1(x))."""

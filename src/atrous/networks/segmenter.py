@@ -14,6 +14,7 @@ from atrous.errors import ConfigError
 from atrous.networks.aspp import Context
 from atrous.networks.backbone import Backbone, BackboneFactory
 from atrous.networks.layers import Classifier
+from atrous.networks.output_stride import whole_number, whole_numbers
 from atrous.networks.recomputation import maps_recomputed
 from atrous.networks.resize import resize_bilinear
 
@@ -78,6 +79,7 @@ class Segmenter(nn.Module):
         Raises:
             ConfigError: The backbone cannot run at it; nothing has changed then.
         """
+        output_stride = whole_number(output_stride)
         self.backbone.set_output_stride(output_stride)
         if self.context is not None:
             self.context.set_output_stride(output_stride)
@@ -144,8 +146,10 @@ def build_backbone(
         aspp: Whether ASPP follows, rather than a cascade.
 
     Raises:
-        ConfigError: The name is unknown.
+        ConfigError: The name is unknown, or a number is not whole.
     """
+    output_stride, blocks = whole_number(output_stride), whole_number(blocks, name="blocks")
+    multi_grid = None if multi_grid is None else whole_numbers(multi_grid, name="multi_grid")
     if isinstance(backbone, str):
         known = get_args(BackboneName)
         if backbone not in known:

@@ -16,7 +16,7 @@ from atrous.errors import ConfigError
 from atrous.networks import unit_strides
 from atrous.networks.backbone import Backbone, FeatureInfo, tapped_at
 from atrous.networks.layers import ConvBatchNorm, SeparableConv
-from atrous.networks.output_stride import UnitPlan, plan_units
+from atrous.networks.output_stride import UnitPlan, plan_units, whole_number, whole_numbers
 from atrous.networks.recomputation import recomputed
 
 EPSILON = 1e-3
@@ -119,9 +119,10 @@ class Xception(Backbone):
         blocks: int = 4,
     ) -> None:
         super().__init__()
+        multi_grid = None if multi_grid is None else whole_numbers(multi_grid, name="multi_grid")
         _check(multi_grid=multi_grid, blocks=blocks, width=width)
         self.middle_units, self.entry = middle_units, tuple((channels, stride) for channels, stride in entry)
-        self.multi_grid = tuple(multi_grid or (1, 1, 1))
+        self.multi_grid = multi_grid or (1, 1, 1)
         self.strides = unit_strides.xception(entry=self.entry, middle_units=middle_units)
         self._taps = tapped_at(self.strides, strides_last=True)
 
@@ -155,6 +156,7 @@ class Xception(Backbone):
         Raises:
             ConfigError: The units cannot reach it.
         """
+        output_stride = whole_number(output_stride)
         plans = plan_units(self.strides.units, output_stride, stem_stride=self.strides.stem)
         for index, (unit, plan) in enumerate(zip(self.units, plans, strict=True)):
             unit.set_atrous(plan, multi_grid=self.multi_grid if index == len(plans) - 1 else (1, 1, 1))

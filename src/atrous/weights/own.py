@@ -20,6 +20,9 @@ _MODEL = "model."  # of the names in a checkpoint of atrous-train
 def from_atrous(model: Segmenter, source: str | Path, *, any_classes: bool = False) -> LoadReport:
     """Load the weights of a network that atrous trained or exported into one of the same architecture.
 
+    A network of other multi-grid or ASPP rates takes them too: give it those that it was trained with. `atrous.load`
+    builds the network as the run's config says.
+
     Args:
         model: The network.
         source: A checkpoint of atrous-train (`checkpoints/last.ckpt` of a run), or a .safetensors file of
