@@ -76,15 +76,32 @@ def build(node: Mapping[str, Any], *, where: str, allowed: re.Pattern[str] = OUR
         raise ConfigError(f"{where}: {cause or error}") from error
 
 
-def build_network(config: Mapping[str, Any], *, num_classes: int) -> Any:
-    """The network of a resolved config, a `Segmenter` with fresh weights."""
+def build_network(config: Mapping[str, Any], *, num_classes: int, pretrained: bool = True) -> Any:
+    """The network of a resolved config, a `Segmenter` with fresh weights.
+
+    Args:
+        config: its `model`, `backbone` and `output_stride` count.
+        num_classes: of the classifier.
+        pretrained: whether a backbone may fetch the weights that its own `pretrained` asks for; False where the network
+            is filled with others.
+    """
+    model, backbone = (config[key] if pretrained else _without_pretrained(config[key]) for key in ("model", "backbone"))
     return build(
-        config["model"],
+        model,
         where="model",
-        backbone=build(config["backbone"], where="backbone"),
+        backbone=build(backbone, where="backbone"),
         num_classes=num_classes,
         output_stride=config["output_stride"],
     )
+
+
+def _without_pretrained(node: Any) -> Any:
+    """A copy of a node in which `pretrained` is False at any depth."""
+    if isinstance(node, Mapping):
+        return {key: False if key == "pretrained" else _without_pretrained(value) for key, value in node.items()}
+    if isinstance(node, Sequence) and not isinstance(node, str):
+        return [_without_pretrained(value) for value in node]
+    return node
 
 
 def build_transforms(nodes: Sequence[Mapping[str, Any]], *, where: str, ignore_label: int) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from atrous.weights.tensorflow import _targets as tensorflow_targets
 from atrous.weights.torchvision_names import backbone_targets, head_targets
 from atrous.weights.zoo import preset, presets
 
+from ..networks.stub_timm import StubTimm
 from .conftest import CONFIG, scene
 
 
@@ -71,6 +73,41 @@ def test_a_description_builds_nothing_but_networks(description: Description) -> 
         values["model"]["context"] = {"_target_": target, "path": "x"}
         with pytest.raises(ConfigError, match=r"model\.context\._target_.*is not a network of atrous"):
             Description.from_json(json.dumps(values), source="f").build()
+
+
+@pytest.mark.parametrize("way", ["run", "safetensors"])
+def test_a_backbone_that_was_pretrained_by_timm_is_filled_with_its_own_weights_and_nothing_is_fetched(
+    run: Path, way: str, description: Description, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub = StubTimm()
+    monkeypatch.setitem(sys.modules, "timm", stub)
+    node = {"_target_": "atrous.networks.TimmBackbone", "_partial_": True, "name": "resnet18", "pretrained": True}
+    described = dataclasses.replace(description, backbone=node)
+    network = described.build()
+    source = run
+    if way == "run":
+        (run / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "backbone": node}))
+        state = {f"model.{name}": value for name, value in network.state_dict().items()}
+        torch.save({"state_dict": state, "global_step": 9}, run / "checkpoints" / "last.ckpt")
+    else:
+        pytest.importorskip("safetensors")
+        source = run / "n.safetensors"
+        write_safetensors(source, network, described)
+    predictor = atrous.load(source, device="cpu")
+    assert predictor.predict(scene(40, 70)).labels.shape == (40, 70)
+    assert stub.asked == [("resnet18", False)] * 2
+
+
+def test_a_backbone_that_a_file_hides_in_its_network_fetches_nothing(
+    description: Description, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub = StubTimm()
+    monkeypatch.setitem(sys.modules, "timm", stub)
+    hidden = {"_target_": "atrous.networks.TimmBackbone", "name": "resnet18", "pretrained": True}
+    for place in ({"context": hidden}, {"decoder_convolutions": [hidden]}):
+        with pytest.raises(ConfigError):
+            dataclasses.replace(description, model={**description.model, **place}).build()
+    assert stub.asked == [("resnet18", False)] * 2
 
 
 @pytest.mark.parametrize("change", [{"format": 99}, {"classes": ["one"]}, {"preprocessing": "none"}, {"palette": 3}])

@@ -131,8 +131,7 @@ class Subject:
         classifier = read_checkpoint(path)["state_dict"].get("model.classifier.weight")
         if classifier is not None:  # otherwise loading says what is wrong
             self._require_classes(len(classifier), what=str(self.folder.path))
-        fresh = {**self.config, "recipe": {**self.config["recipe"], "pretrained": None}}
-        model = build_model(fresh, num_classes=self.dataset.spec.num_classes)
+        model = build_model(self.config, num_classes=self.dataset.spec.num_classes, pretrained=False)
         load_weights(model, path)
         return model
 
