@@ -14,6 +14,7 @@ from atrous.building import build, build_network, check_targets
 from atrous.data.spec import DatasetSpec
 from atrous.errors import CheckpointError, ConfigError
 from atrous.prediction.description import Description
+from atrous.prediction.label_spaces import spec_of_data
 from atrous.weights.download import fetch
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
@@ -116,6 +117,19 @@ def test_a_file_of_weights_cannot_have_anything_resolved(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match="interpolation is not resolved here"):
         Description.from_json(text, source="file").build()
     assert not written.exists()
+
+
+@pytest.mark.parametrize("name", ["Decoded", "Repeated", "SegmentationDataModule", "DatasetSpec", "Shapes.unverified"])
+def test_of_data_only_what_reads_is_built_from_a_config(name: str, tmp_path: Path) -> None:
+    """Decoded would write where the config of a run from anywhere says."""
+    source = {"_target_": "atrous.data.Shapes", "split": "val", "length": 1, "size": 33}
+    node = {"_target_": f"atrous.data.{name}", "dataset": source, "folder": str(tmp_path / "harm")}
+    for each in (node, {**source, "root": node}):
+        with pytest.raises(ConfigError, match=rf"_target_='atrous\.data\.{name}': only classes of atrous"):
+            build(each, where="data.val")
+    with pytest.raises(ConfigError, match=rf"data\.val\._target_='atrous\.data\.{name}': .* VOC2012, .*Folder"):
+        spec_of_data(node)
+    assert not (tmp_path / "harm").exists()
 
 
 ESCAPES = [

@@ -8,10 +8,10 @@ from typing import Any
 from atrous.errors import ArgumentError, AtrousError, ConfigError
 
 # The public classes and factories of networks, by the names that they have there: a longer path would also lead to
-# what a file of ours imports, such as atrous.studies.pool.subprocess.run.
+# what a file of ours imports, such as atrous.studies.pool.subprocess.run. Of data, only what reads: Decoded writes.
 OURS = re.compile(
-    r"atrous\.(DeepLab\w+|networks\.([A-Z]\w*|resnet\d+|xception\d+|mobilenetv2)|data\.[A-Z]\w*(\.unverified)?"
-    r"|evaluation\.protocol\.Protocol)"
+    r"atrous\.(DeepLab\w+|networks\.([A-Z]\w*|resnet\d+|xception\d+|mobilenetv2)"
+    r"|data\.(Shapes|(VOC2012|CamVid|Cityscapes|CocoVoc|Folder)(\.unverified)?)|evaluation\.protocol\.Protocol)"
 )
 TRANSFORMS = re.compile(r"albumentations\.[A-Z]\w*")
 
@@ -35,7 +35,7 @@ def check_targets(node: Any, *, where: str = "", allowed: re.Pattern[str] = OURS
     if isinstance(node, Mapping):
         target = node.get("_target_")
         if target is not None and not allowed.fullmatch(str(target)):
-            kind = "atrous" if allowed is OURS else "albumentations"
+            kind = "atrous, its networks and data sets," if allowed is OURS else "albumentations"
             raise ConfigError(
                 f"{where or 'config'}._target_={target!r}: only classes of {kind} can be built from a config here"
             )
