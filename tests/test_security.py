@@ -153,13 +153,25 @@ def test_a_target_leads_to_public_classes_and_not_to_what_our_files_import(targe
 
 
 def test_a_password_and_a_token_in_a_url_are_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    url = "http://me:pa55word@127.0.0.1:9/net.bin?token=t0ken"  # pragma: allowlist secret
-    with pytest.raises(CheckpointError) as caught:
-        fetch(url, sha256=None, cache=tmp_path, progress=False)
-    shown = str(caught.value) + "".join(capsys.readouterr())
-    assert "127.0.0.1:9/net.bin" in shown
-    assert "pa55word" not in shown
-    assert "t0ken" not in shown
+    login = "me:pa55word"
+    for url, said in (
+        ("http://127.0.0.1:9/net.bin?token=t0ken#t0ken", "127.0.0.1:9/net.bin?*** cannot be fetched"),
+        ("http://127.0.0.1:9/net.bin?token=t0ken and more", "127.0.0.1:9/net.bin?***': only ASCII without spaces"),
+        ("http://127.0.0.1:9/?token=t0ken", "127.0.0.1:9/?***': http://, https://"),
+        ("ftp://127.0.0.1:9/net.bin?token=t0ken", "127.0.0.1:9/net.bin?***': http://, https://"),
+        ("http://[127.0.0.1:9/net.bin?token=t0ken", "127.0.0.1:9/net.bin' is not a URL"),
+        (f"http://{login}@127.0.0.1:9/net.bin?token=t0ken", "127.0.0.1:9/net.bin?***': a URL with a login"),
+        (f"file://{login}@127.0.0.1/net.bin", "127.0.0.1/net.bin': a URL with a login"),
+        (f"http://{login}@[127.0.0.1:9/net.bin", "http://***: a URL with a login"),
+        (f"http://{login}/@127.0.0.1:9/net.bin", "http://***: a URL with a login"),
+        (f"http://{login}@127.0.0.\u2100/net.bin", "http://***: a URL with a login"),
+    ):
+        with pytest.raises((CheckpointError, ConfigError)) as caught:
+            fetch(url, sha256=None, cache=tmp_path, progress=False)
+        shown = str(caught.value) + "".join(capsys.readouterr())
+        assert said in shown
+        assert "pa55word" not in shown
+        assert "t0ken" not in shown
 
 
 def test_secrets_that_lint_knows_are_told_apart_from_new_ones(tmp_path: Path) -> None:

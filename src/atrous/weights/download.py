@@ -20,6 +20,8 @@ from atrous.errors import CheckpointError, ConfigError
 from atrous.weights.transfer import Report, forget, transfer
 
 _HEX_DIGITS = re.compile(r"[0-9a-f]{8,64}")
+_WRITTEN = re.compile(r"[!-~]+")
+_NO_LOGIN = "a URL with a login (before its @) is not fetched; fetch the file by other means and give its path"
 _CHUNK = 1 << 20
 
 
@@ -36,7 +38,8 @@ def fetch(
     A broken transfer is gone on with at the next call. Of several processes one fetches and the others wait.
 
     Args:
-        url: http://, https:// or file://, or a plain path; local files are checked and stay where they are.
+        url: http://, https:// or file://, or a plain path; local files are checked and stay where they are. A URL holds
+            no login; messages show it without its query, which may hold a token.
         sha256: All 64 hexadecimal digits, or the first 8 or more, as torch hub's file names carry them. None: the sum
             is printed with a warning that nothing was checked.
         cache: Folder for fetched files; None for $ATROUS_CACHE or ~/.cache/atrous.
@@ -74,11 +77,13 @@ def cached_path(url: str, *, cache: str | Path | None = None) -> Path:
         ConfigError: The URL has no host, names no file, or is none.
     """
     parts = _split(url)
-    if not url.isascii():
-        raise ConfigError(f"url={_public(url)!r}: only ASCII, everything else as % and two digits for each byte")
+    if not _WRITTEN.fullmatch(url):
+        raise ConfigError(
+            f"url={_public(url)!r}: only ASCII without spaces, everything else as % and two digits for each byte"
+        )
     names = [name for name in unquote(parts.path).split("/") if name not in ("", ".", "..")]
     if parts.scheme not in ("http", "https") or not parts.hostname or not names:
-        raise ConfigError(f"url={url!r}: http://, https:// or file:// with a file's name, or a path")
+        raise ConfigError(f"url={_public(url)!r}: http://, https:// or file:// with a file's name, or a path")
     if parts.query:
         names[-1] = f"{hashlib.sha256(parts.query.encode()).hexdigest()[:8]}-{names[-1]}"
     host = parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
@@ -101,7 +106,7 @@ def _local_path(url: str | Path) -> Path | None:
     if parts.scheme != "file":
         return None
     if parts.netloc not in ("", "localhost"):
-        raise ConfigError(f"url={url!r}: a file:// URL has three slashes, file:///folder/name")
+        raise ConfigError(f"url={_public(url)!r}: a file:// URL has three slashes, file:///folder/name")
     return Path(url2pathname(parts.path))
 
 
@@ -110,7 +115,11 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
         _ = parts.port  # read when it is asked for
     except ValueError as error:
-        raise ConfigError(f"url={url!r} is not a URL ({error})") from None
+        if "@" in url:  # it may stand behind a login, of which the error tells a part
+            raise ConfigError(f"url={url.partition(':')[0]}://***: {_NO_LOGIN}") from None
+        raise ConfigError(f"url={url.partition('?')[0]!r} is not a URL ({error})") from None
+    if "@" in parts.netloc:
+        raise ConfigError(f"url={_public(url)!r}: {_NO_LOGIN}")
     return parts
 
 
@@ -159,7 +168,7 @@ def _public(url: str) -> str:
     """A URL as logs may hold it: without a password or a token."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=host, query="***" if parts.query else "").geturl()
+    return parts._replace(netloc=host, query="***" if parts.query else "", fragment="").geturl()
 
 
 @contextmanager
