@@ -38,7 +38,7 @@ def load_release(name: str, *, source: str | Path | None = None) -> tuple[Segmen
     found = preset(name)
     description = describe(found, num_classes=found.classes)
     network = description.build()
-    path = fetch(found.url, sha256=found.sha256) if source is None else source
+    path = fetch(found.url, sha256=found.sha256, megabytes=found.megabytes) if source is None else source
     (from_tensorflow if found.format == "tensorflow" else from_torchvision)(network, path)
     return network, description
 
