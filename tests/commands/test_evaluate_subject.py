@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from atrous.commands.evaluate_subject import RELEASED, Subject
-from atrous.errors import ConfigError
+from atrous.errors import CheckpointError, ConfigError
 from atrous.run_store import RunFolder
 from atrous.training.run import build_model
 
@@ -95,3 +95,8 @@ def test_a_run_that_began_with_fetched_weights_is_evaluated_without_fetching_the
     found = Subject(name="run", folder=run, config=config, checkpoint="last", trained_on=_SHAPES).model
     assert all(torch.equal(value, trained.state_dict()[name]) for name, value in found.state_dict().items())
     assert stub.asked == [("net", True), ("net", False)]
+    for wrong in (3, torch.tensor(1.0), torch.ones(11, dtype=torch.int8)):
+        torch.save({"state_dict": {**weights, "model.classifier.bias": wrong}, "global_step": 1}, run.last_checkpoint)
+        subject = Subject(name="run", folder=run, config=config, checkpoint="last", trained_on=_SHAPES)
+        with pytest.raises(CheckpointError, match=r"last\.ckpt.*classifier\.bias is "):
+            _ = subject.model

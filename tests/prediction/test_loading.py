@@ -192,6 +192,38 @@ def test_a_run_that_cannot_be_used_says_why(run: Path, change: str, error: type[
         load_network(run)
 
 
+@pytest.mark.parametrize(
+    ("entry", "value", "words"),
+    [
+        ("model.x", 3, "x is of type int, expected a tensor"),
+        ("model.classifier.bias", torch.tensor(1.0), r"classifier\.bias is \(\), wanted \(11,\)"),
+        ("model.classifier.bias", torch.ones(11, dtype=torch.int8), r"classifier\.bias is int8, wanted float32"),
+        ("model.classifier.bias", torch.ones(11).to_sparse(), r"classifier\.bias is sparse_coo"),
+    ],
+)
+def test_a_run_whose_checkpoint_holds_something_else_names_the_entry(
+    run: Path, network: Segmenter, entry: str, value: Any, words: str
+) -> None:
+    state = {f"model.{name}": tensor for name, tensor in network.state_dict().items()} | {entry: value, 7: 7}
+    torch.save({"state_dict": state, "global_step": 9}, run / "checkpoints" / "last.ckpt")
+    with pytest.raises(CheckpointError, match=rf"last\.ckpt.*{words}"):
+        load_network(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({7: torch.zeros(1)}, "its entry 7 has no name"),
+        ({"epoch": 7}, "epoch is of type int"),
+        ({"classifier.4.bias": torch.tensor(1.0)}, "holds no classifier of torchvision"),
+    ],
+)
+def test_a_pth_file_of_something_else_names_the_entry(tmp_path: Path, change: dict[Any, Any], words: str) -> None:
+    torch.save({"classifier.4.bias": torch.zeros(21), **change}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=rf"x\.pth.*{words}"):
+        load_network(tmp_path / "x.pth")
+
+
 @pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
 def test_a_checkpoint_of_a_run_is_loaded_as_its_folder_is(
     run: Path, name: str, network: Segmenter, monkeypatch: pytest.MonkeyPatch
