@@ -49,7 +49,7 @@ def test_an_argument_that_does_not_exist_is_named_with_its_key() -> None:
 
 
 def test_a_class_that_does_not_exist_is_named_with_its_key() -> None:
-    with pytest.raises(ConfigError, match=r"^data\.val: .*Circles"):
+    with pytest.raises(ConfigError, match=r"^data\.val\._target_='atrous\.data\.Circles': only .* data sets"):
         build({"_target_": "atrous.data.Circles"}, where="data.val")
 
 

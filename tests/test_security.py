@@ -14,6 +14,7 @@ from atrous.building import build, build_network, check_targets
 from atrous.data.spec import DatasetSpec
 from atrous.errors import CheckpointError, ConfigError
 from atrous.prediction.description import Description
+from atrous.prediction.label_spaces import spec_of_data
 from atrous.weights.download import fetch
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
@@ -118,6 +119,19 @@ def test_a_file_of_weights_cannot_have_anything_resolved(tmp_path: Path) -> None
     assert not written.exists()
 
 
+@pytest.mark.parametrize("name", ["Decoded", "Repeated", "SegmentationDataModule", "DatasetSpec", "Shapes.unverified"])
+def test_of_data_only_what_reads_is_built_from_a_config(name: str, tmp_path: Path) -> None:
+    """Decoded would write where the config of a run from anywhere says."""
+    source = {"_target_": "atrous.data.Shapes", "split": "val", "length": 1, "size": 33}
+    node = {"_target_": f"atrous.data.{name}", "dataset": source, "folder": str(tmp_path / "harm")}
+    for each in (node, {**source, "root": node}):
+        with pytest.raises(ConfigError, match=rf"_target_='atrous\.data\.{name}': only classes of atrous"):
+            build(each, where="data.val")
+    with pytest.raises(ConfigError, match=rf"data\.val\._target_='atrous\.data\.{name}': .* VOC2012, .*Folder"):
+        spec_of_data(node)
+    assert not (tmp_path / "harm").exists()
+
+
 ESCAPES = [
     "atrous.studies.pool.subprocess.run",
     "atrous.studies.job_process.subprocess.Popen",
@@ -139,13 +153,25 @@ def test_a_target_leads_to_public_classes_and_not_to_what_our_files_import(targe
 
 
 def test_a_password_and_a_token_in_a_url_are_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    url = "http://me:pa55word@127.0.0.1:9/net.bin?token=t0ken"  # pragma: allowlist secret
-    with pytest.raises(CheckpointError) as caught:
-        fetch(url, sha256=None, cache=tmp_path, progress=False)
-    shown = str(caught.value) + "".join(capsys.readouterr())
-    assert "127.0.0.1:9/net.bin" in shown
-    assert "pa55word" not in shown
-    assert "t0ken" not in shown
+    login = "me:pa55word"
+    for url, said in (
+        ("http://127.0.0.1:9/net.bin?token=t0ken#t0ken", "127.0.0.1:9/net.bin?*** cannot be fetched"),
+        ("http://127.0.0.1:9/net.bin?token=t0ken and more", "127.0.0.1:9/net.bin?***': only ASCII without spaces"),
+        ("http://127.0.0.1:9/?token=t0ken", "127.0.0.1:9/?***': http://, https://"),
+        ("ftp://127.0.0.1:9/net.bin?token=t0ken", "127.0.0.1:9/net.bin?***': http://, https://"),
+        ("http://[127.0.0.1:9/net.bin?token=t0ken", "127.0.0.1:9/net.bin' is not a URL"),
+        (f"http://{login}@127.0.0.1:9/net.bin?token=t0ken", "127.0.0.1:9/net.bin?***': a URL with a login"),
+        (f"file://{login}@127.0.0.1/net.bin", "127.0.0.1/net.bin': a URL with a login"),
+        (f"http://{login}@[127.0.0.1:9/net.bin", "http://***: a URL with a login"),
+        (f"http://{login}/@127.0.0.1:9/net.bin", "http://***: a URL with a login"),
+        (f"http://{login}@127.0.0.\u2100/net.bin", "http://***: a URL with a login"),
+    ):
+        with pytest.raises((CheckpointError, ConfigError)) as caught:
+            fetch(url, sha256=None, cache=tmp_path, progress=False)
+        shown = str(caught.value) + "".join(capsys.readouterr())
+        assert said in shown
+        assert "pa55word" not in shown
+        assert "t0ken" not in shown
 
 
 def test_secrets_that_lint_knows_are_told_apart_from_new_ones(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 from atrous.errors import ArgumentError, AtrousError, ConfigError
 
 # The public classes and factories of networks, by the names that they have there: a longer path would also lead to
-# what a file of ours imports, such as atrous.studies.pool.subprocess.run.
+# what a file of ours imports, such as atrous.studies.pool.subprocess.run. Of data, only what reads: Decoded writes.
 OURS = re.compile(
-    r"atrous\.(DeepLab\w+|networks\.([A-Z]\w*|resnet\d+|xception\d+|mobilenetv2)|data\.[A-Z]\w*(\.unverified)?"
-    r"|evaluation\.protocol\.Protocol)"
+    r"atrous\.(DeepLab\w+|networks\.([A-Z]\w*|resnet\d+|xception\d+|mobilenetv2)"
+    r"|data\.(Shapes|(VOC2012|CamVid|Cityscapes|CocoVoc|Folder)(\.unverified)?)|evaluation\.protocol\.Protocol)"
 )
 TRANSFORMS = re.compile(r"albumentations\.[A-Z]\w*")
 
@@ -35,7 +35,7 @@ def check_targets(node: Any, *, where: str = "", allowed: re.Pattern[str] = OURS
     if isinstance(node, Mapping):
         target = node.get("_target_")
         if target is not None and not allowed.fullmatch(str(target)):
-            kind = "atrous" if allowed is OURS else "albumentations"
+            kind = "atrous, its networks and data sets," if allowed is OURS else "albumentations"
             raise ConfigError(
                 f"{where or 'config'}._target_={target!r}: only classes of {kind} can be built from a config here"
             )
@@ -76,15 +76,32 @@ def build(node: Mapping[str, Any], *, where: str, allowed: re.Pattern[str] = OUR
         raise ConfigError(f"{where}: {cause or error}") from error
 
 
-def build_network(config: Mapping[str, Any], *, num_classes: int) -> Any:
-    """The network of a resolved config, a `Segmenter` with fresh weights."""
+def build_network(config: Mapping[str, Any], *, num_classes: int, pretrained: bool = True) -> Any:
+    """The network of a resolved config, a `Segmenter` with fresh weights.
+
+    Args:
+        config: its `model`, `backbone` and `output_stride` count.
+        num_classes: of the classifier.
+        pretrained: whether a backbone may fetch the weights that its own `pretrained` asks for; False where the network
+            is filled with others.
+    """
+    model, backbone = (config[key] if pretrained else _without_pretrained(config[key]) for key in ("model", "backbone"))
     return build(
-        config["model"],
+        model,
         where="model",
-        backbone=build(config["backbone"], where="backbone"),
+        backbone=build(backbone, where="backbone"),
         num_classes=num_classes,
         output_stride=config["output_stride"],
     )
+
+
+def _without_pretrained(node: Any) -> Any:
+    """A copy of a node in which `pretrained` is False at any depth."""
+    if isinstance(node, Mapping):
+        return {key: False if key == "pretrained" else _without_pretrained(value) for key, value in node.items()}
+    if isinstance(node, Sequence) and not isinstance(node, str):
+        return [_without_pretrained(value) for value in node]
+    return node
 
 
 def build_transforms(nodes: Sequence[Mapping[str, Any]], *, where: str, ignore_label: int) -> list[Any]:

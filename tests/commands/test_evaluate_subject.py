@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import pytest
 import torch
 
 from atrous.commands.evaluate_subject import RELEASED, Subject
-from atrous.errors import ConfigError
+from atrous.errors import CheckpointError, ConfigError
 from atrous.run_store import RunFolder
+from atrous.training.run import build_model
+
+from ..networks.stub_timm import StubTimm
 
 _SHAPES = {"_target_": "atrous.data.Shapes", "split": "val", "size": 33, "length": 1}
 _TRAINED = ["sand", "grass", "sea", "sky", "disc", "square", "triangle", "ring", "pole", "day_buoy", "night_buoy"]
@@ -67,3 +71,32 @@ def test_released_weights_have_the_classes_that_are_published(tmp_path: Path) ->
     subject = Subject(name=name, folder=folder, config={"data": {"val": node}}, checkpoint=RELEASED)
     with pytest.raises(ConfigError, match=rf"weights={name} calls class 2 'bicycle', .* calls it 'cycle'"):
         _ = subject.model
+
+
+def test_a_run_that_began_with_fetched_weights_is_evaluated_without_fetching_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub = StubTimm()
+    monkeypatch.setitem(sys.modules, "timm", stub)
+    config: dict[str, Any] = {
+        "seed": 0,
+        "model": {"_target_": "atrous.DeepLabV3", "aspp_channels": 8},
+        "backbone": {"_target_": "atrous.networks.TimmBackbone", "_partial_": True, "name": "net", "pretrained": True},
+        "output_stride": 16,
+        "data": {"val": _SHAPES},
+        "recipe": {"pretrained": None, "batch_norm": {"backbone_decay": 0.9, "head_decay": 0.9}},
+    }
+    trained = build_model(config, num_classes=11)
+    run = RunFolder(tmp_path)
+    run.last_checkpoint.parent.mkdir()
+    weights = {f"model.{name}": value for name, value in trained.state_dict().items()}
+    torch.save({"state_dict": weights, "global_step": 1}, run.last_checkpoint)
+    config["recipe"]["pretrained"] = str(tmp_path / "gone.ckpt")
+    found = Subject(name="run", folder=run, config=config, checkpoint="last", trained_on=_SHAPES).model
+    assert all(torch.equal(value, trained.state_dict()[name]) for name, value in found.state_dict().items())
+    assert stub.asked == [("net", True), ("net", False)]
+    for wrong in (3, torch.tensor(1.0), torch.ones(11, dtype=torch.int8)):
+        torch.save({"state_dict": {**weights, "model.classifier.bias": wrong}, "global_step": 1}, run.last_checkpoint)
+        subject = Subject(name="run", folder=run, config=config, checkpoint="last", trained_on=_SHAPES)
+        with pytest.raises(CheckpointError, match=r"last\.ckpt.*classifier\.bias is "):
+            _ = subject.model

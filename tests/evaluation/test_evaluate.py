@@ -15,6 +15,7 @@ import torch
 from atrous import DeepLabV3
 from atrous.data import Shapes
 from atrous.errors import ConfigError, DataError
+from atrous.evaluation import predicting
 from atrous.evaluation.evaluate import Evaluation, evaluate, evaluate_protocols, merged
 from atrous.evaluation.predicting import Feeding
 from atrous.evaluation.protocol import Protocol
@@ -53,6 +54,55 @@ def test_another_output_stride_is_put_back_afterwards() -> None:
         model, Shapes(split="val", length=1), Protocol(output_stride=8), padded_size=None, preprocessing_name="imagenet"
     )
     assert model.output_stride == 16
+
+
+class _Broken(Shapes):
+    def read(self, index: int) -> Any:
+        if index:
+            raise DataError("broken")
+        return super().read(index)
+
+
+class _Nameless(Shapes):
+    def sample_id(self, index: int) -> str:
+        raise DataError("no name")
+
+
+@pytest.mark.parametrize("kind", [Shapes, _Broken, _Nameless])
+def test_every_module_is_in_its_own_mode_afterwards_also_where_it_ended_with_an_error(kind: type[Shapes]) -> None:
+    model = _model(11).train()
+    model.backbone.eval()  # as while its batch norm is frozen
+    modes = [module.training for module in model.modules()]
+    seen = []
+    model.classifier.register_forward_hook(lambda module, *_: seen.append(module.training))
+    try:
+        evaluate_protocols(
+            model, kind(split="val", length=2, size=65), {"": Protocol()}, replace(INCEPTION, batch_size=1)
+        )
+    except DataError:  # whose traceback holds everything that was open
+        assert kind is not Shapes
+        assert [module.training for module in model.modules()] == modes
+    assert [module.training for module in model.modules()] == modes
+    assert seen
+    assert not any(seen)
+
+
+@pytest.mark.parametrize(("asked", "ran_on"), [(None, "meta"), ("cpu", "cpu")])
+def test_a_network_runs_where_it_is_unless_another_device_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, asked: str | None, ran_on: str
+) -> None:
+    model, devices = _model(11).to("meta"), []
+
+    def noted(network: DeepLabV3, batch: dict[str, torch.Tensor], *_: Any) -> torch.Tensor:
+        devices.append(next(network.parameters()).device.type)
+        return torch.zeros_like(batch["label"])
+
+    monkeypatch.setattr(predicting, "_labels", noted)
+    monkeypatch.setattr(model, "to", lambda device: model.to_empty(device=device))  # "meta" has nothing to copy
+    evaluate_protocols(
+        model, Shapes(split="val", length=1, size=65), {"": Protocol()}, replace(INCEPTION, device=asked)
+    )
+    assert devices == [ran_on]
 
 
 def test_several_protocols_in_one_pass_count_what_each_counts_alone() -> None:

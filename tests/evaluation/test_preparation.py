@@ -69,6 +69,12 @@ def test_the_network_itself_stays_as_it_is() -> None:
     assert all(value.dtype != torch.bfloat16 for value in model.state_dict().values())
 
 
+def test_a_copy_for_another_device_leaves_the_network_where_it_is() -> None:
+    model = _network("plus")
+    assert {value.device.type for value in prepared(model, device="meta").state_dict().values()} == {"meta"}
+    assert {value.device.type for value in model.state_dict().values()} == {"cpu"}
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("packs", [True, False])

@@ -13,11 +13,26 @@ from atrous.errors import ConfigError
 from atrous.networks.deeplab import DeepLabV3Plus
 from atrous.networks.timm_backbone import TimmBackbone
 
+from .stub_timm import StubTimm
+
 
 def test_without_timm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ConfigError, match=r"needs the package timm: pip install 'atrous\[timm\]'"):
         TimmBackbone(name="resnet50d")
+
+
+@pytest.mark.parametrize("name", ["hf-hub:evil/net", "hf_hub:evil/net", "local-dir:net", "timm/resnet18", "/net", 3])
+def test_a_name_that_leads_out_of_timm_is_refused_before_timm_hears_of_it(
+    name: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub = StubTimm()
+    monkeypatch.setitem(sys.modules, "timm", stub)
+    with pytest.raises(ConfigError, match=rf"^name={name!r}: the name of a network that timm itself has"):
+        TimmBackbone(name=name, pretrained=True)
+    assert stub.asked == []
+    TimmBackbone(name="resnet18.a1_in1k", pretrained=True)
+    assert stub.asked == [("resnet18.a1_in1k", True)]
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from atrous.weights.tensorflow import _targets as tensorflow_targets
 from atrous.weights.torchvision_names import backbone_targets, head_targets
 from atrous.weights.zoo import preset, presets
 
+from ..networks.stub_timm import StubTimm
 from .conftest import CONFIG, scene
 
 
@@ -71,6 +73,41 @@ def test_a_description_builds_nothing_but_networks(description: Description) -> 
         values["model"]["context"] = {"_target_": target, "path": "x"}
         with pytest.raises(ConfigError, match=r"model\.context\._target_.*is not a network of atrous"):
             Description.from_json(json.dumps(values), source="f").build()
+
+
+@pytest.mark.parametrize("way", ["run", "safetensors"])
+def test_a_backbone_that_was_pretrained_by_timm_is_filled_with_its_own_weights_and_nothing_is_fetched(
+    run: Path, way: str, description: Description, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub = StubTimm()
+    monkeypatch.setitem(sys.modules, "timm", stub)
+    node = {"_target_": "atrous.networks.TimmBackbone", "_partial_": True, "name": "resnet18", "pretrained": True}
+    described = dataclasses.replace(description, backbone=node)
+    network = described.build()
+    source = run
+    if way == "run":
+        (run / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "backbone": node}))
+        state = {f"model.{name}": value for name, value in network.state_dict().items()}
+        torch.save({"state_dict": state, "global_step": 9}, run / "checkpoints" / "last.ckpt")
+    else:
+        pytest.importorskip("safetensors")
+        source = run / "n.safetensors"
+        write_safetensors(source, network, described)
+    predictor = atrous.load(source, device="cpu")
+    assert predictor.predict(scene(40, 70)).labels.shape == (40, 70)
+    assert stub.asked == [("resnet18", False)] * 2
+
+
+def test_a_backbone_that_a_file_hides_in_its_network_fetches_nothing(
+    description: Description, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub = StubTimm()
+    monkeypatch.setitem(sys.modules, "timm", stub)
+    hidden = {"_target_": "atrous.networks.TimmBackbone", "name": "resnet18", "pretrained": True}
+    for place in ({"context": hidden}, {"decoder_convolutions": [hidden]}):
+        with pytest.raises(ConfigError):
+            dataclasses.replace(description, model={**description.model, **place}).build()
+    assert stub.asked == [("resnet18", False)] * 2
 
 
 @pytest.mark.parametrize("change", [{"format": 99}, {"classes": ["one"]}, {"preprocessing": "none"}, {"palette": 3}])
@@ -153,6 +190,38 @@ def test_a_run_that_cannot_be_used_says_why(run: Path, change: str, error: type[
         config.write_text(yaml.safe_dump({**CONFIG, "model": {**CONFIG["model"], "aspp_channels": 8}}))
     with pytest.raises(error, match=words):
         load_network(run)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "words"),
+    [
+        ("model.x", 3, "x is of type int, expected a tensor"),
+        ("model.classifier.bias", torch.tensor(1.0), r"classifier\.bias is \(\), wanted \(11,\)"),
+        ("model.classifier.bias", torch.ones(11, dtype=torch.int8), r"classifier\.bias is int8, wanted float32"),
+        ("model.classifier.bias", torch.ones(11).to_sparse(), r"classifier\.bias is sparse_coo"),
+    ],
+)
+def test_a_run_whose_checkpoint_holds_something_else_names_the_entry(
+    run: Path, network: Segmenter, entry: str, value: Any, words: str
+) -> None:
+    state = {f"model.{name}": tensor for name, tensor in network.state_dict().items()} | {entry: value, 7: 7}
+    torch.save({"state_dict": state, "global_step": 9}, run / "checkpoints" / "last.ckpt")
+    with pytest.raises(CheckpointError, match=rf"last\.ckpt.*{words}"):
+        load_network(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({7: torch.zeros(1)}, "its entry 7 has no name"),
+        ({"epoch": 7}, "epoch is of type int"),
+        ({"classifier.4.bias": torch.tensor(1.0)}, "holds no classifier of torchvision"),
+    ],
+)
+def test_a_pth_file_of_something_else_names_the_entry(tmp_path: Path, change: dict[Any, Any], words: str) -> None:
+    torch.save({"classifier.4.bias": torch.zeros(21), **change}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=rf"x\.pth.*{words}"):
+        load_network(tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])

@@ -99,6 +99,22 @@ def test_the_output_stride_of_a_protocol_is_put_back(predictor: Predictor) -> No
     np.testing.assert_array_equal(predictor.predict(image).labels, first.labels)
 
 
+def test_the_network_that_is_given_is_not_moved(
+    network: Segmenter, description: Description, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[torch.nn.Module] = []
+    plain = torch.nn.Module.to
+
+    def noted(module: torch.nn.Module, *to: Any, **options: Any) -> Any:
+        moved.append(module)
+        return plain(module, *to, **options)
+
+    monkeypatch.setattr(torch.nn.Module, "to", noted)
+    predictor = Predictor(network=network, description=description, device="cpu")
+    assert any(module is predictor.network for module in moved)
+    assert not any(module is network for module in moved)
+
+
 def test_one_tile_over_everything_is_the_whole_image(predictor: Predictor) -> None:
     image = scene(60, 90)
     tiled = predictor.predict(image, protocol=Protocol(tile=(257, 257), overlap=32))

@@ -81,6 +81,7 @@ class Server(ThreadingHTTPServer):
     etag: str | None = '"v1"'
     status = 200
     range_start_error = 0
+    says_length = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -113,7 +114,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(200)
         if server.etag:
             self.send_header("ETag", server.etag)
-        self.send_header("Content-Length", str(size - start))
+        if server.says_length:
+            self.send_header("Content-Length", str(size - start))
         self.end_headers()
         end = start + server.breaks.pop(0) if server.breaks else size
         self.wfile.write(server.content[start:end])

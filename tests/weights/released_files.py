@@ -29,15 +29,15 @@ class Files:
     """What the loaders read in place of files, and which were asked for."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.fetched: list[tuple[str, str | None]] = []
+        self.fetched: list[tuple[str, str | None, float | None]] = []
         self.read: list[str] = []
         self.content: Mapping[str, tuple[int, ...]] = {}
         patch.setattr(released, "fetch", self._fetch)
         patch.setattr(tf_checkpoint, "open_checkpoint", self._tensorflow)
         patch.setattr(torchvision, "_read", self._torchvision)
 
-    def _fetch(self, url: str, *, sha256: str | None) -> Path:
-        self.fetched.append((url, sha256))
+    def _fetch(self, url: str, *, sha256: str | None, megabytes: float | None) -> Path:
+        self.fetched.append((url, sha256, megabytes))
         return Path("fetched") / url.rsplit("/", 1)[-1]
 
     def _tensorflow(self, path: Path) -> dict[str, Any]:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from atrous.errors import CheckpointError, ConfigError
-from atrous.weights.download import cached_path, fetch, sha256_of
+from atrous.files import NoSpaceError
+from atrous.weights.download import fetch, sha256_of
+from atrous.weights.urls import cached_path
 
 if TYPE_CHECKING:
     from tests.weights.conftest import Server
@@ -87,6 +92,54 @@ def test_an_unknown_sum_is_said_with_a_warning(
     for _ in range(2):
         fetch(server.url, sha256=None, cache=tmp_path / "other", checked_later=True)
     assert "not checked" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("ending", [".tar.gz", ".tgz", ".tar.gz?token=1"])
+def test_a_page_in_place_of_an_archive_without_a_sum_is_refused_and_not_kept(
+    server: Server, tmp_path: Path, ending: str
+) -> None:
+    server.content, url = b"<!DOCTYPE html><title>Log in</title>", server.url.replace(".bin", ending)
+    target = cached_path(url, cache=tmp_path)
+    with pytest.raises(CheckpointError) as caught:
+        fetch(url, sha256=None, cache=tmp_path)
+    assert "what came is no gzip archive, it begins with b'<!DOCTYPE html><': a proxy may have" in str(caught.value)
+    assert str(caught.value).endswith(f"by hand: {target}")
+    assert not target.exists()
+    assert leftovers(tmp_path) == []
+    server.content = gzip.compress(CONTENT)
+    assert fetch(url, sha256=None, cache=tmp_path, megabytes=0.7).read_bytes() == server.content
+
+
+@pytest.mark.parametrize(("arrived", "fits"), [(700_001, True), (750_000, True), (500_000, False), (900_000, False)])
+def test_a_file_without_a_sum_is_about_as_large_as_it_should_be(
+    server: Server, tmp_path: Path, arrived: int, fits: bool
+) -> None:
+    server.content, server.says_length = (CONTENT * 2)[:arrived], False
+    if fits:
+        assert fetch(server.url, sha256=None, cache=tmp_path, megabytes=0.7).stat().st_size == arrived
+        return
+    with pytest.raises(CheckpointError, match=rf"what came is {arrived / 1e6} MB, expected about 0\.7: a proxy may"):
+        fetch(server.url, sha256=None, cache=tmp_path, megabytes=0.7)
+    assert not cached_path(server.url, cache=tmp_path).exists()
+    assert leftovers(tmp_path) == []
+
+
+def test_a_file_larger_than_the_disk_is_refused_before_a_byte_of_it_is_written(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=600_000))
+    with pytest.raises(NoSpaceError, match=r"no space left in .*: net-weights\.bin\.part needs about 0\.66"):
+        fetch(server.url, sha256=SHA256, cache=tmp_path)
+    assert not [path for path in tmp_path.rglob("*.part") if path.exists()]
+    assert server.asked == [None]
+
+
+def test_only_what_is_still_to_come_has_to_fit(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = cached_path(server.url, cache=tmp_path)
+    target.parent.mkdir(parents=True)
+    target.with_name(f"{target.name}.part").write_bytes(CONTENT[:400_000])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=350_000))
+    assert fetch(server.url, sha256=SHA256, cache=tmp_path).read_bytes() == CONTENT
 
 
 def test_without_a_network_the_place_for_the_file_is_named_and_a_file_put_there_is_taken(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from atrous.errors import CheckpointError
-from atrous.weights.matching import load_by_name
+from atrous.weights.matching import dense_tensors, load_by_name
 
 
 def model() -> nn.Sequential:
@@ -62,3 +64,34 @@ def test_what_may_be_of_another_shape_keeps_its_values_as_a_whole() -> None:
 def test_many_names_are_shortened() -> None:
     with pytest.raises(CheckpointError, match=r"9 surplus: 0, 1, 2, 3, 4, 5 and 3 more$"):
         load_by_name(model(), targets={}, values={str(n): torch.ones(1) for n in range(9)}, source="it")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.complex64])
+def test_no_integers_and_no_complex_numbers_are_taken_for_floats(dtype: torch.dtype) -> None:
+    network = model()
+    before = [parameter.clone() for parameter in network.parameters()]
+    values = {**dict(network.named_parameters()), "1.weight": torch.ones(1, 3, dtype=dtype), "0.bias": torch.zeros(3)}
+    word = str(dtype).removeprefix("torch.")
+    with pytest.raises(CheckpointError, match=rf"1 of another kind: 1\.weight is {word}, wanted float32$"):
+        load_by_name(network, targets=dict(network.named_parameters()), values=values, source="it")
+    assert all(torch.equal(now, then) for now, then in zip(network.parameters(), before, strict=True))
+    values["1.weight"] = torch.ones(1, 3, dtype=torch.float16)
+    load_by_name(network, targets=dict(network.named_parameters()), values=values, source="it")
+    assert bool((network.get_parameter("1.weight") == 1).all())
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ({"a": torch.ones(1), "b": 3}, "b is of type int, expected a tensor"),
+        ({3: torch.ones(1)}, "its entry 3 has no name"),
+        ({"a": torch.eye(2).to_sparse()}, "a is sparse_coo, expected a dense tensor"),
+        (None, "a is quantised, expected a dense tensor"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*quantize_per_tensor")
+def test_what_is_no_dense_tensor_with_a_name_is_named(entries: dict[Any, Any] | None, words: str) -> None:
+    given = entries or {"a": torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)}
+    with pytest.raises(CheckpointError, match=f"^it holds no state dict of tensors: {words}$"):
+        dense_tensors(given, source="it")
+    assert dense_tensors({"a": torch.ones(1)}, source="it")["a"].tolist() == [1]

@@ -37,7 +37,7 @@ def test_imagenet_fills_the_backbone_and_reports_the_head(files: Files) -> None:
     files.content = {**shapes, "resnet_v1_101/logits/weights": (1, 1, 2048, 1001)}
     model = DeepLabV3Plus(backbone=resnet101)
     report = load_pretrained(model, "imagenet")
-    assert files.fetched == [(preset("resnet_v1_101_beta_imagenet").url, None)]
+    assert files.fetched == [(preset("resnet_v1_101_beta_imagenet").url, None, 477)]
     assert set(report.loaded) == set(shapes)
     assert report.left == tuple(name for name, _ in model.named_parameters() if not name.startswith("backbone."))
     assert_reported(model, report)
@@ -49,7 +49,7 @@ def test_torchvisions_imagenet_fills_a_cascade_up_to_block_4(files: Files) -> No
     files.content = {name: shape for name, shape in shapes.items() if not name.endswith("num_batches_tracked")}
     model = DeepLabV3Cascade(backbone=layout, multi_grid=None, blocks=5)
     report = load_pretrained(model, "imagenet")
-    assert files.fetched == [(preset("torchvision_resnet18_imagenet").url, "f37072fd")]
+    assert files.fetched == [(preset("torchvision_resnet18_imagenet").url, "f37072fd", None)]
     assert {name.split(".")[2] for name in report.left if name.startswith("backbone.")} == {"4"}
     assert_reported(model, report)
 

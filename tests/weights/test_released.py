@@ -56,7 +56,7 @@ def test_a_released_network_is_fetched_checked_and_ready(files: Files) -> None:
     files.content = shapes_of("tensorflow/deeplabv3_mobilenetv2_os16")
     model = load_preset("mobilenetv2_coco_voc_trainaug")
     found = preset("mobilenetv2_coco_voc_trainaug")
-    assert files.fetched == [(found.url, found.sha256)]
+    assert files.fetched == [(found.url, found.sha256, found.megabytes)]
     assert files.read == ["fetched/deeplabv3_mnv2_pascal_train_aug_2018_01_29.tar.gz"]
     assert not model.training
     assert all(bool((tensor == MARK).all()) for name, tensor in model.state_dict().items() if "tracked" not in name)

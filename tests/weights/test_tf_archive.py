@@ -92,6 +92,18 @@ def test_a_file_larger_than_the_disk_is_refused_before_it_is_written(tmp_path: P
     assert list((tmp_path / "cache" / "unpacked").glob("*bomb*/*")) == []
 
 
+@pytest.mark.parametrize("damage", ["a page", "cut off", "of another kind"])
+def test_a_fetched_archive_that_cannot_be_unpacked_says_what_to_remove(tmp_path: Path, damage: str) -> None:
+    whole = archive(tmp_path / "whole.tar.gz", release()).read_bytes()
+    content = {"a page": b"<html>", "cut off": whole[: len(whole) // 2], "of another kind": gzip.compress(b"x" * 999)}
+    for path in (tmp_path / "cache/host/release.tar.gz", tmp_path / "own.tar.gz"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content[damage])
+        with pytest.raises(CheckpointError, match=rf"^{path} cannot be unpacked") as caught:
+            open_checkpoint(path, cache=tmp_path / "cache")
+        assert str(caught.value).endswith("; remove the file, and it is fetched anew") == ("cache" in path.parts)
+
+
 def test_archives_with_no_or_several_checkpoints_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"graph.tar.gz holds no V2 checkpoint"):
         open_checkpoint(archive(tmp_path / "graph.tar.gz", {"frozen_inference_graph.pb": b""}), cache=tmp_path)

@@ -12,7 +12,8 @@ import pytest
 
 from atrous.errors import CheckpointError
 from atrous.weights import transfer
-from atrous.weights.download import cached_path, fetch
+from atrous.weights.download import fetch
+from atrous.weights.urls import cached_path
 
 if TYPE_CHECKING:
     from tests.weights.conftest import Server

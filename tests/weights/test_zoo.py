@@ -15,7 +15,7 @@ from atrous.data.preprocessing import Preprocessing
 from atrous.errors import ConfigError
 from atrous.networks import deeplab, mobilenet, resnet, xception
 from atrous.networks.segmenter import BackboneName
-from atrous.weights.download import cached_path
+from atrous.weights.urls import cached_path
 from atrous.weights.zoo import Preset, preset, presets
 
 ALL = [preset(name) for name in presets()]

@@ -124,16 +124,17 @@ class Subject:
 
             self._require_classes(preset(self.name).classes, what=f"weights={self.name}")
             return load_preset(self.name, source=self.source)
-        from atrous.training.checkpoints import load_weights, read_checkpoint
         from atrous.training.run import build_model
+        from atrous.weights.matching import load_by_name
+        from atrous.weights.own import tensors_of_checkpoint
 
         path = self.folder.best_checkpoint if self.checkpoint == "best" else self.folder.last_checkpoint
-        classifier = read_checkpoint(path)["state_dict"].get("model.classifier.weight")
-        if classifier is not None:  # otherwise loading says what is wrong
+        weights = tensors_of_checkpoint(path)
+        classifier = weights.get("classifier.weight")
+        if classifier is not None and classifier.ndim:  # otherwise loading says what is wrong
             self._require_classes(len(classifier), what=str(self.folder.path))
-        fresh = {**self.config, "recipe": {**self.config["recipe"], "pretrained": None}}
-        model = build_model(fresh, num_classes=self.dataset.spec.num_classes)
-        load_weights(model, path)
+        model = build_model(self.config, num_classes=self.dataset.spec.num_classes, pretrained=False)
+        load_by_name(model, targets=model.state_dict(keep_vars=True), values=weights, source=str(path))
         return model
 
     def _require_classes(self, number: int, *, what: str) -> None:

@@ -5,6 +5,7 @@ is that of one process to the last pixel.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +86,8 @@ def evaluate_protocols(
     """Score `model` on every image of `dataset` under several protocols in one pass over the files.
 
     Args:
-        model: the network; its output stride is put back afterwards.
+        model: the network; its output stride and the mode of every module are put back afterwards. It runs where its
+            parameters are, unless `feeding` says otherwise.
         dataset: the images.
         protocols: by name.
         feeding: how the network is fed.
@@ -108,12 +110,12 @@ def evaluate_protocols(
     bands = {name: np.zeros((len(TRIMAP_WIDTHS), spec.num_classes, spec.num_classes), np.int64) for name in protocols}
     seconds = dict.fromkeys(protocols, 0.0)
     indices = list(ShardSampler(length=len(dataset), rank=shard[0], num_replicas=shard[1]))
-    passes = predictions(model, dataset, protocols, feeding, indices=indices, on_progress=on_progress)
-    for predicted in passes:
-        images[predicted.name] += _count(predicted, dataset, boundary=boundary)
-        seconds[predicted.name] += predicted.seconds
-        if boundary:
-            bands[predicted.name] += _trimap(predicted, spec)
+    with closing(predictions(model, dataset, protocols, feeding, indices=indices, on_progress=on_progress)) as passes:
+        for predicted in passes:
+            images[predicted.name] += _count(predicted, dataset, boundary=boundary)
+            seconds[predicted.name] += predicted.seconds
+            if boundary:
+                bands[predicted.name] += _trimap(predicted, spec)
     return {
         name: Evaluation(
             records=ImageRecords.collect(images[name], num_classes=spec.num_classes),
@@ -136,7 +138,8 @@ def evaluate(
     """Score `model` on every image of `dataset` under one protocol.
 
     Args:
-        model: the network; its output stride is put back afterwards.
+        model: the network; its output stride and the mode of every module are put back afterwards. It runs where its
+            parameters are, unless `device` says otherwise.
         dataset: the images.
         protocol: output stride, scales and flip.
         padded_size: what images are padded to, or None for the next k * output_stride + 1.

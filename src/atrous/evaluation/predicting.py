@@ -1,7 +1,8 @@
 """One pass over images for any number of protocols: every image is decoded once and predicted under each of them."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,16 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from atrous.data.dataset import SegmentationDataset
-from atrous.data.loading import EvaluationSamples, Sample, evaluation_loader
+from atrous.data.loading import Sample, evaluation_loader
 from atrous.data.preprocessing import Preprocessing
 from atrous.errors import ConfigError
 from atrous.evaluation.inference import mean_probabilities, predict
 from atrous.evaluation.protocol import Protocol
+from atrous.evaluation.protocol_samples import ProtocolSamples, Size
 from atrous.evaluation.tiles import tiled_labels
 from atrous.hardware import repeatable_kernels
+from atrous.networks.dry_run import evaluating
 from atrous.networks.segmenter import Segmenter
 
-Size = tuple[int, int]
 Progress = Callable[[int, int], None]
 
 
@@ -37,7 +39,7 @@ class Feeding:
         padded_size: what images are padded to, or None for the next k * output_stride + 1.
         batch_size: images at a time.
         num_workers: loader processes.
-        device: where the network runs.
+        device: where the network is brought to run, and stays; None for where its parameters are.
         autocast: dtype of automatic mixed precision, or None for float32.
         tf32: whether CUDA computes float32 in TensorFloat-32.
     """
@@ -46,7 +48,7 @@ class Feeding:
     padded_size: Size | None = None
     batch_size: int = 1
     num_workers: int = 0
-    device: torch.device | str = "cpu"
+    device: torch.device | str | None = None
     autocast: torch.dtype | None = None
     tf32: bool = False
 
@@ -94,8 +96,8 @@ def predictions(
     *,
     indices: Sequence[int],
     on_progress: Progress = silent,
-) -> Iterator[Predicted]:
-    """Predict images; the network's output stride is put back afterwards.
+) -> Generator[Predicted]:
+    """Predict images; the network's output stride and the mode of every module are put back afterwards.
 
     Args:
         model: the network.
@@ -109,8 +111,11 @@ def predictions(
         Every batch under every protocol.
     """
     trained_stride, done = model.output_stride, 0
-    on_cuda = torch.device(feeding.device).type == "cuda"
-    samples = _Samples(dataset, protocols, trained_stride, feeding.padded_size)
+    device = next(model.parameters()).device if feeding.device is None else torch.device(feeding.device)
+    on_cuda = device.type == "cuda"
+    samples = ProtocolSamples(
+        dataset=dataset, protocols=protocols, stride=trained_stride, padded_size=feeding.padded_size
+    )
     loader = evaluation_loader(
         samples,
         indices,  # type: ignore[arg-type]  # a list of indices is a sampler
@@ -118,21 +123,22 @@ def predictions(
         num_workers=feeding.num_workers,
         pin_memory=on_cuda,
     )
-    model.to(feeding.device).eval()
+    model.to(device)
     if on_cuda:  # as a training leaves it: kernels, and with them the rounding, may differ by the memory format
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:
-        for batch in loader:
-            for name, protocol in protocols.items():
-                model.set_output_stride(protocol.output_stride or trained_stride)
-                start, size = time.monotonic(), samples.size_under(name, batch["extent"])
-                with torch.inference_mode(), repeatable_kernels(tf32=feeding.tf32):
-                    labels = _labels(model, batch, size, protocol, feeding)
-                if on_cuda:
-                    torch.cuda.synchronize(labels.device)  # for the clock; what follows needs the labels anyway
-                yield Predicted(name, batch, labels, time.monotonic() - start)
-            done += len(batch["index"])
-            on_progress(done, len(indices))
+        with evaluating(model):
+            for batch in loader:
+                for name, protocol in protocols.items():
+                    model.set_output_stride(protocol.output_stride or trained_stride)
+                    start, size = time.monotonic(), samples.size_under(name, batch["extent"])
+                    with torch.inference_mode(), repeatable_kernels(tf32=feeding.tf32):
+                        labels = _labels(model, batch, size, protocol, feeding)
+                    if on_cuda:
+                        torch.cuda.synchronize(labels.device)  # for the clock; what follows needs the labels anyway
+                    yield Predicted(name, batch, labels, time.monotonic() - start)
+                done += len(batch["index"])
+                on_progress(done, len(indices))
     finally:
         model.set_output_stride(trained_stride)
 
@@ -160,55 +166,19 @@ def predicted_images(
     passes = predictions(
         model, dataset, {"only": protocol}, feeding, indices=range(len(dataset)), on_progress=on_progress
     )
-    for predicted in passes:
-        labels, extents = predicted.labels.cpu().numpy(), predicted.batch["extent"].tolist()
-        for index, (height, width), found in zip(predicted.batch["index"].tolist(), extents, labels, strict=True):
-            yield dataset.sample_id(index), (height, width), found[:height, :width]
-
-
-class _Samples(EvaluationSamples):
-    """Images padded for all protocols at once: padding is 0, so a protocol's own padding is a part of the largest."""
-
-    def __init__(
-        self, dataset: SegmentationDataset, protocols: Mapping[str, Protocol], stride: int, padded_size: Size | None
-    ) -> None:
-        super().__init__(dataset=dataset)
-        self._under = {
-            name: EvaluationSamples(
-                dataset=dataset,
-                padded_size=_padded_size(protocol, padded_size),
-                output_stride=protocol.output_stride or stride,
-            )
-            for name, protocol in protocols.items()
-        }
-        has_fixed_size = all(samples.padded_size is not None for samples in self._under.values())
-        self.may_batch = has_fixed_size or dataset.uniform_size is not None
-
-    def size_for(self, height: int, width: int) -> Size:
-        """The largest padding, or the first that the image does not fit into, which is then refused."""
-        sizes = [samples.size_for(height, width) for samples in self._under.values()]
-        for size in sizes:
-            if height > size[0] or width > size[1]:
-                return size
-        return max(size[0] for size in sizes), max(size[1] for size in sizes)
-
-    def size_under(self, name: str, extents: Tensor) -> Size:
-        """The padded size of a batch under one protocol."""
-        height, width = (int(side) for side in extents.amax(0))
-        return self._under[name].size_for(height, width)
-
-
-def _padded_size(protocol: Protocol, of_data: Size | None) -> Size | None:
-    if not protocol.is_whole_image:
-        return None
-    return of_data if protocol.padded_size is None else (protocol.padded_size[0], protocol.padded_size[1])
+    with closing(passes):
+        for predicted in passes:
+            labels, extents = predicted.labels.cpu().numpy(), predicted.batch["extent"].tolist()
+            for index, (height, width), found in zip(predicted.batch["index"].tolist(), extents, labels, strict=True):
+                yield dataset.sample_id(index), (height, width), found[:height, :width]
 
 
 def _labels(model: Segmenter, batch: Sample, size: Size, protocol: Protocol, feeding: Feeding) -> Tensor:
     preprocessing = Preprocessing.named(feeding.preprocessing_name)
-    images = batch["image"][:, :, : size[0], : size[1]].to(feeding.device)
-    extents, kind = batch["extent"], torch.device(feeding.device).type
-    with torch.autocast(kind, dtype=feeding.autocast, enabled=feeding.autocast is not None):
+    device = next(model.parameters()).device
+    images = batch["image"][:, :, : size[0], : size[1]].to(device)
+    extents = batch["extent"]
+    with torch.autocast(device.type, dtype=feeding.autocast, enabled=feeding.autocast is not None):
         if protocol.tile is None:
             return predict(model, preprocessing.normalise(images, extents), protocol)
 

@@ -19,12 +19,18 @@ _SPLIT = 512  # channels
 _ONEDNN = ("_convolution_pointwise", "_reorder_convolution_weight", "_is_mkldnn_bf16_supported")
 
 
-def folded(model: Segmenter) -> Segmenter:
+def folded(model: Segmenter, *, device: torch.device | str | None = None) -> Segmenter:
     """Return a copy in evaluation mode whose convolutions carry what batch norm did behind them.
 
     Its logits equal the network's to float32's rounding. It takes any output stride, as the network does.
+
+    Args:
+        model: any network.
+        device: where the copy is; None for where the network is.
     """
     result = copy.deepcopy(model).eval().requires_grad_(False)
+    if device is not None:
+        result.to(device)
     for module in result.modules():
         if isinstance(module, ConvBatchNorm):
             module.conv = fuse_conv_bn_eval(module.conv, module.norm)
@@ -32,18 +38,19 @@ def folded(model: Segmenter) -> Segmenter:
     return result
 
 
-def prepared(model: Segmenter, *, bf16: bool = False) -> Segmenter:
+def prepared(model: Segmenter, *, bf16: bool = False, device: torch.device | str | None = None) -> Segmenter:
     """Return a copy that predicts as fast as the machine allows.
 
     Args:
-        model: any network, on the device where it will run.
+        model: any network.
         bf16: whether backbone and head run in bfloat16, which pays where it is in hardware. The classifier stays in
             float32, so that logits are not rounded twice.
+        device: where the copy will run; None for where the network is.
 
     Returns:
         A folded copy, channels last in memory; it takes and returns float32.
     """
-    result = folded(model)
+    result = folded(model, device=device)
     if bf16:
         _reduce(result)
     return result.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -36,7 +36,7 @@ def dry_run(model: nn.Module, *, size: Sequence[int], kinds: tuple[type[nn.Modul
     watched = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
     hooks = [module.register_forward_hook(partial(tell, name)) for name, module in watched]
     try:
-        with _evaluating(model), torch.no_grad(), _BatchNormPasses():
+        with evaluating(model), torch.no_grad(), _BatchNormPasses():
             state = {name: tensor.detach().to("meta") for name, tensor in model.state_dict(keep_vars=True).items()}
             torch.func.functional_call(model, state, torch.empty(1, 3, *size, device="meta"))
     finally:
@@ -56,7 +56,7 @@ class _BatchNormPasses(TorchFunctionMode):
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Put every module into evaluation mode, and each back into its own afterwards."""
     training = {module: module.training for module in model.modules()}
     model.eval()

@@ -18,7 +18,7 @@ class TimmBackbone(Backbone):
     strides; weights that timm ships fit.
 
     Args:
-        name: timm's name, such as "xception65" or "resnet50d".
+        name: timm's name, such as "xception65" or "resnet50d"; none of a hub or a folder.
         pretrained: Whether timm fetches its ImageNet weights.
         output_stride: Ratio of input to output size: 8, 16 or 32 in timm.
         multi_grid: None or all 1: timm has none.
@@ -72,6 +72,8 @@ class TimmBackbone(Backbone):
 
 
 def _create(name: str, *, pretrained: bool, output_stride: int) -> Any:
+    if not isinstance(name, str) or ":" in name or "/" in name:  # timm would take them from anybody's hub or folder
+        raise ConfigError(f"name={name!r}: the name of a network that timm itself has, such as resnet50d, and no place")
     try:
         import timm
     except ImportError:

@@ -44,14 +44,14 @@ class Description:
     padded_size: tuple[int, int] | None = None
 
     def build(self) -> Segmenter:
-        """Build the network, with fresh weights.
+        """Build the network, with fresh weights that are to be filled; nothing is fetched for it.
 
         Raises:
             ConfigError: A constructor call that is no network of atrous, or does not fit.
         """
         config = {"model": self.model, "backbone": self.backbone, "output_stride": self.output_stride}
         _refuse_foreign(config, where="")
-        network = build_network(config, num_classes=self.spec.num_classes)
+        network = build_network(config, num_classes=self.spec.num_classes, pretrained=False)
         if not isinstance(network, Segmenter):
             raise ConfigError(f"model._target_={self.model['_target_']!r} is a part of a network, not a whole one")
         return network

@@ -114,10 +114,9 @@ def _load_run(folder: RunFolder, path: Path) -> tuple[Segmenter, Description]:
     description = _description(folder)
     network = description.build()
     weights = tensors_of_checkpoint(path)
-    found = len(weights.get("classifier.bias", ()))
-    if found != description.spec.num_classes:
-        spec = description.spec
-        raise CheckpointError(f"{path} has {found} classes, but {spec.name!r} names {spec.num_classes} of them")
+    found, spec = weights.get("classifier.bias"), description.spec
+    if found is not None and found.ndim == 1 and len(found) != spec.num_classes:
+        raise CheckpointError(f"{path} has {len(found)} classes, but {spec.name!r} names {spec.num_classes} of them")
     load_by_name(network, targets=network.state_dict(keep_vars=True), values=weights, source=str(path))
     return network, description
 

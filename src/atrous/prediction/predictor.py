@@ -33,7 +33,7 @@ class Predictor:
     """Predicts images of any size; what `atrous.load` returns.
 
     Args:
-        network: in any mode; a prepared copy is made, and the network is not needed any more.
+        network: in any mode, on any device; a prepared copy is made, and the network stays as it is.
         description: what the network takes and says.
         precision: "float32", "bf16", or "auto": bf16 where it is in hardware.
         device: "cpu", "cuda", or "auto".
@@ -50,7 +50,7 @@ class Predictor:
         require_device(device, key="device")
         self.description, self.device = description, device_type(device)
         self.bf16 = precision == "bf16" or (precision == "auto" and has_bf16(self.device))
-        self.network = prepared(network.to(self.device), bf16=self.bf16)
+        self.network = prepared(network, bf16=self.bf16, device=self.device)
         self._preprocessing = Preprocessing.named(description.preprocessing)
 
     @property

@@ -11,6 +11,7 @@ from atrous.networks.segmenter import Segmenter
 from atrous.prediction.description import Description
 from atrous.prediction.label_spaces import spec_of_release
 from atrous.weights.download import fetch
+from atrous.weights.matching import dense_tensors
 from atrous.weights.tensorflow import from_tensorflow
 from atrous.weights.tf_checkpoint import open_checkpoint
 from atrous.weights.torch_files import read_torch
@@ -38,7 +39,7 @@ def load_release(name: str, *, source: str | Path | None = None) -> tuple[Segmen
     found = preset(name)
     description = describe(found, num_classes=found.classes)
     network = description.build()
-    path = fetch(found.url, sha256=found.sha256) if source is None else source
+    path = fetch(found.url, sha256=found.sha256, megabytes=found.megabytes) if source is None else source
     (from_tensorflow if found.format == "tensorflow" else from_torchvision)(network, path)
     return network, description
 
@@ -49,8 +50,8 @@ def load_torchvision(path: Path) -> tuple[Segmenter, Description]:
     Raises:
         CheckpointError: the file is of something else.
     """
-    state = read_torch(path)
-    if _TORCH_CLASSIFIER not in state:
+    state = dense_tensors(read_torch(path), source=str(path))
+    if _TORCH_CLASSIFIER not in state or state[_TORCH_CLASSIFIER].ndim != 1:
         raise CheckpointError(f"{path} holds no classifier of torchvision's DeepLabv3 ({_TORCH_CLASSIFIER} is missing)")
     depth = 101 if _OF_RESNET101 in state else 50
     found = preset(f"torchvision_deeplabv3_resnet{depth}_coco")
@@ -68,7 +69,7 @@ def load_tensorflow(source: str) -> tuple[Segmenter, Description]:
     """
     variables = open_checkpoint(source)
     backbone = next((ours for scope, ours in _SCOPES.items() if any(name.startswith(scope) for name in variables)), "")
-    if _TF_CLASSIFIER not in variables or not backbone:
+    if _TF_CLASSIFIER not in variables or variables[_TF_CLASSIFIER].ndim != 1 or not backbone:
         raise CheckpointError(
             f"{source} is of no network that can be told by its variables (a classifier, and a backbone of "
             f"{', '.join(_SCOPES.values())}); name the network as preset=NAME"

@@ -32,13 +32,19 @@ from atrous.weights.own import from_atrous
 Config = Mapping[str, Any]
 
 
-def build_model(config: Config, *, num_classes: int) -> Segmenter:
-    """The network of a config, with weights drawn from its seed or read from `recipe.pretrained`."""
+def build_model(config: Config, *, num_classes: int, pretrained: bool = True) -> Segmenter:
+    """The network of a config, with weights drawn from its seed or read from `recipe.pretrained`.
+
+    Args:
+        config: the resolved config.
+        num_classes: of its data.
+        pretrained: whether weights are fetched that the config asks for; False where a checkpoint has all of them.
+    """
     torch.manual_seed(config["seed"])
-    model: Segmenter = build_network(config, num_classes=num_classes)
+    model: Segmenter = build_network(config, num_classes=num_classes, pretrained=pretrained)
     decays = config["recipe"]["batch_norm"]
     batch_norm.set_decay(model, backbone=decays["backbone_decay"], head=decays["head_decay"])
-    if config["recipe"]["pretrained"] is not None:
+    if pretrained and config["recipe"]["pretrained"] is not None:
         from atrous.weights.released import load_pretrained
 
         source = config["recipe"]["pretrained"]
@@ -95,9 +101,9 @@ def train_and_evaluate(folder: RunFolder, config: Config, protocols: Sequence[st
     if config["trainer"]["threads"]:
         torch.set_num_threads(config["trainer"]["threads"])
     train_set, val_set = build_datasets(config["data"], cached=True)
-    model = build_model(config, num_classes=train_set.spec.num_classes)
-    parent = folder.facts().get("parent")
     saved, start = newest_checkpoint(folder, mends=is_first_rank())
+    model = build_model(config, num_classes=train_set.spec.num_classes, pretrained=start == 0)
+    parent = folder.facts().get("parent")
     if parent is not None and start == 0:
         path = RunFolder(Path(parent)).last_checkpoint
         _say_what_was_left(f"parent {path}", from_atrous(model, path, any_classes=True))

@@ -8,18 +8,20 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import url2pathname
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from atrous.cache import cache_folder, locked
+from atrous.cache import locked
 from atrous.errors import CheckpointError, ConfigError
+from atrous.files import NoSpaceError
 from atrous.weights.transfer import Report, forget, transfer
+from atrous.weights.urls import cached_path, local_path, public
 
 _HEX_DIGITS = re.compile(r"[0-9a-f]{8,64}")
+_ARCHIVES, _GZIP = (".tar.gz", ".tgz"), b"\x1f\x8b"
+_TOLERANCE = 0.2  # of a size that a page gives, in MB or MiB
 _CHUNK = 1 << 20
 
 
@@ -30,29 +32,34 @@ def fetch(
     cache: str | Path | None = None,
     progress: bool | None = None,
     checked_later: bool = False,
+    megabytes: float | None = None,
 ) -> Path:
     """Return the path of a file that `url` names, after fetching it if it is not in the cache yet.
 
     A broken transfer is gone on with at the next call. Of several processes one fetches and the others wait.
 
     Args:
-        url: http://, https:// or file://, or a plain path; local files are checked and stay where they are.
+        url: http://, https:// or file://, or a plain path; local files are checked and stay where they are. A URL holds
+            no login; messages show it without its query, which may hold a token.
         sha256: All 64 hexadecimal digits, or the first 8 or more, as torch hub's file names carry them. None: the sum
             is printed with a warning that nothing was checked.
         cache: Folder for fetched files; None for $ATROUS_CACHE or ~/.cache/atrous.
         progress: Whether to show a bar; None for: on a terminal.
         checked_later: Whether the caller checks the file by other means, so that there is nothing to warn of.
+        megabytes: About how large the file is, where that is known. Without a sum, a fetched file that is far from it
+            is refused, as is a .tar.gz that is no archive: the page of a proxy, or a file that was cut off.
 
     Returns:
         The local file; a fetched one lies at `<cache>/<host, :port if the URL has one>/<path of the URL>`.
 
     Raises:
         ConfigError: The URL or the sum is not written as above.
-        CheckpointError: The file is not there, cannot be fetched, or has another sum.
+        CheckpointError: The file is not there, cannot be fetched, has another sum, or is no such file.
+        NoSpaceError: It does not fit on the disk.
     """
     if sha256 is not None and not _HEX_DIGITS.fullmatch(sha256.lower()):
         raise ConfigError(f"sha256={sha256!r}: 64 hexadecimal digits, or the first 8 or more of them")
-    local = _local_path(url)
+    local = local_path(url)
     if local is not None:
         if not local.is_file():
             raise CheckpointError(f"{local} is not there")
@@ -63,26 +70,8 @@ def fetch(
         if target.is_file():
             _check(target, sha256, source=str(target), advice="move it away to fetch it anew", quiet=checked_later)
         else:
-            _fetch(str(url), target, sha256, progress=progress, quiet=checked_later)
+            _fetch(str(url), target, sha256, progress=progress, quiet=checked_later, megabytes=megabytes)
     return target
-
-
-def cached_path(url: str, *, cache: str | Path | None = None) -> Path:
-    """Return where `fetch` keeps the file of an http(s) URL; one may put it there by hand.
-
-    Raises:
-        ConfigError: The URL has no host, names no file, or is none.
-    """
-    parts = _split(url)
-    if not url.isascii():
-        raise ConfigError(f"url={_public(url)!r}: only ASCII, everything else as % and two digits for each byte")
-    names = [name for name in unquote(parts.path).split("/") if name not in ("", ".", "..")]
-    if parts.scheme not in ("http", "https") or not parts.hostname or not names:
-        raise ConfigError(f"url={url!r}: http://, https:// or file:// with a file's name, or a path")
-    if parts.query:
-        names[-1] = f"{hashlib.sha256(parts.query.encode()).hexdigest()[:8]}-{names[-1]}"
-    host = parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
-    return cache_folder(cache).joinpath(host, *names)
 
 
 def sha256_of(path: Path) -> str:
@@ -92,26 +81,6 @@ def sha256_of(path: Path) -> str:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _local_path(url: str | Path) -> Path | None:
-    if isinstance(url, Path) or "://" not in url:
-        return Path(url).expanduser()
-    parts = _split(url)
-    if parts.scheme != "file":
-        return None
-    if parts.netloc not in ("", "localhost"):
-        raise ConfigError(f"url={url!r}: a file:// URL has three slashes, file:///folder/name")
-    return Path(url2pathname(parts.path))
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # read when it is asked for
-    except ValueError as error:
-        raise ConfigError(f"url={url!r} is not a URL ({error})") from None
-    return parts
 
 
 def _check(path: Path, sha256: str | None, *, source: str, advice: str, quiet: bool) -> None:
@@ -127,7 +96,26 @@ def _check(path: Path, sha256: str | None, *, source: str, advice: str, quiet: b
         )
 
 
-def _fetch(url: str, target: Path, sha256: str | None, *, progress: bool | None, quiet: bool) -> None:
+def _check_kind(part: Path, url: str, target: Path, *, megabytes: float | None) -> None:
+    """Refuse a page in place of an archive, and a file that is cut off, where no sum would tell."""
+    with part.open("rb") as stream:
+        head = stream.read(16)
+    size = part.stat().st_size / 1e6
+    if target.name.endswith(_ARCHIVES) and not head.startswith(_GZIP):
+        found = f"no gzip archive, it begins with {head!r}"
+    elif megabytes is not None and abs(size - megabytes) > _TOLERANCE * megabytes:
+        found = f"{size:.4g} MB, expected about {megabytes:g}"
+    else:
+        return
+    raise CheckpointError(
+        f"{public(url)} is not the file that was meant, what came is {found}: a proxy may have answered, or the "
+        f"connection was cut; nothing was kept of it. The file may be put there by hand: {target}"
+    )
+
+
+def _fetch(
+    url: str, target: Path, sha256: str | None, *, progress: bool | None, quiet: bool, megabytes: float | None
+) -> None:
     part = target.with_name(f"{target.name}.part")
     try:
         resumed = part.is_file()
@@ -137,10 +125,14 @@ def _fetch(url: str, target: Path, sha256: str | None, *, progress: bool | None,
             forget(part)  # its beginning may be of an older file: once more, from the start
             with _shown(url, progress=progress) as report:
                 transfer(url, part, report=report, any_version=True)
+    except NoSpaceError:
+        raise
     except OSError as error:
         raise CheckpointError(_by_hand(url, target, part, error)) from None
     try:
-        _check(part, sha256, source=_public(url), advice="nothing was kept of it", quiet=quiet)
+        if sha256 is None:
+            _check_kind(part, url, target, megabytes=megabytes)
+        _check(part, sha256, source=public(url), advice="nothing was kept of it", quiet=quiet)
         with part.open("rb") as stream:
             os.fsync(stream.fileno())
         part.replace(target)
@@ -152,14 +144,7 @@ def _by_hand(url: str, target: Path, part: Path, error: OSError) -> str:
     reason = getattr(error, "reason", None) or error.strerror or error
     arrived = part.stat().st_size if part.is_file() else 0
     kept = f" The {arrived} bytes that have arrived are kept, and the same call goes on from them." if arrived else ""
-    return f"{_public(url)} cannot be fetched: {reason}.{kept} Without a network, put the file there by hand: {target}"
-
-
-def _public(url: str) -> str:
-    """A URL as logs may hold it: without a password or a token."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=host, query="***" if parts.query else "").geturl()
+    return f"{public(url)} cannot be fetched: {reason}.{kept} Without a network, put the file there by hand: {target}"
 
 
 @contextmanager
@@ -170,14 +155,14 @@ def _shown(url: str, *, progress: bool | None) -> Iterator[Report]:
     visible = console.is_terminal if progress is None else progress
     said = False
     with Progress(TextColumn("{task.description}"), *columns, console=console, disable=not visible) as bar:
-        task = bar.add_task(escape(_public(url).rsplit("/", 1)[-1]), total=None)
+        task = bar.add_task(escape(public(url).rsplit("/", 1)[-1]), total=None)
 
         def report(arrived: int, whole: int | None) -> None:
             nonlocal said
             if not said:
                 size = f"{whole / 1e6:.1f} MB" if whole is not None else "size unknown"
                 rest = f", {arrived / 1e6:.1f} MB are there already" if arrived else ""
-                console.print(escape(f"fetching {_public(url)} ({size}{rest})"), soft_wrap=True)
+                console.print(escape(f"fetching {public(url)} ({size}{rest})"), soft_wrap=True)
                 said = True
             bar.update(task, completed=arrived, total=whole)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from atrous.errors import MisfitError
+from atrous.errors import CheckpointError, MisfitError
 
 
 class LoadReport(NamedTuple):
@@ -23,6 +23,30 @@ class LoadReport(NamedTuple):
     left: tuple[str, ...]
 
 
+def dense_tensors(entries: Mapping[Any, Any], *, source: str) -> dict[str, Tensor]:
+    """Return the entries of a file as named tensors.
+
+    Args:
+        entries: What the file holds, whatever it is.
+        source: What to call it in errors.
+
+    Raises:
+        CheckpointError: An entry without a name, or one that is no dense tensor, such as a quantised or a sparse one.
+    """
+    for name, value in entries.items():
+        if not isinstance(name, str):
+            found = f"its entry {name!r} has no name"
+        elif not isinstance(value, Tensor):
+            found = f"{name} is of type {type(value).__name__}, expected a tensor"
+        elif value.is_quantized or value.layout != torch.strided:
+            kind = "quantised" if value.is_quantized else _word(value.layout)
+            found = f"{name} is {kind}, expected a dense tensor"
+        else:
+            continue
+        raise CheckpointError(f"{source} holds no state dict of tensors: {found}")
+    return dict(entries)
+
+
 def load_by_name(
     model: nn.Module,
     *,
@@ -32,7 +56,7 @@ def load_by_name(
     optional: Iterable[str] = (),
     resizable: Iterable[str] = (),
 ) -> LoadReport:
-    """Copy every value into its target; check all names and shapes before the first is written.
+    """Copy every value into its target; check all names, shapes and kinds before the first is written.
 
     Args:
         model: The network that owns the targets, for the report.
@@ -44,7 +68,8 @@ def load_by_name(
             classifier of other classes.
 
     Raises:
-        MisfitError: Missing, surplus or mis-shaped entries; the network is then as it was.
+        MisfitError: Missing, surplus or mis-shaped entries, or integers or complex numbers in place of floats; the
+            network is then as it was.
     """
     missing = sorted(targets.keys() - values.keys() - set(optional))
     surplus = sorted(values.keys() - targets.keys())
@@ -56,7 +81,17 @@ def load_by_name(
         for name in differing
         if name not in kept
     ]
-    problems = [("missing", missing), ("surplus", surplus), ("of another shape", misshaped)]
+    unlike = [
+        f"{name} is {_word(values[name].dtype)}, wanted {_word(targets[name].dtype)}"
+        for name in shared
+        if name not in kept and targets[name].is_floating_point() and not values[name].is_floating_point()
+    ]
+    problems = [
+        ("missing", missing),
+        ("surplus", surplus),
+        ("of another shape", misshaped),
+        ("of another kind", unlike),
+    ]
     complaints = [f"{len(names)} {kind}: {_shorten(names)}" for kind, names in problems if names]
     if complaints:
         raise MisfitError(f"{source} does not fit this network; {'; '.join(complaints)}")
@@ -67,6 +102,10 @@ def load_by_name(
     written = {id(targets[name]) for name in shared}
     left = tuple(name for name, parameter in model.named_parameters() if id(parameter) not in written)
     return LoadReport(loaded=tuple(shared), left=left)
+
+
+def _word(value: torch.dtype | torch.layout) -> str:
+    return str(value).removeprefix("torch.")
 
 
 def _shorten(names: list[str], most: int = 6) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from atrous.errors import CheckpointError, ConfigError
 from atrous.networks.segmenter import Segmenter
-from atrous.weights.matching import LoadReport, load_by_name
+from atrous.weights.matching import LoadReport, dense_tensors, load_by_name
 from atrous.weights.torch_files import read_torch
 
 OWN_FILES = (".ckpt", ".safetensors")
@@ -69,13 +69,14 @@ def tensors_of_checkpoint(path: Path) -> dict[str, Tensor]:
     """Return the weights of the network in a checkpoint of atrous-train, by the network's names.
 
     Raises:
-        CheckpointError: The file cannot be read, or holds no network.
+        CheckpointError: The file cannot be read, holds no network, or what it holds of it are no tensors.
     """
     state = read_torch(path).get("state_dict")
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: holds no state_dict; expected a checkpoint of atrous-train, such as last.ckpt")
     named = {str(name): value for name, value in state.items()}
-    return {name[len(_MODEL) :]: value for name, value in named.items() if name.startswith(_MODEL)}
+    ours = {name[len(_MODEL) :]: value for name, value in named.items() if name.startswith(_MODEL)}
+    return dense_tensors(ours, source=str(path))
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -78,7 +78,7 @@ def load_weights_of(
 
     A file that is fetched is checked first.
     """
-    given = fetch(found.url, sha256=found.sha256) if source is None else source
+    given = fetch(found.url, sha256=found.sha256, megabytes=found.megabytes) if source is None else source
     if found.format == "tensorflow":
         return from_tensorflow(model, given, any_classes=any_classes)
     return from_torchvision(model, given, any_classes=any_classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import shutil
 import tarfile
@@ -36,7 +37,7 @@ def unpack_once(archive: Path, *, cache: Path) -> Path:
         if not folder.is_dir():
             temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{name}."))
             try:
-                _unpack(archive, temporary)
+                _unpack(archive, temporary, is_fetched=archive.is_relative_to(cache))
                 temporary.chmod(0o755)
                 temporary.rename(folder)
             except BaseException:
@@ -45,7 +46,7 @@ def unpack_once(archive: Path, *, cache: Path) -> Path:
     return folder
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def _unpack(archive: Path, folder: Path, *, is_fetched: bool) -> None:
     try:
         with tarfile.open(archive, "r:gz") as tar:
             for member in _checkpoint_files(tar, archive):
@@ -63,7 +64,11 @@ def _unpack(archive: Path, folder: Path) -> None:
         if isinstance(error, CheckpointError):
             raise
         reason = str(error) or type(error).__name__
-        raise CheckpointError(f"{archive} cannot be unpacked into {folder.parent} (is it whole?): {reason}") from None
+        is_damaged = not isinstance(error, OSError) or isinstance(error, gzip.BadGzipFile)
+        advice = "; remove the file, and it is fetched anew" if is_fetched and is_damaged else ""
+        raise CheckpointError(
+            f"{archive} cannot be unpacked into {folder.parent} (is it whole?): {reason}{advice}"
+        ) from None
 
 
 def _checkpoint_files(tar: tarfile.TarFile, archive: Path) -> Iterator[tarfile.TarInfo]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from atrous.errors import CheckpointError
 from atrous.networks.backbone import Backbone
 from atrous.networks.segmenter import Segmenter
-from atrous.weights.matching import LoadReport, load_by_name
+from atrous.weights.matching import LoadReport, dense_tensors, load_by_name
 from atrous.weights.torch_files import read_torch
 from atrous.weights.torchvision_names import backbone_targets, classifier_names, head_targets, our_branch_order
 
@@ -40,7 +40,7 @@ def from_torchvision(
         CheckpointError: The file cannot be read safely, the layout is another, or names or shapes do not fit.
     """
     name = "the given state dict" if isinstance(source, Mapping) else str(source)
-    state = source if isinstance(source, Mapping) else _read(Path(source))
+    state = dense_tensors(source if isinstance(source, Mapping) else _read(Path(source)), source=name)
     backbone = model.backbone if isinstance(model, Segmenter) else model
     is_segmenter = any(entry.startswith(_SEGMENTER) for entry in state)
     if is_segmenter:
@@ -81,7 +81,4 @@ def state_dict_of(model: Segmenter | Backbone) -> dict[str, Tensor]:
 def _read(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"{path} is not there; give a torchvision checkpoint such as resnet50-0676ba61.pth")
-    state = read_torch(path)
-    if not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path} holds no state dict of tensors, as torchvision's checkpoints do")
-    return state
+    return read_torch(path)

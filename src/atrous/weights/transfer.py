@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from atrous.files import write_text
+from atrous.files import check_space, write_text
 
 TIMEOUT = 30.0  # seconds without a byte
 TRIES = 3
@@ -36,6 +36,7 @@ def transfer(url: str, part: Path, *, report: Report, any_version: bool) -> None
 
     Raises:
         TransferError: Not whole after three tries, or the server answers with an error.
+        NoSpaceError: The server says how large the file is, and it does not fit on the disk.
         OSError: The part cannot be written.
     """
     reason = ""
@@ -76,6 +77,8 @@ def _try_once(url: str, part: Path, *, report: Report, any_version: bool) -> Non
             version = response.headers.get("ETag") or response.headers.get("Last-Modified")
             if version and not version.startswith("W/"):  # a weak one does not promise the same bytes
                 write_text(_note(part), version)
+        if whole is not None:
+            check_space(part, whole - start)
         with part.open("ab") as stream:
             report(start, whole)
             while chunk := response.read(_CHUNK):
