@@ -1,7 +1,10 @@
 """What a job's processes are started with."""
 
 import os
+import pty
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +82,47 @@ def test_a_process_that_was_killed_while_memory_ran_out_is_known(
         options: dict[str, Any] = {"lock": lock.fileno(), "capture": True, "cancelled": (tmp_path / "started").exists}
         assert job.run(command, dict(os.environ), **options) < 0
     assert job.ran_out_of_memory is told
+
+
+ON_A_TERMINAL = """
+import os, sys
+from pathlib import Path
+from atrous.run_store import RunFolder
+from atrous.studies.job_process import JobProcess
+
+bar = "import os, sys, signal; print('Training 3/30', end='', flush=True); " + sys.argv[2]
+process = JobProcess(RunFolder(Path(sys.argv[1])), 5.0, lambda: False)
+lock = os.open(os.devnull, os.O_RDONLY)
+process.run(["-c", bar], dict(os.environ), lock=lock, capture=False, cancelled=lambda: False)
+print("error: killed", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "lines"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", ["Training 3/30", "error: killed"]),
+        ("print(); sys.exit(1)", ["Training 3/30", "error: killed"]),
+    ],
+)
+def test_what_is_said_after_a_bar_whose_process_has_ended_begins_a_line(
+    tmp_path: Path, ending: str, lines: list[str]
+) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", ON_A_TERMINAL, str(tmp_path), ending]
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, check=False, timeout=60)
+    assert ended.returncode == 0
+    os.close(theirs)
+    shown = b""
+    while (part := _read(ours)) != b"":
+        shown += part
+    os.close(ours)
+    assert shown.decode().replace("\x1b[?25h", "").splitlines() == lines
+
+
+def _read(terminal: int) -> bytes:
+    """The next bytes; none at the end, which Linux tells as an error."""
+    try:
+        return os.read(terminal, 4096)
+    except OSError:
+        return b""

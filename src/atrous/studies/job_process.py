@@ -128,7 +128,7 @@ class JobProcess:
             raise
         finally:
             if not capture:
-                _show_cursor()
+                _leave_bar(is_killed=(leader.poll() or 0) < 0)
         if code != 0:
             self._end_orphans()
         self.ran_out_of_memory = code == -signal.SIGKILL and not is_ended and watch.has_killed()
@@ -157,11 +157,13 @@ class JobProcess:
         processes.end_members(self.folder.path, patience=self.patience, hurried=self.hurried)
 
 
-def _show_cursor() -> None:
-    """A bar whose process was ended leaves it hidden."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream.isatty():
-            Console(file=stream).show_cursor()
+def _leave_bar(*, is_killed: bool) -> None:
+    """A bar whose process was ended leaves the cursor hidden; one whose process was killed, at the end of its line."""
+    terminals = [stream for stream in (sys.stdout, sys.stderr) if stream.isatty()]
+    for stream in terminals:
+        Console(file=stream).show_cursor()
+    if terminals and is_killed:
+        print(file=terminals[-1], flush=True)
 
 
 def process_environment(environment: Mapping[str, str], trainer: Mapping[str, Any]) -> dict[str, str]:
