@@ -114,3 +114,11 @@ def test_all_problems_are_told_at_once(composed: Compose) -> None:
 )
 def test_what_can_be_run_is_let_through(composed: Compose, overrides: str) -> None:
     check(resolve(composed(*overrides.split())))
+
+
+def test_what_an_added_backbone_can_have_is_left_to_its_constructor(composed: Compose) -> None:
+    config = dict(resolve(composed("model=deeplabv3", "model.blocks=5", "model.multi_grid=[2]", "backbone=tiny")))
+    with pytest.raises(ConfigError, match=r"multi_grid=\[2\] needs"):
+        check(config)
+    config["backbone"] = {"_target_": "atrous.networks.Added", "_partial_": True, "units": [2, 3]}
+    check(config)
