@@ -120,3 +120,11 @@ def test_a_mode_that_wandb_has_not_is_refused_before_a_run_begins(composed: Comp
     with pytest.raises(ConfigError, match=r"logger\.wandb\.mode='of-line': one of auto, online, offline, disabled"):
         check(resolve(composed("logger=wandb", "logger.wandb.mode=of-line")))
     check(resolve(composed("logger=wandb", "logger.wandb.mode=offline")))
+
+
+def test_what_an_added_backbone_can_have_is_left_to_its_constructor(composed: Compose) -> None:
+    config = dict(resolve(composed("model=deeplabv3", "model.blocks=5", "model.multi_grid=[2]", "backbone=tiny")))
+    with pytest.raises(ConfigError, match=r"multi_grid=\[2\] needs"):
+        check(config)
+    config["backbone"] = {"_target_": "atrous.networks.Added", "_partial_": True, "units": [2, 3]}
+    check(config)

@@ -17,6 +17,9 @@ from atrous.studies.shape_checks import shape_problems
 from atrous.studies.trainer_checks import trainer_problems
 from atrous.studies.value_checks import value_problems
 
+_WITHOUT_CASCADE = ("Xception", "MobileNetV2", "TimmBackbone")  # what is not known here, its own constructor refuses
+_WITHOUT_MULTI_GRID = ("MobileNetV2", "TimmBackbone")
+
 
 def check(config: Mapping[str, Any]) -> None:
     """Refuse what cannot be run, one rule per decision.
@@ -31,14 +34,18 @@ def check(config: Mapping[str, Any]) -> None:
 
 def _check_output_stride(config: Mapping[str, Any]) -> Iterator[str]:
     backbone, blocks = config["backbone"], config["model"].get("blocks", 4)
-    units = backbone.get("units")
-    if units is not None and (len(units) != 4 or min(units) < 1 or not 4 <= blocks <= 7):
+    kind, units = _kind(backbone), backbone.get("units", ())
+    if kind == "ResNet" and (len(units) != 4 or min(units) < 1 or not 4 <= blocks <= 7):
         yield f"backbone.units={units} needs four positive counts, model.blocks={blocks} a value from 4 to 7"
         return
-    if units is None and blocks != 4:
+    if kind in _WITHOUT_CASCADE and blocks != 4:
         yield f"model.blocks={blocks}: only a ResNet has blocks 5 to 7; use backbone=resnet101, or model.blocks=4"
         return
     yield from _impossible_stride(config, config["output_stride"])
+
+
+def _kind(backbone: Mapping[str, Any]) -> str:
+    return str(backbone["_target_"]).rsplit(".", 1)[-1]
 
 
 def _impossible_stride(config: Mapping[str, Any], output_stride: int) -> Iterator[str]:
@@ -98,12 +105,11 @@ def _check_batch(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _check_multi_grid(config: Mapping[str, Any]) -> Iterator[str]:
     grid, backbone = config["model"].get("multi_grid"), config["backbone"]
-    kind = str(backbone["_target_"]).rsplit(".", 1)[-1]
-    units = backbone.get("units", ())
+    kind, units = _kind(backbone), backbone.get("units", ())
     wanted = {"ResNet": units[3] if len(units) == 4 else None, "Xception": 3}.get(kind)
-    if grid is None or (kind == "ResNet" and wanted is None):
+    if grid is None:
         return
-    if wanted is None and set(grid) != {1}:
+    if kind in _WITHOUT_MULTI_GRID and set(grid) != {1}:
         yield f"model.multi_grid={grid}: {kind} has no multi-grid; use null"
     elif wanted is not None and (len(grid) != wanted or min(grid) < 1):
         parts = "units of block 4" if kind == "ResNet" else "convolutions of the last unit"
