@@ -121,7 +121,7 @@ def _draw(config: DictConfig) -> None:
         path = draw_figure4(_folder(config))
     else:
         with without_weights():
-            network = build_network(resolve(config, needs_root=False), num_classes=21)
+            network = build_network(resolve(config, needs_root=False), num_classes=21, pretrained=False)
         path = draw_diagram(network, _folder(config))
     print(f"picture: {path}")  # noqa: T201
 

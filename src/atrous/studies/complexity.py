@@ -79,7 +79,7 @@ def configured_network(overrides: Sequence[str]) -> Segmenter:
     config = compose(config_name="train", overrides=[*overrides, "data.root=."])
     plain = resolve(config)
     with without_weights():
-        network: Segmenter = build_network(plain, num_classes=21)
+        network: Segmenter = build_network(plain, num_classes=21, pretrained=False)
     return network
 
 

@@ -78,7 +78,7 @@ def training_operations(config: Mapping[str, Any]) -> float:
     """Estimate the floating-point operations of a training: Multiply-Adds at the crop, images, forward and backward."""
     recipe = config["recipe"]
     with without_weights():
-        network = build_network(config, num_classes=_CLASSES)
+        network = build_network(config, num_classes=_CLASSES, pretrained=False)
     cost = multiply_adds(network, size=(recipe["crop_size"], recipe["crop_size"]))
     images = int(recipe["batch_size"]) * int(recipe["max_steps"])
     return 2.0 * cost.true * _FORWARD_AND_BACKWARD * images

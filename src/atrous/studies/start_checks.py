@@ -92,5 +92,5 @@ def _build(network: str) -> "Segmenter":
     from atrous.networks.dry_run import without_weights
 
     with without_weights():
-        built: Segmenter = build_network(json.loads(network), num_classes=_CLASSES)
+        built: Segmenter = build_network(json.loads(network), num_classes=_CLASSES, pretrained=False)
     return built
