@@ -75,6 +75,7 @@ def network(family: str) -> Segmenter:
     return FAMILIES[family]().train()
 
 
+@pytest.mark.every(4)
 @pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @pytest.mark.parametrize(
     ("family", "recomputed", "frozen"),
