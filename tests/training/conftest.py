@@ -3,7 +3,6 @@
 import faulthandler
 import os
 import sys
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -38,15 +37,17 @@ def model() -> DeepLabV3:
 
 
 @pytest.fixture
-def ended(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The exit codes with which the process would have ended; the thread that watches ends there."""
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The exit codes with which the process would have ended; the thread that watches ends there.
+
+    A busy disk may keep that thread longer than a short time-out allows: nothing else may end the tests' own process.
+    """
     codes: list[int] = []
+    monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda *_, **__: None)
 
     def end(code: int) -> None:
         codes.append(code)
-        faulthandler.cancel_dump_traceback_later()
         sys.exit()
 
     monkeypatch.setattr(os, "_exit", end)
-    yield codes
-    faulthandler.cancel_dump_traceback_later()
+    return codes

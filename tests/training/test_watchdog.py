@@ -1,6 +1,8 @@
 """A hang is ended in time, with the place where it hung; a busy training is left alone."""
 
+import ctypes
 import inspect
+import multiprocessing
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,6 +56,19 @@ def test_the_reason_of_the_rank_that_failed_first_stays(tmp_path: Path, ended: l
     assert ended == [TEMPORARY]
     assert folder.status()["reason"] == "rank 0 hangs"
     assert (tmp_path / "stack-rank1.txt").is_file()
+
+
+def _keeps_the_interpreter(folder: Path) -> None:
+    Watchdog(folder=RunFolder(folder), seconds=0.5, rank=0).on_train_start(TRAINER, MODULE)
+    time.sleep(0.2)
+    ctypes.PyDLL(None).sleep(60)  # with the lock that every thread of Python needs
+
+
+def test_a_process_in_which_no_thread_of_python_runs_is_ended_too(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("fork").Process(target=_keeps_the_interpreter, args=(tmp_path,))
+    process.start()
+    process.join(40)
+    assert process.exitcode == 1
 
 
 @pytest.mark.parametrize("seconds", [0.5, 0.0])
