@@ -1,7 +1,10 @@
 """A step on several ranks against the same step in one process: the same loss, the same gradients."""
 
+import gc
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -63,9 +66,28 @@ def _batch() -> dict[str, Tensor]:
     return {"image": image, "label": label, "extent": torch.full((8, 2), 33)}
 
 
+@contextmanager
+def _group(folder: Path, *, rank: int, world: int) -> Iterator[None]:
+    """Ranks that have met. What is wrapped in between has to be gone at the end.
+
+    A DistributedDataParallel that is the last one to let go of its group waits in vain, with the interpreter's lock,
+    for a thread of gloo that may want it.
+    """
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
+    try:
+        yield
+    finally:
+        gc.collect()
+        dist.destroy_process_group()
+
+
 def _on_rank(rank: int, world: int, folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
+    with _group(Path(folder), rank=rank, world=world):
+        _step_on_rank(rank, world, folder)
+
+
+def _step_on_rank(rank: int, world: int, folder: str) -> None:
     task = _task()
     batch_norm.synchronise(task.model, on_cuda=False)
     wrapped = DistributedDataParallel(
@@ -78,7 +100,6 @@ def _on_rank(rank: int, world: int, folder: str) -> None:
     dist.all_reduce(mean)
     gradients = {name: parameter.grad for name, parameter in task.model.named_parameters()}
     torch.save({"loss": mean / world, "gradients": gradients}, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 def _norm(gradients: dict[str, Tensor]) -> float:
@@ -158,21 +179,22 @@ def test_accumulated_steps_on_two_ranks_give_the_weights_of_one_process(tmp_path
 
 
 def test_a_static_graph_takes_the_backward_pass_of_every_part(tmp_path: Path) -> None:
+    with _group(tmp_path, rank=0, world=1):
+        _take_three_steps_of_two_parts()
+
+
+def _take_three_steps_of_two_parts() -> None:
     strategy = build_strategy(2, "cpu", meeting="run", patience=0)
     assert isinstance(strategy, EveryPartReduced)
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
-    try:
-        layer = torch.nn.Linear(3, 1, bias=False)
-        network = DistributedDataParallel(layer, gradient_as_bucket_view=True, static_graph=True)
-        strategy.model = network
-        for _ in range(3):
-            layer.weight.grad = None
-            for part in (1.0, 2.0):
-                with strategy.block_backward_sync():
-                    network(torch.full((1, 3), part)).sum().backward()
-            torch.testing.assert_close(layer.weight.grad, torch.full((1, 3), 3.0))
-    finally:
-        dist.destroy_process_group()
+    layer = torch.nn.Linear(3, 1, bias=False)
+    network = DistributedDataParallel(layer, gradient_as_bucket_view=True, static_graph=True)
+    strategy.model = network
+    for _ in range(3):
+        layer.weight.grad = None
+        for part in (1.0, 2.0):
+            with strategy.block_backward_sync():
+                network(torch.full((1, 3), part)).sum().backward()
+        torch.testing.assert_close(layer.weight.grad, torch.full((1, 3), 3.0))
 
 
 def test_trainings_of_one_launch_leave_their_keys_apart_in_a_store_that_outlives_them(
