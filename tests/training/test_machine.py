@@ -93,6 +93,7 @@ def test_deterministic_kernels_are_asked_for_on_cuda_and_leave_no_choice_by_tria
     monkeypatch.setattr(trainer_module, "Trainer", SimpleNamespace)
     for name in ("_callbacks", "build_strategy"):
         monkeypatch.setattr(trainer_module, name, lambda *_, **__: None)
+    monkeypatch.setattr(trainer_module, "leave_sigterm", lambda made: made)
     made: Any = trainer_module.build_trainer(RunFolder(tmp_path), config, data=None, loggers=[])  # type: ignore[arg-type]
     assert (made.deterministic, made.benchmark) == asked
 
