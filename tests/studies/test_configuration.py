@@ -143,6 +143,7 @@ def test_a_written_config_without_a_value_that_a_run_needs_is_told_with_its_key(
 
 @pytest.mark.slow
 @pytest.mark.every(7)
+@pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 @pytest.mark.parametrize("damage", ["gone", None, 3, True, "x", [1], {"a": 1}])
 def test_a_damaged_config_of_a_run_ends_in_an_error_of_the_store_only(composed: Compose, damage: Any) -> None:
     plain = resolve(composed())

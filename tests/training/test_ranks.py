@@ -15,7 +15,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import Strategy
 from torch import Tensor
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import spawn, start_processes
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
@@ -112,7 +112,7 @@ def test_gradients_are_those_of_one_process_with_the_whole_batch(world: int, tmp
     loss = task.training_step(_batch(), 0)  # type: ignore[arg-type]
     loss.backward()  # type: ignore[no-untyped-call]
     expected = {name: parameter.grad for name, parameter in task.model.named_parameters() if parameter.grad is not None}
-    spawn(_on_rank, (world, str(tmp_path)), nprocs=world)  # type: ignore[no-untyped-call]
+    start_processes(_on_rank, (world, str(tmp_path)), nprocs=world, start_method="fork")  # type: ignore[no-untyped-call]
     for rank in range(world):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         torch.testing.assert_close(found["loss"], loss.detach(), rtol=1e-5, atol=0)

@@ -18,6 +18,11 @@ from ..conftest import SMALL_RUN
 
 pytestmark = pytest.mark.slow
 
+SECRETS = {
+    "WANDB_API_KEY": "5ecre7" * 6 + "beef",  # pragma: allowlist secret
+    "HF_TOKEN": "hf_thisIsNobodysToken",
+    "AWS_SECRET_ACCESS_KEY": "nobodysSecretAccessKey",  # pragma: allowlist secret
+}
 SMALL = (*SMALL_RUN, "model.dropout=0", "data.train.length=30", "data.val.length=5")
 
 
@@ -205,12 +210,27 @@ def test_another_protocol_of_a_finished_run_only_evaluates(undisturbed: Path) ->
     assert set(_results(undisturbed)["evaluations"]) == {"single", "single_os8"}
 
 
-def test_two_ranks_share_one_folder_and_count_the_same_pixels(undisturbed: Path, tmp_path: Path) -> None:
-    done = _train(
-        tmp_path, "recipe.max_steps=8", "trainer.devices=2", "trainer.val_every=8", "logger=wandb", WANDB_MODE="offline"
-    )
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The store of a run on two ranks with W&B and secrets in its environment, and what it printed."""
+    store = tmp_path_factory.mktemp("ranks")
+    overrides = ("recipe.max_steps=8", "trainer.devices=2", "trainer.val_every=8", "logger=wandb")
+    done = _train(store, *overrides, WANDB_MODE="offline", **SECRETS)
     assert done.returncode == 0, done.stdout + done.stderr
-    run = _only_run(tmp_path)
+    return store, done.stdout + done.stderr
+
+
+def test_no_secret_of_the_environment_is_written_down(two_ranks: tuple[Path, str]) -> None:
+    store, printed = two_ranks
+    files = [path for path in store.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".wandb" for path in files)
+    for secret in SECRETS.values():
+        assert secret not in printed
+        assert not [path for path in files if secret.encode() in path.read_bytes()]
+
+
+def test_two_ranks_share_one_folder_and_count_the_same_pixels(undisturbed: Path, two_ranks: tuple[Path, str]) -> None:
+    run = _only_run(two_ranks[0])
     assert len(list(run.glob("wandb/offline-run-*"))) == 1
     with (run / "metrics.csv").open(newline="") as stream:
         validated = [row for row in csv.DictReader(stream) if row["val/pixels"]]
@@ -221,6 +241,7 @@ def test_two_ranks_share_one_folder_and_count_the_same_pixels(undisturbed: Path,
     assert all(torch.allclose(value, expected[name], atol=1e-3) for name, value in trained.items() if "weight" in name)
 
 
+@pytest.mark.exhaustive
 def test_a_broken_image_fails_the_run_by_its_name_and_is_not_taken_for_finished(tmp_path: Path, voc: Path) -> None:
     image = voc / "VOCdevkit" / "VOC2012" / "JPEGImages" / "train1.jpg"
     image.write_bytes(image.read_bytes()[:200])
