@@ -188,7 +188,7 @@ def test_torch_compile_takes_the_whole_network_as_one_graph(network: str, backbo
     torch.compiler.reset()
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @some_parts
 def test_torch_export_gives_the_same_logits(network: str, backbone: str) -> None:
     model = build(network, backbone).eval()
