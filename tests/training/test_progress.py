@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from atrous.run_store import RunFolder
-from atrous.training import reporting, stopping
+from atrous.training import record, stopping
 from atrous.training.progress import StepProgressBar
 from atrous.training.reporting import Reporter
 
@@ -61,11 +61,12 @@ def _fit(
 ) -> tuple[_Seen, Reporter]:
     """Up to six steps of four images, with a validation after every third batch; ends after `steps`."""
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(reporting, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    reporter = Reporter(folder=RunFolder(path), every=1, batch_size=4, printed=False, classes=2)
+    monkeypatch.setattr(record, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    counts = record.Clock()
+    reporter = Reporter(folder=RunFolder(path), every=1, batch_size=4, printed=False, classes=2, clock=counts)
     bar = StepProgressBar(lambda: reporter.shown)
     seen, stop = _Seen(bar), stopping.StopAt(step=steps)
-    trainer = small_trainer([reporter, stop, bar, seen], val_every=3, accumulate_grad_batches=accumulate)
+    trainer = small_trainer([counts, reporter, stop, bar, seen], val_every=3, accumulate_grad_batches=accumulate)
     train, val = DataLoader(TensorDataset(torch.ones(100))), DataLoader(TensorDataset(torch.ones(1)))
     trainer.fit(_Module(clock), train, val, ckpt_path=checkpoint)
     trainer.save_checkpoint(path / "saved.ckpt")

@@ -16,6 +16,7 @@ from atrous.run_store import RunFolder
 from atrous.training.csv_log import CsvLog
 from atrous.training.finite import FiniteGuard
 from atrous.training.optimization import sgd_with_poly
+from atrous.training.record import Clock
 from atrous.training.reporting import Reporter
 from atrous.training.stopping import StopAt
 
@@ -52,8 +53,9 @@ def _fit(path: Path, *, accumulate: int, poisoned: int | None = None, stops: tup
     for stop in stops:
         folder = RunFolder(path)
         guard = FiniteGuard(folder=folder, action="skip", every=1, sample_id=str)
-        reporter = Reporter(folder=folder, every=1, batch_size=1, printed=False, classes=2)
-        callbacks = [guard, reporter, StopAt(step=stop)]
+        clock = Clock()
+        reporter = Reporter(folder=folder, every=1, batch_size=1, printed=False, classes=2, clock=clock)
+        callbacks = [guard, clock, reporter, StopAt(step=stop)]
         trainer = small_trainer(callbacks, val_every=100, accumulate_grad_batches=accumulate, enable_progress_bar=False)
         trainer.loggers = [CsvLog(path / "metrics.csv", first_step=first)]
         rest: Any = DataLoader(batches, batch_size=None)  # type: ignore[arg-type]

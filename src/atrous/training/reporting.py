@@ -3,7 +3,6 @@
 import math
 import os
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.utils.data import default_collate
 
 from atrous.data.loading import EvaluationSamples, Sample
 from atrous.run_store import RunFolder
+from atrous.training.record import Clock
 from atrous.training.stopping import is_between_steps
 from atrous.training.task import SegmentationTask
 from atrous.training.trend import Trend
@@ -29,6 +29,7 @@ class Reporter(Callback):
         batch_size: the global batch.
         printed: whether to print a line per entry (where no progress bar is shown).
         classes: of the label space, which says how large a loss is.
+        clock: of the same training, by which speed is told.
 
     Attributes:
         shown: what a progress bar shows of the last entry, by name.
@@ -42,11 +43,11 @@ class Reporter(Callback):
         batch_size: int,
         printed: bool,
         classes: int,
+        clock: Clock,
     ) -> None:
         self._folder, self._every, self._batch_size = folder, max(1, every), batch_size
-        self._printed = printed
-        self._since, self._at_step = time.monotonic(), 0
-        self._validating_since = self._since
+        self._printed, self._clock = printed, clock
+        self._since, self._at_step = clock.training_here, 0
         self._loss: torch.Tensor | None = None  # of the parts of a step that is not complete
         self._rate = 0.0
         self._trend = Trend(classes=classes, every=self._every)
@@ -62,7 +63,7 @@ class Reporter(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say that the run is running."""
-        self._since, self._at_step = time.monotonic(), trainer.global_step
+        self._since, self._at_step = self._clock.training_here, trainer.global_step
         self._set_status(trainer, step=trainer.global_step)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
@@ -81,7 +82,7 @@ class Reporter(Callback):
         step = trainer.global_step
         if step % self._every and step != trainer.max_steps:
             return
-        loss, now = _mean_over_ranks(of_step, trainer), time.monotonic()
+        loss, now = _mean_over_ranks(of_step, trainer), self._clock.training_here
         if not math.isfinite(loss):
             return
         speed = (step - self._at_step) * self._batch_size / max(now - self._since, 1e-9)
@@ -96,14 +97,6 @@ class Reporter(Callback):
             if warning := self._trend.warning(step, loss, lr=self._rate):
                 self._set_status(trainer, warning=warning)
                 print(f"warning: step {step}: {warning}", file=sys.stderr, flush=True)  # noqa: T201
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Speed is that of the training alone."""
-        self._validating_since = time.monotonic()
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave out the time since the validation began."""
-        self._since += time.monotonic() - self._validating_since
 
     def _set_status(self, trainer: Trainer, **details: Any) -> None:
         if trainer.is_global_zero:

@@ -133,10 +133,13 @@ def _callbacks(
     sample_id, classes = train_set.sample_id, train_set.spec.num_classes
     checkpoints = Checkpoints(folder=folder, every=settings["checkpoint_every"])
     stop = StopAt(step=settings["stop_at_step"], patience=waiting_time(settings["timeout_seconds"]))
-    reporter = Reporter(folder=folder, every=every, batch_size=batch_size, printed=not shows_bar, classes=classes)
+    clock = Clock()
+    reporter = Reporter(
+        folder=folder, every=every, batch_size=batch_size, printed=not shows_bar, classes=classes, clock=clock
+    )
     callbacks: list[Callback] = [  # the guard comes before those who log and save
         FiniteGuard(folder=folder, action=settings["on_nonfinite"], every=every, sample_id=sample_id),
-        Clock(),
+        clock,
         reporter,
         checkpoints,
         stop,
