@@ -15,12 +15,9 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from atrous.errors import CheckpointError, UnreachableError
 from atrous.files import set_aside, write_atomically
-from atrous.networks.segmenter import Segmenter
 from atrous.run_store import RunFolder
 from atrous.training.stopping import is_between_steps
 from atrous.weights.torch_files import read_torch
-
-_PREFIX = "model."
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -127,27 +124,6 @@ def newest_checkpoint(folder: RunFolder, *, mends: bool) -> tuple[Path | None, i
         _keep(previous, last)
         print(f"{problem}{kept}: going on from {previous.name}, step {step}", file=sys.stderr, flush=True)  # noqa: T201
     return previous, step
-
-
-def load_weights(model: Segmenter, path: Path) -> int:
-    """Put a checkpoint's weights into `model`.
-
-    Returns:
-        The step at which it was saved.
-
-    Raises:
-        CheckpointError: unreadable, or of another architecture; lists the names that differ.
-    """
-    content = read_checkpoint(path)
-    weights = {key[len(_PREFIX) :]: value for key, value in content["state_dict"].items() if key.startswith(_PREFIX)}
-    expected = model.state_dict()
-    wrong = sorted(expected.keys() ^ weights.keys())
-    wrong += [key for key in expected if key in weights and expected[key].shape != weights[key].shape]
-    if wrong:
-        shown = ", ".join(wrong[:6]) + (f" and {len(wrong) - 6} more" if len(wrong) > 6 else "")
-        raise CheckpointError(f"{path}: made by another architecture; missing, surplus or mis-shaped: {shown}")
-    model.load_state_dict(weights)
-    return int(content["global_step"])
 
 
 def is_validated_next(trainer: Trainer) -> bool:

@@ -18,7 +18,7 @@ from atrous.networks.segmenter import Segmenter
 from atrous.revision import revision
 from atrous.run_store import RunFolder
 from atrous.training import batch_norm, machine
-from atrous.training.checkpoints import load_weights, newest_checkpoint
+from atrous.training.checkpoints import newest_checkpoint
 from atrous.training.final_evaluation import evaluate_finished
 from atrous.training.record import record, record_finished
 from atrous.training.stopping import was_asked_to_end
@@ -116,7 +116,7 @@ def train_and_evaluate(folder: RunFolder, config: Config, protocols: Sequence[st
             place = (saved, start)
             finished = _fit(folder, config, model, (train_set, val_set), loggers=loggers, place=place)
         else:
-            load_weights(model, saved)
+            from_atrous(model, saved)
             finished = True
             if is_first_rank():  # it may have been killed before they could be written
                 record_finished(folder, config, saved)
