@@ -126,24 +126,15 @@ def test_agreement_is_kendalls_tau_of_paper_and_measurement(swept: Swept, compos
     assert result.is_complete
 
 
-def test_a_cut_training_is_an_unfinished_budget_and_never_a_result(
-    swept: Swept, composed: Compose, store: Path
-) -> None:
-    _run(composed, swept(*TABLE, "recipe.max_steps=1")[1], store)
-    row = _row(collect(swept(*TABLE)[1], store=store), "os8")
-    assert row.mean is None
-    assert row.state == "not trained; unfinished budget: seed 0 has 1 of 2 steps"
-
-
-def test_a_longer_training_is_told_where_the_row_has_none_and_is_never_a_result(
-    swept: Swept, composed: Compose, store: Path
-) -> None:
-    _run(composed, swept(*TABLE, "recipe.max_steps=3")[1], store)
-    row = _row(collect(swept(*TABLE)[1], store=store), "os8")
-    assert row.mean is None
-    assert row.state == "not trained; longer budget: seed 0 has 3 steps, the row 2"
-    _run(composed, swept(*TABLE)[1], store)
-    assert _row(collect(swept(*TABLE)[1], store=store), "os8").state == "done"
+def test_trainings_of_another_budget_are_told_and_never_a_result(swept: Swept, composed: Compose, store: Path) -> None:
+    cut, longer = "unfinished budget: seed 0 has 1 of 2 steps", "longer budget: seed 0 has 3 steps, the row 2"
+    states = {}
+    for steps in (1, 3, 2):
+        _run(composed, swept(*TABLE, f"recipe.max_steps={steps}")[1], store)
+        row = _row(collect(swept(*TABLE)[1], store=store), "os8")
+        states[steps] = {*row.state.split("; ")}
+        assert (row.mean is None) == (steps != 2)
+    assert states == {1: {"not trained", cut}, 3: {"not trained", cut, longer}, 2: {cut}}
 
 
 def test_a_training_of_another_table_or_recipe_is_not_a_cut_one(swept: Swept, composed: Compose, store: Path) -> None:
