@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from torch.utils.data import default_collate
 
 from atrous import DeepLabV3
@@ -36,11 +37,15 @@ def test_images_of_a_validation_are_predicted_without_a_trial_of_kernels_in_the_
     model.backbone.register_forward_pre_hook(
         lambda *_: seen.append((cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32))
     )
-    with torch.no_grad():
+    mixed: list[bool] = []
+    model.backbone.register_forward_pre_hook(lambda *_: mixed.append(torch.is_autocast_enabled("cpu")))
+    precision = MixedPrecision("bf16-mixed", "cpu")
+    with torch.no_grad(), precision.val_step_context():
         task.validation_step(default_collate([samples[0], samples[1]]), 0)
     sent: list[Any] = []
-    trainer: Any = SimpleNamespace(is_global_zero=True, global_step=1)
+    trainer: Any = SimpleNamespace(is_global_zero=True, global_step=1, precision_plugin=precision)
     SamplePredictions(samples=samples, count=1, send=lambda *given: sent.append(given)).on_validation_end(trainer, task)
     assert len(sent) == 1
     assert seen == [(False, True, tf32)] * 2
+    assert mixed == [True] * 2
     assert (cudnn.benchmark, cudnn.allow_tf32) == (True, tf32)

@@ -128,15 +128,16 @@ class SamplePredictions(Callback):
             return
         assert isinstance(pl_module, SegmentationTask)
         positions = [round(i * (len(self._samples) - 1) / max(1, self._count - 1)) for i in range(self._count)]
-        self._send([self._predicted(pl_module, position) for position in positions], trainer.global_step)
+        with torch.no_grad(), trainer.precision_plugin.val_step_context():
+            predicted = [self._predicted(pl_module, position) for position in positions]
+        self._send(predicted, trainer.global_step)
 
     def _predicted(self, task: SegmentationTask, position: int) -> tuple[Any, ...]:
         batch: Sample = default_collate([self._samples[position]])
         on_device = {
             key: value.to(task.device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()
         }
-        with torch.no_grad():
-            labels = task.predict_labels(on_device)[0]  # type: ignore[arg-type]
+        labels = task.predict_labels(on_device)[0]  # type: ignore[arg-type]
         height, width = (int(side) for side in batch["extent"][0])
         pixels = batch["image"][0].permute(1, 2, 0)[:height, :width].numpy()
         truth, prediction = batch["label"][0][:height, :width].numpy(), labels[:height, :width].cpu().numpy()

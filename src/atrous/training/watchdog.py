@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, BinaryIO
 
@@ -29,6 +29,10 @@ _WAITING_IN = (
     "atrous/training/stopping.py:",
     "atrous/training/reporting.py:_mean_over_ranks",
 )
+# Where torch.compile makes a pass, which may take many times as long as a step; what it made runs elsewhere. A backward
+# pass may be made in a thread of autograd.
+_COMPILING_IN = ("torch/_dynamo/convert_frame.py:", "torch/_inductor/compile_fx.py:")
+_COMPILING_MAY_TAKE = 10  # times as long
 
 
 class Watchdog(Callback):
@@ -36,8 +40,9 @@ class Watchdog(Callback):
 
     The stacks of all threads go to `<run>/stack-rank<k>.txt` and to the log, the reason to status.json, and the process
     ends with `exit_codes.TEMPORARY`. A rank that is in the middle of an exchange with others gets a tenth more time, so
-    that the one that is waited for ends first and bears the blame. When not even a thread of Python runs any more (the
-    interpreter's lock is held, or the disk hangs), `faulthandler` ends the process after twice the time.
+    that the one that is waited for ends first and bears the blame; one that compiles gets ten times as much. When not
+    even a thread of Python runs any more (the interpreter's lock is held, or the disk hangs), `faulthandler` ends the
+    process after twice the time.
 
     Args:
         folder: the run's folder.
@@ -121,7 +126,7 @@ class Watchdog(Callback):
             # Armed again and again by this thread, it goes off only when this thread cannot run.
             faulthandler.dump_traceback_later(2 * self._seconds, exit=True, file=sys.__stderr__ or 2)
             silent = time.monotonic() - self._sign
-            if silent > self._seconds and (not self._is_waiting() or silent > 1.1 * self._seconds + interval):
+            if silent > self._seconds and silent > self._may_take() + interval:
                 self._end()
         faulthandler.cancel_dump_traceback_later()
 
@@ -129,9 +134,12 @@ class Watchdog(Callback):
         frame = sys._current_frames().get(self._watched or 0)
         return list(traceback.extract_stack(frame)) if frame is not None else []
 
-    def _is_waiting(self) -> bool:
-        places = [f"{frame.filename.replace(os.sep, '/')}:{frame.name}" for frame in self._stack()]
-        return any(part in place for place in places for part in _WAITING_IN)
+    def _may_take(self) -> float:
+        """Seconds without a sign of life that what this process is doing now may take."""
+        stacks = [traceback.extract_stack(frame) for frame in sys._current_frames().values()]
+        if any(_is_in(_COMPILING_IN, stack) for stack in stacks):
+            return _COMPILING_MAY_TAKE * self._seconds
+        return 1.1 * self._seconds if _is_in(_WAITING_IN, self._stack()) else self._seconds
 
     def _end(self) -> None:
         stack = self._stack()
@@ -176,6 +184,11 @@ def signs_of(model: nn.Module, watchdog: Watchdog) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _is_in(parts: tuple[str, ...], stack: Iterable[traceback.FrameSummary]) -> bool:
+    places = [f"{frame.filename.replace(os.sep, '/')}:{frame.name}" for frame in stack]
+    return any(part in place for place in places for part in parts)
 
 
 def _write_stacks(stream: BinaryIO, reason: str) -> None:
