@@ -14,7 +14,7 @@ from atrous.hardware import is_memory_full
 
 
 def read_torch(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
-    """Return the mapping in a file.
+    """Return the mapping in a file whose sums are right, which `torch.load` does not look at.
 
     Args:
         path: of the file.
@@ -30,6 +30,11 @@ def read_torch(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such file ({error.strerror})") from None
     except OSError as error:
         raise UnreachableError(f"{path}: cannot be read now ({error.strerror})") from None
+    if zipfile.is_zipfile(path) and _is_damaged(path):  # what is older than torch 1.6 is no archive and has no sums
+        raise CheckpointError(
+            f"{path}: damaged: the sums (CRC-32) of its content are wrong. If it was saved with "
+            "torch.serialization.set_crc32_options(False), torch.load and torch.save it once with right ones"
+        )
     try:
         content = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # a damaged file may raise anything
