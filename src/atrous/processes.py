@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Protocol
 
+MEETING = "ATROUS_MEETING"  # a name that the processes of one start of a run have in common, where others start them
 _VARIABLE = "ATROUS_RUN_FOLDER"
 _PR_SET_PDEATHSIG = 1
 _LONGEST_PATH = 4096

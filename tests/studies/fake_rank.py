@@ -14,7 +14,8 @@ from pathlib import Path
 
 def main(folder: Path, protocols: list[str]) -> int:
     rank = os.environ["RANK"]
-    (folder / f"rank{rank}").write_text(f"{os.environ['WORLD_SIZE']} {os.environ['MASTER_PORT']} {os.getpid()}")
+    said = [os.environ["WORLD_SIZE"], os.environ["MASTER_PORT"], str(os.getpid()), os.environ["ATROUS_MEETING"]]
+    (folder / f"rank{rank}").write_text(" ".join(said))
     behaviours = json.loads(os.environ.get("FAKE_RANKS", "{}"))
     behaviour = behaviours.get(rank, "done")
     if behaviour == "kill":

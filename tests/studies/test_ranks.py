@@ -65,9 +65,9 @@ def test_all_tasks_of_a_step_agree_and_another_step_or_restart_has_another_token
     assert others[0].port != ranks(SLURM, SLURM_JOB_ID="4712").port
 
 
-def test_a_restart_by_torchrun_has_another_token() -> None:
+def test_another_launch_by_torchrun_has_another_token_and_what_each_agent_counts_is_none_of_it() -> None:
     token = ranks(TORCHRUN).token
-    assert token != ranks(TORCHRUN, TORCHELASTIC_RESTART_COUNT="1").token
+    assert token == ranks(TORCHRUN, TORCHELASTIC_RESTART_COUNT="1").token
     assert token != ranks(TORCHRUN, TORCHELASTIC_RUN_ID="mine").token
     assert token != ranks(TORCHRUN, MASTER_PORT="40124").token
     assert "/" not in ranks(TORCHRUN, TORCHELASTIC_RUN_ID="a/../b").token

@@ -79,6 +79,20 @@ def test_every_rank_runs_its_process_and_all_return_the_same(fake_jobs: FakeJobs
     assert left == ["1", "2"], "the launch leaves no files of its meeting, and each other rank its log"
 
 
+def test_the_processes_of_each_start_meet_under_a_name_of_their_own(fake_jobs: FakeJobs, behave: Behave) -> None:
+    job, names = fake_jobs.job("a"), []
+    for behaviour in ("fail", "done"):
+        behave(rank0=behaviour, rank1=behaviour)
+        for future in together_in_threads(job, [0, 1]):
+            assert (future.exception() is None) == (behaviour == "done")
+        files = [job.folder.path / f"rank{number}" for number in range(2)]
+        names.append({file.read_text().split()[3] for file in files})
+        for file in files:
+            file.unlink()
+    assert [len(name) for name in names] == [1, 1]
+    assert names[0] != names[1]
+
+
 def test_a_run_that_is_done_is_skipped_by_all(fake_jobs: FakeJobs, behave: Behave) -> None:
     job = fake_jobs.job("a")
     assert [future.result() for future in together_in_threads(job, [0, 1])] == ["done"] * 2
@@ -234,7 +248,7 @@ def test_a_rank_whose_command_was_killed_is_missed(
     with Meeting(job.folder.path, rank(1)) as second, ThreadPoolExecutor(1) as executor:
         behave(rank0="hang")
         first = executor.submit(together.run, job, rank(0), capture=True)
-        assert second.next_ticket() == {"start": 0}
+        assert second.next_ticket()["start"] == 0
         monkeypatch.setattr(second, "_give_sign", lambda: None)
         with pytest.raises(JobError, match=r"rank 1 on .* silent for 2 s"):
             first.result(timeout=20)
@@ -246,7 +260,7 @@ def test_ranks_that_lose_the_first_one_say_so(fake_jobs: FakeJobs, behave: Behav
     with Meeting(job.folder.path, rank(0)) as first, ThreadPoolExecutor(1) as executor:
         behave(rank1="hang")
         second = executor.submit(together.run, job, rank(1), capture=True)
-        first.issue(start=0)
+        first.issue(start=0, meeting="m")
         while not (job.folder.path / "rank1").is_file():
             time.sleep(0.05)
         first._left.set()

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -35,14 +36,16 @@ SMALL = (
 TWO = ("trainer.devices=2", "recipe.max_steps=6", "trainer.checkpoint_every=2")
 
 
-def _start(store: Path, *overrides: str, faults: tuple[dict[str, Any], ...] = ()) -> "subprocess.Popen[str]":
+def _start(
+    store: Path, *overrides: str, faults: tuple[dict[str, Any], ...] = (), under: tuple[str, ...] = ()
+) -> "subprocess.Popen[str]":
     variables = {
         **os.environ,
         "CUDA_VISIBLE_DEVICES": "",
         "FAULTS": json.dumps(faults),
         "FAULTS_LOG": f"{store}.faults",
     }
-    command = [sys.executable, str(FAULTY), "train", *SMALL, f"store={store}", *overrides]
+    command = [sys.executable, *under, str(FAULTY), "train", *SMALL, f"store={store}", *overrides]
     output = Path(f"{store}.txt").open("a")  # noqa: SIM115
     return subprocess.Popen(command, env=variables, stdout=output, stderr=output, text=True)
 
@@ -134,6 +137,22 @@ def test_a_second_death_fails_the_run_with_its_reason(tmp_path: Path) -> None:
     status = _status(store)
     assert status["state"] == "failed"
     assert "rank 1 was killed by SIGKILL; it was started again 1x before (trainer.restarts)" in status["reason"]
+
+
+def test_agents_of_torchrun_start_the_ranks_of_a_killed_one_again_and_no_bit_is_lost(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    agent = ("-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=1")
+    agent += ("--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--local-addr=127.0.0.1")
+    faults = ({"kind": "kill", "step": 4, "rank": 1, "times": 1},)
+    machines = ("trainer.nodes=2", "trainer.devices=1", *TWO[1:])
+    agents = [_start(store, *machines, faults=faults, under=agent) for _ in range(2)]
+    assert [one.wait(900) for one in agents] == [0, 0], Path(f"{store}.txt").read_text()
+    assert (Path(f"{store}.faults") / "0").exists(), "one was killed"
+    assert _is_equal(_state(store), _state(undisturbed))
 
 
 def test_two_ranks_leave_the_same_step_out_and_name_the_images_of_both(tmp_path: Path) -> None:

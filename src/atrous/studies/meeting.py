@@ -95,7 +95,12 @@ class Meeting:
         self._files.sign(self._ranks.rank).unlink(missing_ok=True)
 
     def issue(self, **ticket: Any) -> None:
-        """Tell the other ranks the next decision: `start` (a run's folder), or the `outcome`, or the `error`."""
+        """Tell the other ranks the next decision.
+
+        Args:
+            ticket: `start` (which run of the line) and `meeting` (a name for its processes), or the `outcome`, or the
+                `error`.
+        """
         write_json(self._files.ticket(self._count), ticket)
         self._count += 1
         self._is_concluded = "start" not in ticket

@@ -26,7 +26,7 @@ class Ranks:
         nodes: how many machines there are.
         address: of the first rank's machine.
         port: where the first rank listens there.
-        token: the same for all ranks of one launch or restart, another one for the next; `[A-Za-z0-9._-]`.
+        token: the same for all ranks of one launch, another one for the next; `[A-Za-z0-9._-]`.
         starter: who started them, for messages.
     """
 
@@ -147,7 +147,6 @@ def first_host(nodelist: str) -> str:
 
 def _of_torchrun(environment: Mapping[str, str]) -> Ranks:
     address, port = _text(environment, "MASTER_ADDR"), _number(environment, "MASTER_PORT")
-    launch, restart = environment["TORCHELASTIC_RUN_ID"], environment.get("TORCHELASTIC_RESTART_COUNT", "0")
     return Ranks(
         rank=_number(environment, "RANK"),
         local_rank=_number(environment, "LOCAL_RANK"),
@@ -156,8 +155,9 @@ def _of_torchrun(environment: Mapping[str, str]) -> Ranks:
         nodes=_number(environment, "GROUP_WORLD_SIZE", default=1),
         address=address,
         port=port,
-        # Without --rdzv-id every launch has the same one, "none": the port tells them apart.
-        token=_token("torchrun", launch, address, port, restart),
+        # Without --rdzv-id every launch has the same one, "none": the port tells them apart. Each agent counts its own
+        # restarts, which may differ: the ranks of the next one meet where those of the last did.
+        token=_token("torchrun", environment["TORCHELASTIC_RUN_ID"], address, port),
         starter="torchrun",
     )
 

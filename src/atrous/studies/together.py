@@ -6,7 +6,10 @@ them fails or goes silent, the first rank ends its own, says so, and the others 
 """
 
 import os
+import secrets
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from atrous import full_memory, processes
 from atrous.errors import AtrousError
@@ -46,12 +49,13 @@ def _lead(job: Job, ranks: Ranks, meeting: Meeting, *, capture: bool) -> str:
             part = line[generation]
             if part is not job and (part.folder.is_done or not job.todo):
                 continue
+            ticket = {"start": generation, "meeting": secrets.token_hex(4)}
             outcome = jobs.run(
                 part,
-                environment=ranks.environment(),
+                environment=_environment(ranks, ticket),
                 capture=capture,
                 cancelled=lambda: bool(meeting.problem()),
-                on_start=lambda generation=generation: meeting.issue(start=generation),  # type: ignore[misc]
+                on_start=lambda ticket=ticket: meeting.issue(**ticket),  # type: ignore[misc]
                 restarts=0,  # of one rank alone would not do: who started all of them starts all of them again
             )
             if problem := meeting.problem():
@@ -71,7 +75,7 @@ def _follow(job: Job, ranks: Ranks, meeting: Meeting, *, capture: bool) -> str:
     while "start" in (ticket := meeting.next_ticket()):
         part = line[ticket["start"]]
         try:
-            problem = _take_part(part, ranks, meeting, capture=capture)
+            problem = _take_part(part, _environment(ranks, ticket), ranks.rank, meeting, capture=capture)
         except (AtrousError, OSError) as error:
             problem = str(error)
         if problem is not None and meeting.peek() is None:
@@ -81,12 +85,17 @@ def _follow(job: Job, ranks: Ranks, meeting: Meeting, *, capture: bool) -> str:
     return str(ticket["outcome"])
 
 
-def _take_part(part: Job, ranks: Ranks, meeting: Meeting, *, capture: bool) -> str | None:
+def _environment(ranks: Ranks, ticket: Mapping[str, Any]) -> dict[str, str]:
+    """The variables of a rank's process, with the name under which the ranks of this start meet, and no others."""
+    return {**ranks.environment(), processes.MEETING: ticket["meeting"]}
+
+
+def _take_part(part: Job, environment: Mapping[str, str], rank: int, meeting: Meeting, *, capture: bool) -> str | None:
     """Run this rank's process, and say what went wrong with it.
 
     The lock, the mark and the log of its tree are its own, beside the first rank's.
     """
-    place = RunFolder(part.folder.path / "ranks" / str(ranks.rank))
+    place = RunFolder(part.folder.path / "ranks" / str(rank))
 
     def is_over() -> bool:
         ticket = meeting.peek()
@@ -97,7 +106,7 @@ def _take_part(part: Job, ranks: Ranks, meeting: Meeting, *, capture: bool) -> s
             return _reason(part, 1)
         process = JobProcess(place, jobs.GRACE_SECONDS, interrupts.hurried)
         command = [*jobs.PROGRAM, str(part.folder.path), *part.todo]
-        variables = process_environment({**os.environ, **ranks.environment()}, part.config["trainer"])
+        variables = process_environment({**os.environ, **environment}, part.config["trainer"])
         code = process.run(command, variables, lock=lock, capture=capture, cancelled=is_over)
         if process.ran_out_of_memory:
             return f"killed by SIGKILL: {full_memory.advice_after_kill(part.folder)}"

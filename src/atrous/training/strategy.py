@@ -19,9 +19,9 @@ class EveryPartReduced(DDPStrategy):
     memory as the new part, so that the average of both is the old sum plus the average of the new part.
 
     Args:
-        meeting: a name that all ranks of a training have in common, and no other training of theirs has. The store of
-            torchrun's agents outlives a training: one that is made after its parent by the same ranks would find the
-            addresses of the parent's processes there, and wait for them.
+        meeting: a name that all ranks of a training have in common, and neither another training of theirs has nor
+            this one when it is started again. The store of torchrun's agents outlives a training: one that comes after
+            its parent, or after a rank was killed, would find the addresses of processes there that are gone.
         options: as for DDPStrategy; process_group_backend and timeout are given.
     """
 

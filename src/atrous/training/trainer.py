@@ -15,6 +15,7 @@ from atrous.building import build_transforms
 from atrous.data.datamodule import SegmentationDataModule
 from atrous.data.dataset import SegmentationDataset
 from atrous.hardware import device_type, resolve_precision
+from atrous.processes import MEETING
 from atrous.run_store import RunFolder
 from atrous.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from atrous.training.csv_log import CsvLog
@@ -88,7 +89,7 @@ def build_trainer(folder: RunFolder, config: Config, *, data: SegmentationDataMo
     strategy = build_strategy(
         settings["nodes"] * settings["devices"],
         device,
-        meeting=str(folder.facts().get("key")),
+        meeting=f"{folder.facts().get('key')}-{os.environ.get(MEETING, '')}",
         patience=settings["timeout_seconds"],
     )
     trainer = Trainer(
