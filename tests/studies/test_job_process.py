@@ -76,7 +76,7 @@ def test_a_process_that_was_killed_while_memory_ran_out_is_known(
     counts = iter([3])
     monkeypatch.setattr(full_memory, "kills", lambda: next(counts, 3 + kills))
     monkeypatch.chdir(tmp_path)
-    job = JobProcess(RunFolder(tmp_path), 0.5, lambda: False)
+    job = JobProcess(RunFolder(tmp_path), lambda: 0.5, lambda: False)
     with (tmp_path / "lock").open("w") as lock:
         command = ["-c", f"import os, signal, time; {ending}"]
         options: dict[str, Any] = {"lock": lock.fileno(), "capture": True, "cancelled": (tmp_path / "started").exists}
@@ -91,7 +91,7 @@ from atrous.run_store import RunFolder
 from atrous.studies.job_process import JobProcess
 
 bar = "import os, sys, signal; print('Training 3/30', end='', flush=True); " + sys.argv[2]
-process = JobProcess(RunFolder(Path(sys.argv[1])), 5.0, lambda: False)
+process = JobProcess(RunFolder(Path(sys.argv[1])), lambda: 5.0, lambda: False)
 lock = os.open(os.devnull, os.O_RDONLY)
 process.run(["-c", bar], dict(os.environ), lock=lock, capture=False, cancelled=lambda: False)
 print("error: killed", file=sys.stderr)

@@ -123,6 +123,17 @@ def test_a_cancelled_job_ends_soon_even_if_it_will_not(
     assert not fake_jobs.job("a").folder.is_done
 
 
+def test_a_job_whose_steps_are_long_has_the_time_of_three_to_save(fake_jobs: FakeJobs) -> None:
+    job = fake_jobs.job("a")
+    assert job.grace_seconds == jobs.GRACE_SECONDS
+    jobs.run(job)
+    for speed, seconds in ((0.25, 3 * job.config["recipe"]["batch_size"] / 0.25), (0.0, 0.0)):
+        job.folder.set_status("running", images_per_second=speed)
+        assert job.grace_seconds == jobs.GRACE_SECONDS + seconds
+    (job.folder.path / "status.json").write_text("damaged")
+    assert job.grace_seconds == jobs.GRACE_SECONDS
+
+
 def test_threads_of_a_job_are_limited_before_it_starts(fake_jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "PROGRAM", ("-c", "import os; print(os.environ['OMP_NUM_THREADS'])"))
     job = fake_jobs.job("a", threads=3)

@@ -2,8 +2,8 @@
 
 `faulty.py fork FOLDER PROTOCOL...` runs a job for each line of its input, and answers with its process and exit code.
 
-FAULTS is JSON, a list of {"kind": hang | kill | nan | memory, "step": k} with, where they are not any, "rank": r and
-"times": n (processes that it strikes, counted by files in FAULTS_LOG). Steps are counted from 1.
+FAULTS is JSON, a list of {"kind": hang | kill | nan | memory | slow, "step": k} with, where they are not any, "rank": r
+and "times": n (processes that it strikes, counted by files in FAULTS_LOG). Steps are counted from 1.
 """
 
 import json
@@ -41,6 +41,8 @@ def strike(kind: str, loss: Tensor) -> None:
         loss.register_hook(lambda gradient: gradient * float("nan"))  # type: ignore[no-untyped-call]
     if kind == "hang":
         sleep_forever()
+    if kind == "slow":
+        time.sleep(17)  # two of them are longer than the half minute that torchrun gives
     if kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if kind == "memory":

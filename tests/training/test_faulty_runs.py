@@ -145,7 +145,7 @@ def test_agents_of_torchrun_start_the_ranks_of_a_killed_one_again_and_no_bit_is_
     store = tmp_path / "store"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    agent = ("-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=1")
+    agent: tuple[str, ...] = ("-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=1")
     agent += ("--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--local-addr=127.0.0.1")
     faults = ({"kind": "kill", "step": 4, "rank": 1, "times": 1},)
     machines = ("trainer.nodes=2", "trainer.devices=1", *TWO[1:])
@@ -195,6 +195,20 @@ def test_sigterm_saves_and_ends_with_the_code_that_launchers_know(tmp_path: Path
     assert _status(store)["state"] == "stopped"
     step = torch.load(_run(store) / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
     assert step == _status(store)["step"]
+
+
+def test_ranks_whose_steps_are_long_save_behind_them_too(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    slow = tuple({"kind": "slow", "step": step} for step in (2, 3, 4))
+    process = _start(store, *TWO, "trainer.checkpoint_every=100", faults=slow)
+    while not (found := list(store.glob("runs/*/seed0/status.json"))) or '"step": 2' not in found[0].read_text():
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait(200) == 128 + signal.SIGTERM, Path(f"{store}.txt").read_text()
+    assert _status(store)["state"] == "stopped"
+    assert _status(store)["reason"] == "stopped at step 4"
+    assert torch.load(_run(store) / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
 
 
 @dataclass

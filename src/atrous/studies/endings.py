@@ -25,14 +25,20 @@ def staying_done(folder: RunFolder) -> Iterator[None]:
                 folder.set_status("done", **({"last_failure": reason} if reason else {}))
 
 
-def note_stop(folder: RunFolder) -> None:
-    """Say that the job was ended on request, where it could not, or took the request for a failure."""
+def note_stop(folder: RunFolder) -> bool:
+    """Say that the job was ended on request, where it could not, or took the request for a failure.
+
+    Returns:
+        Whether that was so.
+    """
     reason = "ended on request before it could save"
     with folder.noting(f"stopped: {reason}"):
         status = folder.status()
         if status["state"] in ("queued", "running", "failed"):
             what = f" ({status['reason']})" if "reason" in status else ""
             folder.set_status("stopped", reason=f"{reason}{what}")
+            return True
+    return False
 
 
 def note_full_memory(folder: RunFolder) -> None:

@@ -77,7 +77,7 @@ class JobProcess:
 
     Args:
         folder: of the run.
-        patience: seconds that a process has to save when it is asked to end.
+        patience: tells when a process is asked to end how many seconds it has to save.
         hurried: asked while it ends; True does not wait until it has saved.
         server: what starts it where its output is captured; a process of its own from the start if None.
 
@@ -87,7 +87,7 @@ class JobProcess:
     """
 
     folder: RunFolder
-    patience: float
+    patience: Callable[[], float]
     hurried: Callable[[], bool]
     server: JobServer | None = None
     ran_out_of_memory: bool = field(default=False, init=False)
@@ -124,6 +124,10 @@ class JobProcess:
                     self._end(leader)
                 time.sleep(_POLL_SECONDS)
         except BaseException:
+            if not capture:
+                seconds = f"for up to {self.patience():.0f} seconds"
+                said = f"stopping: it saves where it is ({seconds}; Ctrl-C again ends it at once)"
+                print(said, file=sys.stderr, flush=True)  # noqa: T201
             self._end(leader)
             raise
         finally:
@@ -150,11 +154,11 @@ class JobProcess:
             return subprocess.Popen(bound, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **settings)
 
     def _end(self, leader: Leader) -> None:
-        processes.end_tree(leader, self.folder.path, patience=self.patience, hurried=self.hurried)
+        processes.end_tree(leader, self.folder.path, patience=self.patience(), hurried=self.hurried)
 
     def _end_orphans(self) -> None:
         """What is left of a job whose leader was killed: nobody may write into the folder beside the next one."""
-        processes.end_members(self.folder.path, patience=self.patience, hurried=self.hurried)
+        processes.end_members(self.folder.path, patience=self.patience(), hurried=self.hurried)
 
 
 def _leave_bar(*, is_killed: bool) -> None:

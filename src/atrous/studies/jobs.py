@@ -1,10 +1,12 @@
 """One training as a process tree of its own, started from its run folder and watched through it."""
 
 import itertools
+import math
 import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +14,7 @@ from hydra import compose
 from omegaconf import DictConfig
 
 from atrous import processes
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, StoreError
 from atrous.exit_codes import is_of_the_machine
 from atrous.run_store import RunFolder
 from atrous.studies.checks import check
@@ -80,6 +82,15 @@ class Job:
     def warnings(self) -> list[str]:
         """What can be run but is hardly meant, where there is still something to train."""
         return list(recipe_warnings(self.config)) if self.todo and not self.folder.is_done else []
+
+    @property
+    def grace_seconds(self) -> float:
+        """How long its process may take to save when it is asked to end: behind a step, with others behind the next."""
+        seconds = GRACE_SECONDS
+        with suppress(StoreError):
+            speed = self.folder.status().get("images_per_second") or math.inf
+            seconds += 3 * self.config["recipe"]["batch_size"] / speed
+        return seconds
 
     @property
     def is_stopped_as_asked(self) -> bool:
@@ -171,14 +182,15 @@ def run(
         if not job.todo:
             return "skipped"
         on_start()
-        process = JobProcess(job.folder, GRACE_SECONDS, lambda: hurried() or interrupts.hurried(), server)
+        process = JobProcess(job.folder, lambda: job.grace_seconds, lambda: hurried() or interrupts.hurried(), server)
         variables = process_environment({**os.environ, **(environment or {})}, job.config["trainer"])
         again = job.config["trainer"]["restarts"] if restarts is None else restarts
         with staying_done(job.folder):
             try:
                 code = _run_process(job, process, variables, again, lock=lock, capture=capture, cancelled=cancelled)
             except BaseException:
-                note_stop(job.folder)
+                if note_stop(job.folder) and not capture:
+                    print("it could not save: the steps since its last checkpoint are lost", file=sys.stderr)  # noqa: T201
                 raise
             return _outcome(job, code, is_cancelled=cancelled())
 

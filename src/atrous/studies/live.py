@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from atrous.errors import StoreError
-from atrous.studies.jobs import GRACE_SECONDS, Job
+from atrous.studies.jobs import Job
 from atrous.studies.pace import Pace
 
 _STYLES = {
@@ -73,9 +73,10 @@ class LiveView:
 
     def on_stop(self) -> None:
         """The jobs were asked to end."""
-        count = self._states.count("running")
+        running = [job for job, state in zip(self._jobs, self._states, strict=True) if state == "running"]
+        seconds = max((job.grace_seconds for job in running), default=0.0)
         self._console.print(
-            f"stopping: {count} running jobs save where they are (for up to {GRACE_SECONDS:.0f} seconds; "
+            f"stopping: {len(running)} running jobs save where they are (for up to {seconds:.0f} seconds; "
             "Ctrl-C again ends them at once)",
             soft_wrap=True,
         )

@@ -104,7 +104,7 @@ def _take_part(part: Job, environment: Mapping[str, str], rank: int, meeting: Me
     with processes.Interrupts() as interrupts, place.lock(wait=lambda: not is_over()) as lock:
         if lock is None:
             return _reason(part, 1)
-        process = JobProcess(place, jobs.GRACE_SECONDS, interrupts.hurried)
+        process = JobProcess(place, lambda: part.grace_seconds, interrupts.hurried)
         command = [*jobs.PROGRAM, str(part.folder.path), *part.todo]
         variables = process_environment({**os.environ, **environment}, part.config["trainer"])
         code = process.run(command, variables, lock=lock, capture=capture, cancelled=is_over)

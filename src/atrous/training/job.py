@@ -7,6 +7,7 @@ starts a process for each through torchrun, unless it is one of several that wer
 import os
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 from atrous import full_memory
 from atrous.errors import AtrousError, StoreError
 from atrous.exit_codes import DONE, FAILED, TEMPORARY
-from atrous.processes import bound_command
+from atrous.processes import ask_to_end, bound_command, members
 from atrous.run_store import RunFolder
 
 PROGRAM = ("-m", "atrous.training.job")
@@ -78,31 +79,52 @@ def _fail(folder: RunFolder, reason: str, *, code: int = FAILED, **details: str)
 
 
 def _start_ranks(arguments: Sequence[str], devices: int) -> int:
-    """A fresh process per device; when one dies, torchrun ends the others within half a minute."""
+    """A fresh process per device; when one dies, torchrun ends the others within half a minute.
+
+    SIGTERM is handed on to the ranks, which save behind their step however long that takes; torchrun itself would give
+    them as long as when one dies. Releases of it without that option do so.
+    """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import get_args_parser
     from torch.distributed.run import main as torchrun
 
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    folder, asked = RunFolder(Path(arguments[0])), threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: _hand_on(folder, asked))
+    leaves_sigterm = "--signals-to-handle" in get_args_parser().format_help()
+    options = ["--signals-to-handle=SIGINT,SIGHUP,SIGQUIT"] if leaves_sigterm else []
     kills = full_memory.kills()
     try:
         program = bound_command(sys.executable, *PROGRAM, *arguments)
-        torchrun(["--standalone", f"--nproc-per-node={devices}", "--no-python", *program])
+        torchrun(["--standalone", f"--nproc-per-node={devices}", *options, "--no-python", *program])
     except SystemExit as exit_:
         return int(exit_.code or DONE)
     except SignalException as error:
-        folder, reason = RunFolder(Path(arguments[0])), f"ended by {error.sigval.name} before it could save"
-        with folder.noting(f"stopped: {reason}"):
-            if folder.status()["state"] in ("queued", "running"):
-                folder.set_status("stopped", reason=reason)
-        return FAILED
+        return _note_end(folder, error.sigval)
     except ChildFailedError as error:
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
-        return note_deaths(RunFolder(Path(arguments[0])), codes, is_memory_full=full_memory.kills() > kills)
+        if asked.is_set() and all(code == -signal.SIGTERM for code in codes.values()):
+            return _note_end(folder, signal.SIGTERM)
+        return note_deaths(folder, codes, is_memory_full=full_memory.kills() > kills)
     except Exception as error:
-        _fail(RunFolder(Path(arguments[0])), f"a rank died: {str(error).splitlines()[0]}")
+        _fail(folder, f"a rank died: {str(error).splitlines()[0]}")
         return FAILED
     return DONE
+
+
+def _hand_on(folder: RunFolder, asked: threading.Event) -> None:
+    asked.set()
+    for process, parent in members(folder.path).items():
+        if parent == os.getpid():
+            ask_to_end(process)
+
+
+def _note_end(folder: RunFolder, number: signal.Signals) -> int:
+    reason = f"ended by {number.name} before it could save"
+    with folder.noting(f"stopped: {reason}"):
+        if folder.status()["state"] in ("queued", "running"):
+            folder.set_status("stopped", reason=reason)
+    return FAILED
 
 
 def note_deaths(folder: RunFolder, codes: Mapping[int, int], *, is_memory_full: bool = False) -> int:
