@@ -10,6 +10,8 @@
 A job's process ends with 0, also after it saved on request, 1, 75 or -n; a command with 0, 1, 2 or 128 + n.
 """
 
+import signal
+
 DONE = 0
 FAILED = 1
 REFUSED = 2
@@ -25,3 +27,10 @@ def after_signal(number: int) -> int:
 def is_of_the_machine(code: int) -> bool:
     """Whether a job's process ended by no fault of its run, so that the same may go well another time."""
     return code < 0 or code == TEMPORARY
+
+
+def killed_by(number: int) -> str:
+    """What has killed a process, in words."""
+    name = signal.Signals(number).name
+    hung = " (nothing of Python ran for twice trainer.timeout_seconds; the log holds the stacks)"
+    return f"{name}{hung}" if number == signal.SIGALRM else name

@@ -2,6 +2,7 @@
 
 import faulthandler
 import os
+import signal
 import sys
 from functools import partial
 from typing import Any
@@ -44,6 +45,7 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """
     codes: list[int] = []
     monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda *_, **__: None)
+    monkeypatch.setattr(signal, "setitimer", lambda *_: None)
 
     def end(code: int) -> None:
         codes.append(code)

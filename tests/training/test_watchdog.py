@@ -4,8 +4,11 @@ import ctypes
 import importlib.util
 import inspect
 import multiprocessing
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +19,10 @@ from torch import nn
 from torch.amp import grad_scaler
 from torch.nn.modules import _functions
 
-from atrous.exit_codes import TEMPORARY
+from atrous.exit_codes import TEMPORARY, is_of_the_machine, killed_by
 from atrous.run_store import RunFolder
 from atrous.training import reporting
+from atrous.training import watchdog as watchdog_module
 from atrous.training.watchdog import Watchdog
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # its thread ends
@@ -66,11 +70,43 @@ def _keeps_the_interpreter(folder: Path) -> None:
     ctypes.PyDLL(None).sleep(60)  # with the lock that every thread of Python needs
 
 
-def test_a_process_in_which_no_thread_of_python_runs_is_ended_too(tmp_path: Path) -> None:
+def test_a_process_in_which_no_thread_of_python_runs_is_ended_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog_module, "_DUMP_SECONDS", 1.0)
     process = multiprocessing.get_context("fork").Process(target=_keeps_the_interpreter, args=(tmp_path,))
     process.start()
     process.join(40)
-    assert process.exitcode == 1
+    assert process.exitcode == -signal.SIGALRM
+    assert is_of_the_machine(process.exitcode), "it is started again"
+    assert "timeout_seconds" in killed_by(-process.exitcode)
+
+
+def _works_for_eight_seconds(folder: Path, began: Event) -> None:
+    watchdog, end = Watchdog(folder=RunFolder(folder), seconds=4, rank=0), time.monotonic() + 8
+    watchdog.on_train_start(TRAINER, MODULE)
+    began.set()
+    while time.monotonic() < end:
+        time.sleep(0.01)
+    watchdog.on_train_end(TRAINER, MODULE)
+
+
+def test_the_time_for_which_a_process_is_stopped_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog_module, "_STOPPED_SECONDS", 2.0)
+    context = multiprocessing.get_context("fork")
+    began = context.Event()
+    process = context.Process(target=_works_for_eight_seconds, args=(tmp_path, began))
+    process.start()
+    assert began.wait(40)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    time.sleep(5)  # more than its time-out, less than twice as much
+    os.kill(process.pid, signal.SIGCONT)
+    process.join(40)
+    assert process.exitcode == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("seconds", [0.5, 0.0])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from atrous import full_memory
-from atrous.exit_codes import is_of_the_machine
+from atrous.exit_codes import is_of_the_machine, killed_by
 from atrous.run_store import RunFolder
 
 
@@ -55,7 +55,7 @@ def note_death(folder: RunFolder, code: int) -> str:
     Returns:
         The reason.
     """
-    reason = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code} without a result"
+    reason = f"killed by {killed_by(-code)}" if code < 0 else f"exit code {code} without a result"
     with folder.noting(f"failed: {reason}"):
         if folder.status()["state"] != "failed":
             folder.set_status("failed", reason=reason, exit_code=code)

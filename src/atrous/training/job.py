@@ -16,7 +16,7 @@ from typing import Any
 
 from atrous import full_memory
 from atrous.errors import AtrousError, StoreError
-from atrous.exit_codes import DONE, FAILED, TEMPORARY
+from atrous.exit_codes import DONE, FAILED, TEMPORARY, killed_by
 from atrous.processes import ask_to_end, bound_command, members
 from atrous.run_store import RunFolder
 
@@ -143,7 +143,9 @@ def note_deaths(folder: RunFolder, codes: Mapping[int, int], *, is_memory_full: 
     first = {rank: number for rank, number in killed.items() if number != signal.SIGTERM}
     has_said_why = _has_failed(folder) or len(killed) < len(codes)
     if first or not has_said_why:
-        reason = ", ".join(f"rank {rank} was killed by {number.name}" for rank, number in (first or killed).items())
+        reason = ", ".join(
+            f"rank {rank} was killed by {killed_by(number)}" for rank, number in (first or killed).items()
+        )
         if is_memory_full and signal.SIGKILL in first.values():
             reason = f"{reason}: {full_memory.advice_after_kill(folder)}"
         with folder.noting(f"failed: {reason}"):

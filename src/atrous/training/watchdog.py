@@ -2,6 +2,7 @@
 
 import faulthandler
 import os
+import signal
 import sys
 import threading
 import time
@@ -33,6 +34,8 @@ _WAITING_IN = (
 # pass may be made in a thread of autograd.
 _COMPILING_IN = ("torch/_dynamo/convert_frame.py:", "torch/_inductor/compile_fx.py:")
 _COMPILING_MAY_TAKE = 10  # times as long
+_STOPPED_SECONDS = 5.0  # that a thread is late only where its process did not run
+_DUMP_SECONDS = 5.0  # from the stacks to the end
 
 
 class Watchdog(Callback):
@@ -41,8 +44,9 @@ class Watchdog(Callback):
     The stacks of all threads go to `<run>/stack-rank<k>.txt` and to the log, the reason to status.json, and the process
     ends with `exit_codes.TEMPORARY`. A rank that is in the middle of an exchange with others gets a tenth more time, so
     that the one that is waited for ends first and bears the blame; one that compiles gets ten times as much. When not
-    even a thread of Python runs any more (the interpreter's lock is held, or the disk hangs), `faulthandler` ends the
-    process after twice the time.
+    even a thread of Python runs any more (the interpreter's lock is held, or the disk hangs), `faulthandler` prints the
+    stacks after twice the time, and SIGALRM ends the process. The time for which a process is stopped (SIGSTOP, a
+    suspended job) does not count, up to there.
 
     Args:
         folder: the run's folder.
@@ -121,14 +125,21 @@ class Watchdog(Callback):
             threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def _watch(self) -> None:
-        interval = min(1.0, self._seconds / 20)
-        while not self._over.wait(interval):
-            # Armed again and again by this thread, it goes off only when this thread cannot run.
-            faulthandler.dump_traceback_later(2 * self._seconds, exit=True, file=sys.__stderr__ or 2)
-            silent = time.monotonic() - self._sign
-            if silent > self._seconds and silent > self._may_take() + interval:
-                self._end()
-        faulthandler.cancel_dump_traceback_later()
+        interval, looked = min(1.0, self._seconds / 20), time.monotonic()
+        try:
+            while not self._over.wait(interval):
+                # Armed again and again by this thread, they go off only when this thread cannot run.
+                faulthandler.dump_traceback_later(2 * self._seconds, file=sys.__stderr__ or 2)
+                signal.setitimer(signal.ITIMER_REAL, 2 * self._seconds + _DUMP_SECONDS)
+                before, looked = looked, time.monotonic()
+                if looked - before > interval + _STOPPED_SECONDS:  # nor could the thread that is watched
+                    self._sign += looked - before
+                silent = looked - self._sign
+                if silent > self._seconds and silent > self._may_take() + interval:
+                    self._end()
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _stack(self) -> list[traceback.FrameSummary]:
         frame = sys._current_frames().get(self._watched or 0)
