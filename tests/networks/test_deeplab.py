@@ -196,15 +196,6 @@ def test_torch_export_gives_the_same_logits(network: str, backbone: str) -> None
         torch.testing.assert_close(exported.module()(image_NCHW), model(image_NCHW))
 
 
-@every_pair
-def test_backbone_and_head_share_no_parameter_and_leave_none(network: str, backbone: str) -> None:
-    model = build(network, backbone)
-    groups = [*model.backbone_parameters(), *model.head_parameters()]
-    assert len(groups) == len({id(parameter) for parameter in groups})
-    assert {id(parameter) for parameter in groups} == {id(parameter) for parameter in model.parameters()}
-    assert id(model.classifier.weight) in {id(parameter) for parameter in model.head_parameters()}
-
-
 def test_one_line_of_plain_pytorch_builds_the_network() -> None:
     with torch.device("meta"):
         model = atrous.DeepLabV3Plus(backbone="resnet50", num_classes=21, output_stride=16).eval()

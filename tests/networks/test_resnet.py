@@ -192,7 +192,6 @@ def test_a_backward_hook_reads_the_gradient_of_a_residual_branch(unit: UnitKind)
         ({"unit": "wide"}, "unit='wide' is unknown; choose bottleneck or basic"),
         ({"stem": "3x3"}, "stem='3x3' is unknown; choose beta .* or 7x7"),
         ({"width": 0}, "width=0 must be at least 1"),
-        ({"pool_padding": "valid"}, "pool_padding='valid' is unknown"),
         ({"output_stride": 64}, "output_stride=64 is impossible .* 4, 8, 16, 32"),
     ],
 )

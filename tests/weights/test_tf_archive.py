@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import multiprocessing
 import os
+import signal
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from atrous.errors import CheckpointError
+from atrous.weights import tf_archive
 from atrous.weights.tf_checkpoint import open_checkpoint
 
 FOLDER = Path(__file__).parents[1] / "oracles" / "tensorflow" / "checkpoint"
@@ -63,6 +66,26 @@ def test_an_archive_is_unpacked_once_and_anew_when_it_changes(tmp_path: Path) ->
     assert first.with_name("model.ckpt.index").stat() == unpacked
     os.utime(path, (1, 1))
     assert open_checkpoint(path, cache=tmp_path).prefix != first
+
+
+def test_what_a_killed_process_left_half_unpacked_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    path, cache = archive(tmp_path / "release.tar.gz", release()), tmp_path / "cache"
+    with monkeypatch.context() as patch:
+        patch.setattr(tf_archive, "_unpack", killed)
+        process = multiprocessing.get_context("fork").Process(
+            target=open_checkpoint, args=(path,), kwargs={"cache": cache}
+        )
+        process.start()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert list((cache / "unpacked").glob(".*"))
+    folder = open_checkpoint(path, cache=cache).prefix.parent
+    assert {entry for entry in (cache / "unpacked").iterdir() if entry.suffix != ".lock"} == {folder}
 
 
 @pytest.mark.parametrize("name", ["../model.ckpt.index", "/model.ckpt.index", "a/../../model.ckpt.index", "../harm"])

@@ -3,9 +3,10 @@
 Everything is imported on first use, so that `import atrous.data` costs neither torch nor Lightning.
 """
 
-import importlib
 import os
 from typing import TYPE_CHECKING
+
+from atrous.lazy import lazy_names
 
 # albumentations asks PyPI for a newer version while it is imported, unless this is set before.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -35,27 +36,19 @@ __all__ = [
     "Shapes",
 ]
 
-_HOME = {
-    "VOC2012": "voc",
-    "CamVid": "camvid",
-    "Cityscapes": "cityscapes",
-    "CocoVoc": "coco",
-    "DatasetSpec": "spec",
-    "Decoded": "decoded",
-    "Folder": "folder",
-    "Repeated": "repeated",
-    "SegmentationDataModule": "datamodule",
-    "Shapes": "shapes",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Import a public name from the file it lives in."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    """List the public names, imported or not."""
-    return sorted(__all__)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "camvid": ("CamVid",),
+            "cityscapes": ("Cityscapes",),
+            "coco": ("CocoVoc",),
+            "datamodule": ("SegmentationDataModule",),
+            "decoded": ("Decoded",),
+            "folder": ("Folder",),
+            "repeated": ("Repeated",),
+            "shapes": ("Shapes",),
+            "spec": ("DatasetSpec",),
+            "voc": ("VOC2012",),
+        },
+    )

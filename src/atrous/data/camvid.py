@@ -4,7 +4,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from atrous.data.dataset import Pair, PairList
-from atrous.data.listing import check_limit, found_in, read_list, split_parts
+from atrous.data.listing import check_limit, existing_root, found_in, read_list, split_parts
 from atrous.data.spec import CAMVID_SPEC
 from atrous.errors import DataError
 
@@ -28,12 +28,7 @@ class CamVid(PairList):
     def __init__(self, *, root: str | Path, split: str, limit: int | None = None) -> None:
         check_limit(limit)
         parts = split_parts(split, OFFICIAL_COUNTS, source="CamVid")
-        root = Path(root).expanduser()
-        if not root.is_dir():
-            raise DataError(
-                f"CamVid: data.root={str(root)!r} does not exist; it must be the folder that holds train.txt, val.txt "
-                "and test.txt"
-            )
+        root = existing_root(root, source="CamVid", holds="train.txt, val.txt and test.txt")
         if (root / "camvid").is_dir() and not (root / f"{parts[0]}.txt").is_file():
             root /= "camvid"
         super().__init__(

@@ -9,7 +9,7 @@ import cv2
 from atrous.data.cityscapes_labels import CITYSCAPES_SPEC, LABELS, LICENCE_PLATE, train_id_table
 from atrous.data.dataset import Pair, PairList
 from atrous.data.files import Pixels, check_labels, read_mask
-from atrous.data.listing import check_limit, found_in, names_in, split_parts
+from atrous.data.listing import check_limit, existing_root, found_in, names_in, split_parts
 from atrous.errors import ArgumentError, DataError
 
 OFFICIAL_COUNTS = MappingProxyType({"train": 2975, "val": 500, "test": 1525, "train_extra": 19998})
@@ -82,12 +82,7 @@ def find_cityscapes(root: str | Path, annotations: Sequence[str]) -> Path:
     Raises:
         DataError: no such folder; says what was expected and what was found.
     """
-    root = Path(root).expanduser()
-    if not root.is_dir():
-        raise DataError(
-            f"Cityscapes: data.root={str(root)!r} does not exist; it must be the folder that holds leftImg8bit and "
-            "gtFine or gtCoarse"
-        )
+    root = existing_root(root, source="Cityscapes", holds="leftImg8bit and gtFine or gtCoarse")
     needed = ["leftImg8bit", *annotations]
     for candidate in (root, root / "cityscapes"):
         if all((candidate / name).is_dir() for name in needed):

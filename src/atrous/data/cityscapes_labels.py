@@ -1,6 +1,6 @@
 """The label table of Cityscapes: what the 8-bit `labelIds` files hold, and the 19 classes that are trained and scored.
 
-Every row is that of cityscapesScripts (`helpers/labels.py`), and a test compares them.
+Names, numbers and colours are those of cityscapesScripts (`helpers/labels.py`), and a test compares them.
 """
 
 from typing import Any, NamedTuple
@@ -22,59 +22,51 @@ class CityscapesLabel(NamedTuple):
         name: of the class.
         id: value in `labelIds` files, and what the test server wants; -1 is stored as 255.
         train_id: 0..18 for the classes that are scored; 255 (or -1) is ignored.
-        category: group of classes.
-        category_id: number of the group.
-        has_instances: whether single objects are told apart.
-        ignore_in_eval: whether the benchmark leaves it out.
         colour: RGB, 0..255 each.
     """
 
     name: str
     id: int
     train_id: int
-    category: str
-    category_id: int
-    has_instances: bool
-    ignore_in_eval: bool
     colour: Colour
 
 
 LABELS = (
-    CityscapesLabel("unlabeled", 0, 255, "void", 0, False, True, (0, 0, 0)),
-    CityscapesLabel("ego vehicle", 1, 255, "void", 0, False, True, (0, 0, 0)),
-    CityscapesLabel("rectification border", 2, 255, "void", 0, False, True, (0, 0, 0)),
-    CityscapesLabel("out of roi", 3, 255, "void", 0, False, True, (0, 0, 0)),
-    CityscapesLabel("static", 4, 255, "void", 0, False, True, (0, 0, 0)),
-    CityscapesLabel("dynamic", 5, 255, "void", 0, False, True, (111, 74, 0)),
-    CityscapesLabel("ground", 6, 255, "void", 0, False, True, (81, 0, 81)),
-    CityscapesLabel("road", 7, 0, "flat", 1, False, False, (128, 64, 128)),
-    CityscapesLabel("sidewalk", 8, 1, "flat", 1, False, False, (244, 35, 232)),
-    CityscapesLabel("parking", 9, 255, "flat", 1, False, True, (250, 170, 160)),
-    CityscapesLabel("rail track", 10, 255, "flat", 1, False, True, (230, 150, 140)),
-    CityscapesLabel("building", 11, 2, "construction", 2, False, False, (70, 70, 70)),
-    CityscapesLabel("wall", 12, 3, "construction", 2, False, False, (102, 102, 156)),
-    CityscapesLabel("fence", 13, 4, "construction", 2, False, False, (190, 153, 153)),
-    CityscapesLabel("guard rail", 14, 255, "construction", 2, False, True, (180, 165, 180)),
-    CityscapesLabel("bridge", 15, 255, "construction", 2, False, True, (150, 100, 100)),
-    CityscapesLabel("tunnel", 16, 255, "construction", 2, False, True, (150, 120, 90)),
-    CityscapesLabel("pole", 17, 5, "object", 3, False, False, (153, 153, 153)),
-    CityscapesLabel("polegroup", 18, 255, "object", 3, False, True, (153, 153, 153)),
-    CityscapesLabel("traffic light", 19, 6, "object", 3, False, False, (250, 170, 30)),
-    CityscapesLabel("traffic sign", 20, 7, "object", 3, False, False, (220, 220, 0)),
-    CityscapesLabel("vegetation", 21, 8, "nature", 4, False, False, (107, 142, 35)),
-    CityscapesLabel("terrain", 22, 9, "nature", 4, False, False, (152, 251, 152)),
-    CityscapesLabel("sky", 23, 10, "sky", 5, False, False, (70, 130, 180)),
-    CityscapesLabel("person", 24, 11, "human", 6, True, False, (220, 20, 60)),
-    CityscapesLabel("rider", 25, 12, "human", 6, True, False, (255, 0, 0)),
-    CityscapesLabel("car", 26, 13, "vehicle", 7, True, False, (0, 0, 142)),
-    CityscapesLabel("truck", 27, 14, "vehicle", 7, True, False, (0, 0, 70)),
-    CityscapesLabel("bus", 28, 15, "vehicle", 7, True, False, (0, 60, 100)),
-    CityscapesLabel("caravan", 29, 255, "vehicle", 7, True, True, (0, 0, 90)),
-    CityscapesLabel("trailer", 30, 255, "vehicle", 7, True, True, (0, 0, 110)),
-    CityscapesLabel("train", 31, 16, "vehicle", 7, True, False, (0, 80, 100)),
-    CityscapesLabel("motorcycle", 32, 17, "vehicle", 7, True, False, (0, 0, 230)),
-    CityscapesLabel("bicycle", 33, 18, "vehicle", 7, True, False, (119, 11, 32)),
-    CityscapesLabel("license plate", -1, -1, "vehicle", 7, False, True, (0, 0, 142)),
+    CityscapesLabel("unlabeled", 0, 255, (0, 0, 0)),
+    CityscapesLabel("ego vehicle", 1, 255, (0, 0, 0)),
+    CityscapesLabel("rectification border", 2, 255, (0, 0, 0)),
+    CityscapesLabel("out of roi", 3, 255, (0, 0, 0)),
+    CityscapesLabel("static", 4, 255, (0, 0, 0)),
+    CityscapesLabel("dynamic", 5, 255, (111, 74, 0)),
+    CityscapesLabel("ground", 6, 255, (81, 0, 81)),
+    CityscapesLabel("road", 7, 0, (128, 64, 128)),
+    CityscapesLabel("sidewalk", 8, 1, (244, 35, 232)),
+    CityscapesLabel("parking", 9, 255, (250, 170, 160)),
+    CityscapesLabel("rail track", 10, 255, (230, 150, 140)),
+    CityscapesLabel("building", 11, 2, (70, 70, 70)),
+    CityscapesLabel("wall", 12, 3, (102, 102, 156)),
+    CityscapesLabel("fence", 13, 4, (190, 153, 153)),
+    CityscapesLabel("guard rail", 14, 255, (180, 165, 180)),
+    CityscapesLabel("bridge", 15, 255, (150, 100, 100)),
+    CityscapesLabel("tunnel", 16, 255, (150, 120, 90)),
+    CityscapesLabel("pole", 17, 5, (153, 153, 153)),
+    CityscapesLabel("polegroup", 18, 255, (153, 153, 153)),
+    CityscapesLabel("traffic light", 19, 6, (250, 170, 30)),
+    CityscapesLabel("traffic sign", 20, 7, (220, 220, 0)),
+    CityscapesLabel("vegetation", 21, 8, (107, 142, 35)),
+    CityscapesLabel("terrain", 22, 9, (152, 251, 152)),
+    CityscapesLabel("sky", 23, 10, (70, 130, 180)),
+    CityscapesLabel("person", 24, 11, (220, 20, 60)),
+    CityscapesLabel("rider", 25, 12, (255, 0, 0)),
+    CityscapesLabel("car", 26, 13, (0, 0, 142)),
+    CityscapesLabel("truck", 27, 14, (0, 0, 70)),
+    CityscapesLabel("bus", 28, 15, (0, 60, 100)),
+    CityscapesLabel("caravan", 29, 255, (0, 0, 90)),
+    CityscapesLabel("trailer", 30, 255, (0, 0, 110)),
+    CityscapesLabel("train", 31, 16, (0, 80, 100)),
+    CityscapesLabel("motorcycle", 32, 17, (0, 0, 230)),
+    CityscapesLabel("bicycle", 33, 18, (119, 11, 32)),
+    CityscapesLabel("license plate", -1, -1, (0, 0, 142)),
 )
 
 _SCORED = tuple(label for label in LABELS if 0 <= label.train_id < IGNORED)  # in the order of their train ids

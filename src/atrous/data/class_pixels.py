@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,20 +14,12 @@ from numpy.typing import NDArray
 from atrous.cache import cache_folder
 from atrous.data.dataset import PairList, SegmentationDataset
 from atrous.data.decoded import Decoded
-from atrous.data.files import Pixels
 from atrous.files import write_atomically
 from atrous.hardware import usable_cores
 
 Counts = NDArray[np.int64]
 
 _log = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class _ReadsLabels(Protocol):
-    """A data set that can read a label without its image."""
-
-    def read_label(self, index: int) -> Pixels: ...
 
 
 def class_pixels(dataset: SegmentationDataset, *, cache: Path | None = None) -> Counts:
@@ -61,7 +53,7 @@ def _count(dataset: SegmentationDataset) -> Counts:
     classes = dataset.spec.num_classes
 
     def count(index: int) -> Counts:
-        label = dataset.read_label(index) if isinstance(dataset, _ReadsLabels) else dataset.read(index)[1]
+        label = dataset.read_label(index) if isinstance(dataset, PairList) else dataset.read(index)[1]
         return np.bincount(label.ravel(), minlength=256)[:classes].astype(np.int64)
 
     with ThreadPoolExecutor(max_workers=min(8, usable_cores())) as pool:  # decoding holds no interpreter lock

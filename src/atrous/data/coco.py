@@ -9,13 +9,13 @@ from types import MappingProxyType
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from atrous.data.coco_annotations import CocoImage, draw, read_annotations
 from atrous.data.dataset import Pair, PairList
 from atrous.data.files import Pixels, read_mask
 from atrous.data.listing import check_limit, found_in, names_in, split_parts
-from atrous.data.spec import VOC_SPEC, voc_colour
+from atrous.data.pillow import voc_picture
+from atrous.data.spec import VOC_SPEC
 from atrous.errors import ArgumentError, DataError
 from atrous.files import write_atomically, write_json
 
@@ -181,10 +181,8 @@ def _whole_mask(path: Path, image: CocoImage) -> Pixels | None:
 
 
 def _write_mask(path: Path, mask: Pixels) -> None:
-    picture = Image.fromarray(mask, mode="P")
-    picture.putpalette([channel for label in range(256) for channel in voc_colour(label)])
     content = io.BytesIO()
-    picture.save(content, format="PNG")
+    voc_picture(mask).save(content, format="PNG")
 
     def write(stream: BinaryIO) -> None:
         stream.write(content.getbuffer())

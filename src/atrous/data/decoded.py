@@ -8,7 +8,7 @@ from typing import Any
 from atrous.cache import locked
 from atrous.data.dataset import SegmentationDataset, has_masks
 from atrous.data.decoded_build import build
-from atrous.data.decoded_manifest import Manifest, UnusableError, checksum, identity, map_pixels, open_usable
+from atrous.data.decoded_manifest import Manifest, UnusableError, identity, map_pixels, open_usable
 from atrous.data.files import Pixels
 from atrous.data.spec import DatasetSpec
 from atrous.errors import DataError
@@ -31,21 +31,13 @@ class Decoded:
     Args:
         dataset: what is decoded.
         folder: where the decoded pixels go; 4 bytes per source pixel. A fast local disk or memory.
-        rebuild: whether decoded pixels that no longer fit are made again; otherwise they are an error.
         num_workers: processes that decode; by default one per core that this one may use.
 
     Raises:
-        DataError: a source file cannot be used, the disk has no room, or, without `rebuild`, the pixels do not fit.
+        DataError: a source file cannot be used, or the disk has no room.
     """
 
-    def __init__(
-        self,
-        dataset: SegmentationDataset,
-        *,
-        folder: str | Path,
-        rebuild: bool = True,
-        num_workers: int | None = None,
-    ) -> None:
+    def __init__(self, dataset: SegmentationDataset, *, folder: str | Path, num_workers: int | None = None) -> None:
         self.source = dataset
         parent = Path(folder).expanduser()
         self.folder = parent / identity(dataset)
@@ -53,7 +45,7 @@ class Decoded:
             self._manifest, self._pixels = open_usable(self.folder, dataset)
         except UnusableError:
             with locked(parent / f".{self.folder.name}", key="data.cache", error=DataError):
-                self._manifest, self._pixels = self._made(rebuild=rebuild, num_workers=num_workers)
+                self._manifest, self._pixels = self._made(num_workers)
 
     @property
     def spec(self) -> DatasetSpec:
@@ -84,21 +76,6 @@ class Decoded:
         middle, end = start + 3 * height * width, start + 4 * height * width
         return self._pixels[start:middle].reshape(height, width, 3), self._pixels[middle:end].reshape(height, width)
 
-    def verify(self) -> None:
-        """Compare all pixels with their checksums.
-
-        Raises:
-            DataError: names the images whose pixels have changed on the disk.
-        """
-        wrong = [
-            self.sample_id(index)
-            for index, expected in enumerate(self._manifest.checksums)
-            if checksum(*self.read(index)) != expected
-        ]
-        if wrong:
-            shown = ", ".join(wrong[:6]) + (f" and {len(wrong) - 6} more" if len(wrong) > 6 else "")
-            raise DataError(f"decoded pixels of {shown} in {str(self.folder)!r} are damaged; delete that folder")
-
     @cached_property
     def _pixels(self) -> Pixels:
         """The mapping; made here only where the data set was pickled, for a spawned worker."""
@@ -114,17 +91,12 @@ class Decoded:
         """Leave the mapping out: pickled with the data set it would be copied to each spawned worker."""
         return {key: value for key, value in self.__dict__.items() if key != "_pixels"}
 
-    def _made(self, *, rebuild: bool, num_workers: int | None) -> tuple[Manifest, Pixels]:
+    def _made(self, num_workers: int | None) -> tuple[Manifest, Pixels]:
         """Decode, unless another process has done so meanwhile; the caller holds the lock."""
         try:
             return open_usable(self.folder, self.source)
         except UnusableError as reason:
             if self.folder.exists():
-                if not rebuild:
-                    raise DataError(
-                        f"decoded pixels in {str(self.folder)!r} cannot be used: {reason}; delete the folder, or let "
-                        "them be made again"
-                    ) from None
                 _log.warning("decoding %r again: %s", self.spec.name, reason)
         manifest = build(self.source, self.folder, num_workers=num_workers)
         return manifest, map_pixels(self.folder, manifest)

@@ -10,7 +10,7 @@ import numpy as np
 from atrous.data.class_list import ClassList
 from atrous.data.dataset import Pair, PairList
 from atrous.data.files import Pixels, check_labels, read_mask
-from atrous.data.listing import check_limit, found_in, names_in, read_list
+from atrous.data.listing import check_limit, existing_root, found_in, names_in, read_list
 from atrous.errors import DataError
 
 _ENDS = (".jpg", ".jpeg", ".png")
@@ -45,11 +45,7 @@ class Folder(PairList):
         limit: int | None = None,
     ) -> None:
         check_limit(limit)
-        home = Path(root).expanduser()
-        if not home.is_dir():
-            raise DataError(
-                f"data.root={str(root)!r} does not exist; it must be the folder that holds images and masks"
-            )
+        home = existing_root(root, source="your data", holds="images and masks")
         class_list = ClassList(classes, root=home)
         pairs = [pair for part in split.split("+") for pair in _pairs(home, part)]
         super().__init__(spec=class_list.spec, pairs=pairs[:limit], source=f"{class_list.spec.name} {split}")

@@ -7,6 +7,23 @@ from pathlib import Path
 from atrous.errors import ArgumentError, DataError
 
 
+def existing_root(root: str | Path, *, source: str, holds: str) -> Path:
+    """Return a data set's folder, with ~ for the home folder.
+
+    Args:
+        root: data.root.
+        source: which data set, for messages.
+        holds: what must lie in it, for messages.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise DataError(f"{source}: data.root={str(folder)!r} does not exist; it must be the folder that holds {holds}")
+    return folder
+
+
 def read_list(path: Path, *, source: str, advice: str = "") -> list[str]:
     """Read a split's list: one sample per line; blank lines are skipped.
 

@@ -1,12 +1,19 @@
-"""Files that Pillow opens: as pictures only, and with an error that names the file where one is damaged."""
+"""Files that Pillow opens: as pictures only, and with an error that names the file where one is damaged.
+
+And the masks that it writes, in VOC's palette.
+"""
 
 import io
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from atrous.data.jpeg import JPEG_START
 from atrous.data.png import PNG_START
+from atrous.data.spec import voc_colour
 from atrous.errors import DataError
 
 # What is decoded in this process. Pillow would hand an EPS file, whatever its name, to Ghostscript, which runs it.
@@ -68,3 +75,10 @@ def too_deep(path: str | Path) -> DataError:
     return DataError(
         f"image {str(path)!r} has more than 8 bits per channel; map the range that matters to 0..255 and save it with 8"
     )
+
+
+def voc_picture(labels: NDArray[np.integer[Any]]) -> Image.Image:
+    """Return labels [H, W] of 0..255 as a picture in VOC's palette, whose indices are the labels."""
+    picture = Image.fromarray(np.asarray(labels, np.uint8))
+    picture.putpalette([channel for label in range(256) for channel in voc_colour(label)])
+    return picture

@@ -58,11 +58,6 @@ class Slots:
         self._free = list(range(number))
         self._awaited: set[int] = set()
 
-    @property
-    def free(self) -> int:
-        """How many slots are in no one's use."""
-        return len(self._free)
-
     def take(self) -> int | None:
         """Reserve the slot that became free last, whose memory is warm; None when all are in use."""
         if not self._free:

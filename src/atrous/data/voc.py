@@ -4,7 +4,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from atrous.data.dataset import Pair, PairList
-from atrous.data.listing import check_limit, found_in, names_in, read_list, split_parts
+from atrous.data.listing import check_limit, existing_root, found_in, names_in, read_list, split_parts
 from atrous.data.spec import VOC_SPEC
 from atrous.errors import DataError
 
@@ -61,12 +61,8 @@ def find_voc(root: str | Path) -> Path:
     Raises:
         DataError: no such folder; says what was expected and what was found.
     """
-    root = Path(root).expanduser()
-    if not root.is_dir():
-        raise DataError(
-            f"VOC 2012: data.root={str(root)!r} does not exist; it must be the folder that holds VOCdevkit/VOC2012 "
-            "(unpack VOCtrainval_11-May-2012.tar there)"
-        )
+    holds = "VOCdevkit/VOC2012 (unpack VOCtrainval_11-May-2012.tar there)"
+    root = existing_root(root, source="VOC 2012", holds=holds)
     for candidate in (root / "VOCdevkit" / "VOC2012", root / "VOC2012", root):
         if (candidate / "ImageSets" / "Segmentation").is_dir():
             return candidate

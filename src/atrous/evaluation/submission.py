@@ -24,17 +24,12 @@ from PIL import Image
 from atrous.data.cityscapes_labels import CITYSCAPES_SPEC, to_label_ids
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.files import Pixels
-from atrous.data.spec import VOC_SPEC, DatasetSpec, voc_colour
+from atrous.data.pillow import voc_picture
+from atrous.data.spec import VOC_SPEC, DatasetSpec
 from atrous.errors import DataError
 from atrous.files import write_atomically
 
 Labels = NDArray[np.integer[Any]]
-
-
-def _voc_png(labels: Labels) -> Image.Image:
-    picture = Image.fromarray(np.asarray(labels, np.uint8))
-    picture.putpalette([part for label in range(256) for part in voc_colour(label)])
-    return picture
 
 
 def _cityscapes_png(labels: Labels) -> Image.Image:
@@ -64,7 +59,7 @@ SERVERS: Mapping[str, Server] = MappingProxyType(
             spec=VOC_SPEC,
             file_name="results/VOC2012/Segmentation/comp6_test_cls/{id}.png",
             ids=re.compile(r"\d{4}_\d{6}"),
-            draw=_voc_png,
+            draw=voc_picture,
         ),
         "cityscapes": Server(
             spec=CITYSCAPES_SPEC,
@@ -72,7 +67,7 @@ SERVERS: Mapping[str, Server] = MappingProxyType(
             ids=re.compile(r"[a-z-]+_\d{6}_\d{6}"),
             draw=_cityscapes_png,
         ),
-        "plain": Server(spec=None, file_name="{id}.png", ids=re.compile(r".+"), draw=_voc_png),
+        "plain": Server(spec=None, file_name="{id}.png", ids=re.compile(r".+"), draw=voc_picture),
     }
 )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from atrous.lazy import lazy_names
+
 if TYPE_CHECKING:
     from atrous.networks.aspp import ASPP, Context, ContextFactory
     from atrous.networks.backbone import Backbone, BackboneFactory, FeatureInfo
@@ -53,33 +55,22 @@ __all__ = [
     "xception71",
 ]
 
-_FILES = {
-    "aspp": ("ASPP", "Context", "ContextFactory"),
-    "backbone": ("Backbone", "BackboneFactory", "FeatureInfo"),
-    "complexity": ("Complexity", "multiply_adds"),
-    "decoder": ("Decoder",),
-    "deeplab": ("DeepLabV3", "DeepLabV3Cascade", "DeepLabV3Plus"),
-    "dense_prediction_cell": ("DensePredictionCell",),
-    "mobilenet": ("MobileNetV2", "mobilenetv2"),
-    "output_stride": ("UnitPlan", "aspp_rates_at", "plan_units"),
-    "resize": ("resize_bilinear",),
-    "resnet": ("ResNet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
-    "segmenter": ("Segmenter",),
-    "timm_backbone": ("TimmBackbone",),
-    "xception": ("Xception", "xception41", "xception65", "xception71"),
-}
-
-
-def __getattr__(name: str) -> object:
-    """Import the file that holds a name when the name is first asked for."""
-    from importlib import import_module
-
-    for file, names in _FILES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{file}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    """List the lazy names."""
-    return sorted(__all__)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "aspp": ("ASPP", "Context", "ContextFactory"),
+            "backbone": ("Backbone", "BackboneFactory", "FeatureInfo"),
+            "complexity": ("Complexity", "multiply_adds"),
+            "decoder": ("Decoder",),
+            "deeplab": ("DeepLabV3", "DeepLabV3Cascade", "DeepLabV3Plus"),
+            "dense_prediction_cell": ("DensePredictionCell",),
+            "mobilenet": ("MobileNetV2", "mobilenetv2"),
+            "output_stride": ("UnitPlan", "aspp_rates_at", "plan_units"),
+            "resize": ("resize_bilinear",),
+            "resnet": ("ResNet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+            "segmenter": ("Segmenter",),
+            "timm_backbone": ("TimmBackbone",),
+            "xception": ("Xception", "xception41", "xception65", "xception71"),
+        },
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -98,7 +98,7 @@ class ASPP(Context):
             else None
         )
         self.conv_1x1 = ConvBatchNorm(in_channels=in_channels, out_channels=channels, kernel_size=1)
-        self.atrous_convs = nn.ModuleList(
+        self.atrous_convs: Any = nn.ModuleList(
             plain_or_separable(separable=separable, in_channels=in_channels, out_channels=channels, kernel_size=3)
             for _ in rates
         )
@@ -115,7 +115,7 @@ class ASPP(Context):
     def set_output_stride(self, output_stride: int) -> None:
         """Adapt the atrous rates to a map of another output stride; no parameter changes."""
         self._output_stride = whole_number(output_stride)
-        for conv, rate in zip(_members(self.atrous_convs), self.rates, strict=True):
+        for conv, rate in zip(self.atrous_convs, self.rates, strict=True):
             conv.set_atrous(rate=rate)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
@@ -125,7 +125,3 @@ class ASPP(Context):
         branches.extend(conv(x_NCHW) for conv in self.atrous_convs)
         y_NCHW: Tensor = self.dropout(self.project(concatenated(branches)))
         return y_NCHW
-
-
-def _members(convs: nn.ModuleList) -> Iterator[Any]:
-    yield from convs  # a ModuleList does not know its members' type

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from atrous.errors import ConfigError
 from atrous.networks.activation_checkpointing import Checkpointed
@@ -66,6 +66,25 @@ class Backbone(Checkpointed, ABC):
             for name, channels in low_level_channels.items()
         }
         return {**low_levels, "high": FeatureInfo(channels=self.out_channels, stride=self.output_stride)}
+
+
+class TappedBackbone(Backbone):
+    """A stem and units behind it, of which those in `_taps` are read inside: `forward(x) = finish(x, inside(x))`."""
+
+    stem: nn.Module
+    units: Any  # a ModuleList, which does not know its members' type
+    _taps: dict[int, str]
+
+    def forward(self, x_NCHW: Tensor) -> dict[str, Tensor]:
+        """Return `low_level_4`, `low_level_8` and `high`."""
+        x, features = self.part(self.stem, x_NCHW), {}
+        for index, unit in enumerate(self.units):
+            if index in self._taps:
+                inside = features[self._taps[index]] = self.part(unit.inside, x)
+                x = self.part(unit.finish, x, inside)
+            else:
+                x = self.part(unit, x)
+        return {**features, "high": x}
 
 
 def low_level_names(strides: Sequence[int]) -> list[str]:

@@ -40,62 +40,25 @@ def multiply_adds(
         flip: Whether every scale is run on the mirror image too.
     """
     sizes = [tuple(int((side - 1) * scale + 1) for side in size) for scale in scales]
-    counts = [entry for scaled in sizes for entry in _count(model, size=scaled).values()]
+    counts = [entry for scaled in sizes for entry in _count(model, size=scaled)]
     times = 2 if flip else 1
     return Complexity(
         true=times * sum(true for true, _ in counts),
         paper=times * sum(paper for _, paper in counts),
-        parameters=_parameters(model),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
     )
 
 
-def complexity_by_module(
-    model: nn.Module, *, size: Sequence[int] = (513, 513), depth: int = 1
-) -> dict[str, Complexity]:
-    """Count the Multiply-Adds and parameters of every module down to a depth.
+def _count(model: nn.Module, *, size: Sequence[int]) -> list[tuple[int, int]]:
+    """Return (true, paper) of every convolution."""
+    counts: list[tuple[int, int]] = []
 
-    Args:
-        model: A network that takes images [1, 3, H, W].
-        size: (H, W) in pixels.
-        depth: 1 for the network's own parts (backbone, context, decoder, classifier), 2 for theirs, and so on.
-
-    Returns:
-        Costs by module name, in the order of the forward pass; they add up to those of the whole.
-    """
-    counts = _count(model, size=size)
-    order = {conv: place for place, conv in enumerate(counts)}
-    parts, place = {}, 0
-    for name, module in model.named_modules():
-        if not name or not _is_shown(model, name, depth):
-            continue
-        inside = [conv for conv in counts if conv == name or conv.startswith(f"{name}.")]
-        if inside or _parameters(module):
-            true, paper = (sum(counts[conv][kind] for conv in inside) for kind in (0, 1))
-            place = min((order[conv] for conv in inside), default=place)  # a batch norm stays behind its convolution
-            parts[name] = place, Complexity(true, paper, _parameters(module))
-    return {name: costs for name, (_, costs) in sorted(parts.items(), key=lambda part: part[1][0])}
-
-
-def _is_shown(model: nn.Module, name: str, depth: int) -> bool:
-    """Whether a module is a row: at the wanted depth, or above it without children of its own."""
-    level = name.count(".") + 1
-    return level == depth or (level < depth and not any(True for _ in model.get_submodule(name).children()))
-
-
-def _parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def _count(model: nn.Module, *, size: Sequence[int]) -> dict[str, tuple[int, int]]:
-    """Return (true, paper) by convolution."""
-    counts: dict[str, tuple[int, int]] = {}
-
-    def count(name: str, module: nn.Module, output: Tensor) -> None:
+    def count(_: str, module: nn.Module, output: Tensor) -> None:
         assert isinstance(module, nn.Conv2d)
         per_pixel = module.weight[0].numel() * module.out_channels
         height, width = output.shape[-2:]
         rounded = _round_up(height, module.dilation[0]) * _round_up(width, module.dilation[1])
-        counts[name] = per_pixel * height * width, per_pixel * rounded
+        counts.append((per_pixel * height * width, per_pixel * rounded))
 
     dry_run(model, size=size, kinds=(nn.Conv2d,), on_output=count)
     return counts

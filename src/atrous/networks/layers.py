@@ -112,8 +112,6 @@ class SeparableConv(nn.Module):
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         kernel_size: Of the depthwise convolution.
-        stride: Of the depthwise convolution.
-        rate: Of the depthwise convolution.
         eps: Epsilon of both batch norms.
         activation: What follows each of the two batch norms: "relu" in ASPP, decoder and Xception's last block.
     """
@@ -124,8 +122,6 @@ class SeparableConv(nn.Module):
         in_channels: int,
         out_channels: int,
         kernel_size: int = 3,
-        stride: int = 1,
-        rate: Rate = 1,
         eps: float = BATCH_NORM_EPSILON,
         activation: Activation = "relu",
     ) -> None:
@@ -134,8 +130,6 @@ class SeparableConv(nn.Module):
             in_channels=in_channels,
             out_channels=in_channels,
             kernel_size=kernel_size,
-            stride=stride,
-            rate=rate,
             groups=in_channels,
             eps=eps,
             activation=activation,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from atrous.errors import ConfigError
 from atrous.networks import unit_strides
-from atrous.networks.backbone import Backbone, FeatureInfo, tapped_at
+from atrous.networks.backbone import FeatureInfo, TappedBackbone, tapped_at
 from atrous.networks.layers import ConvBatchNorm, Padding
 from atrous.networks.output_stride import UnitPlan, plan_units, whole_number
 from atrous.networks.recomputation import recomputed
@@ -68,7 +68,7 @@ class InvertedResidual(nn.Module):
         return self.finish(x_NCHW, self.inside(x_NCHW))
 
 
-class MobileNetV2(Backbone):
+class MobileNetV2(TappedBackbone):
     """A stem of stride 2 and 17 inverted residuals; without the last 1x1 convolution and the classifier.
 
     Features: `low_level_4` and `low_level_8`, the depthwise convolution of the last unit at stride 4 and at stride 8,
@@ -88,6 +88,8 @@ class MobileNetV2(Backbone):
     Raises:
         ConfigError: A value that cannot be, with the values that can.
     """
+
+    stem: ConvBatchNorm
 
     def __init__(
         self,
@@ -121,7 +123,7 @@ class MobileNetV2(Backbone):
                     )
                 )
                 channels = wide
-        self.units: Any = nn.ModuleList(units)
+        self.units = nn.ModuleList(units)
         self.out_channels = channels
         self.set_output_stride(output_stride)
 
@@ -143,17 +145,6 @@ class MobileNetV2(Backbone):
         for unit, plan in zip(self.units, plans, strict=True):
             unit.set_atrous(plan)
         self._output_stride = output_stride
-
-    def forward(self, x_NCHW: Tensor) -> dict[str, Tensor]:
-        """Return `low_level_4`, `low_level_8` and `high`."""
-        x, features = self.part(self.stem, x_NCHW), {}
-        for index, unit in enumerate(self.units):
-            if index in self._taps:
-                inside = features[self._taps[index]] = self.part(unit.inside, x)
-                x = self.part(unit.finish, x, inside)
-            else:
-                x = self.part(unit, x)
-        return {**features, "high": x}
 
 
 def mobilenetv2(**options: Any) -> MobileNetV2:

@@ -36,12 +36,10 @@ class ResNet(Backbone):
         unit: "bottleneck" (1x1, 3x3, 1x1) or "basic" (3x3, 3x3).
         width: Channels of block1's 3x3 convolutions, which scale all others; 64 in the papers.
         stem: "beta" (three 3x3 convolutions, as in the papers' Multiply-Adds) or "7x7".
-        strides_in: "last_unit" (official) or "first_unit" (torchvision).
+        strides_in: "last_unit" (official) or "first_unit" (torchvision); the max pool pads even sizes as they do.
         output_stride: Ratio of input to output size, a power of two from 4 to what `blocks` can reach.
         multi_grid: What each unit of block4, and of every added block, multiplies its atrous rate by; None = all 1.
         blocks: 4, or up to 7 with copies of block4 behind it.
-        pool_padding: How the max pool pads even sizes: "same" (TensorFlow: after the map only) or "symmetric"
-            (torchvision). None follows `strides_in`: the official layout pads as TensorFlow does.
         zero_init_residual: Start every residual branch at zero (Goyal et al., arXiv:1706.02677, section 5.1), which
             helps deep cascades that are trained from scratch; the official code does not. Those that a decoder reads
             as low levels start as drawn.
@@ -61,7 +59,6 @@ class ResNet(Backbone):
         output_stride: int = 16,
         multi_grid: Sequence[int] | None = None,
         blocks: int = 4,
-        pool_padding: Literal["same", "symmetric"] | None = None,
         zero_init_residual: bool = False,
     ) -> None:
         super().__init__()
@@ -73,7 +70,7 @@ class ResNet(Backbone):
         self.strides = unit_strides.resnet(units=units, strides_in=strides_in, blocks=blocks)
 
         self.stem = Stem(kind=stem, width=width)
-        self.pool = MaxPool(padding=pool_padding or ("same" if strides_in == "last_unit" else "symmetric"))
+        self.pool = MaxPool(padding="same" if strides_in == "last_unit" else "symmetric")
         self.blocks = nn.ModuleList()
         channels = self.stem.out_channels
         for block, count in enumerate(self.units):

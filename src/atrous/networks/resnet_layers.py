@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.errors import ConfigError
-from atrous.networks.layers import ConvBatchNorm
+from atrous.networks.layers import ConvBatchNorm, Padding
 from atrous.networks.output_stride import UnitPlan
 from atrous.networks.recomputation import is_plain, recomputed
 
@@ -51,12 +51,8 @@ class MaxPool(nn.Module):
             torchvision does. Odd sizes come out alike.
     """
 
-    def __init__(self, *, padding: Literal["same", "symmetric"]) -> None:
+    def __init__(self, *, padding: Padding) -> None:
         super().__init__()
-        if padding not in ("same", "symmetric"):
-            raise ConfigError(
-                f"pool_padding={padding!r} is unknown; choose same (TensorFlow) or symmetric (torchvision)"
-            )
         self.padding = padding
 
     def forward(self, x_NCHW: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Literal, get_args
 
@@ -83,16 +83,6 @@ class Segmenter(nn.Module):
         self.backbone.set_output_stride(output_stride)
         if self.context is not None:
             self.context.set_output_stride(output_stride)
-
-    def backbone_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield the parameters of the backbone."""
-        yield from self.backbone.parameters()
-
-    def head_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield all other parameters, the classifier's included."""
-        for name, module in self.named_children():
-            if name != "backbone":
-                yield from module.parameters()
 
     @abstractmethod
     def head(self, features: dict[str, Tensor]) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from atrous.errors import ConfigError
 from atrous.networks import unit_strides
-from atrous.networks.backbone import Backbone, FeatureInfo, tapped_at
+from atrous.networks.backbone import FeatureInfo, TappedBackbone, tapped_at
 from atrous.networks.layers import ConvBatchNorm, SeparableConv
 from atrous.networks.output_stride import UnitPlan, plan_units, whole_number, whole_numbers
 from atrous.networks.recomputation import recomputed
@@ -65,13 +65,13 @@ class XceptionUnit(nn.Module):
         if isinstance(self.shortcut, ConvBatchNorm):
             self.shortcut.set_atrous(stride=plan.stride)
 
-    def second(self, x_NCHW: Tensor) -> Tensor:
+    def inside(self, x_NCHW: Tensor) -> Tensor:
         """Return conv2(conv1(x)) after its batch norm, which is what the decoder reads of some units."""
         return self._second(x_NCHW, relu=False)
 
-    def finish(self, x_NCHW: Tensor, second_NCHW: Tensor) -> Tensor:
-        """Return shortcut(x) + conv3(second)."""
-        return self._third(x_NCHW, second_NCHW if self.relu_inside else recomputed(F.relu, second_NCHW))
+    def finish(self, x_NCHW: Tensor, inside_NCHW: Tensor) -> Tensor:
+        """Return shortcut(x) + conv3(inside)."""
+        return self._third(x_NCHW, inside_NCHW if self.relu_inside else recomputed(F.relu, inside_NCHW))
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return [N, channels[-1], ceil(H / stride), ceil(W / stride)]."""
@@ -87,7 +87,7 @@ class XceptionUnit(nn.Module):
         return y_NCHW if self.shortcut is None else recomputed(torch.add, y_NCHW, self.shortcut(x_NCHW))
 
 
-class Xception(Backbone):
+class Xception(TappedBackbone):
     """Stem, entry flow, middle flow, exit flow; without the classifier.
 
     Features: `low_level_4` and `low_level_8`, the second pointwise convolution, after batch norm and before any ReLU,
@@ -107,6 +107,7 @@ class Xception(Backbone):
     """
 
     separable = True
+    stem: nn.Sequential
 
     def __init__(
         self,
@@ -139,7 +140,7 @@ class Xception(Backbone):
             unit = XceptionUnit(in_channels=channels, channels=wides, shortcut=shortcut, relu_inside=inside)
             units.append(unit)
             channels = unit.out_channels
-        self.units: Any = nn.ModuleList(units)
+        self.units = nn.ModuleList(units)
         self.out_channels = channels
         self.set_output_stride(output_stride)
 
@@ -161,17 +162,6 @@ class Xception(Backbone):
         for index, (unit, plan) in enumerate(zip(self.units, plans, strict=True)):
             unit.set_atrous(plan, multi_grid=self.multi_grid if index == len(plans) - 1 else (1, 1, 1))
         self._output_stride = output_stride
-
-    def forward(self, x_NCHW: Tensor) -> dict[str, Tensor]:
-        """Return `low_level_4`, `low_level_8` and `high`."""
-        x, features = self.part(self.stem, x_NCHW), {}
-        for index, unit in enumerate(self.units):
-            if index in self._taps:
-                second = features[self._taps[index]] = self.part(unit.second, x)
-                x = self.part(unit.finish, x, second)
-            else:
-                x = self.part(unit, x)
-        return {**features, "high": x}
 
 
 def xception41(**options: Any) -> Xception:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from atrous.lazy import lazy_names
+
 if TYPE_CHECKING:
     from atrous.prediction.description import Description
     from atrous.prediction.loading import load
@@ -12,18 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Description", "Prediction", "Predictor", "load"]
 
-_FILES = {"Description": "description", "Prediction": "result", "Predictor": "predictor", "load": "loading"}
-
-
-def __getattr__(name: str) -> object:
-    """Import the file that holds a name when the name is first asked for."""
-    from importlib import import_module
-
-    if name in _FILES:
-        return getattr(import_module(f"{__name__}.{_FILES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    """List the lazy names."""
-    return sorted(__all__)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "description": ("Description",),
+            "loading": ("load",),
+            "predictor": ("Predictor",),
+            "result": ("Prediction",),
+        },
+    )

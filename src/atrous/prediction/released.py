@@ -10,9 +10,10 @@ from atrous.errors import CheckpointError, ConfigError
 from atrous.networks.segmenter import Segmenter
 from atrous.prediction.description import Description
 from atrous.prediction.label_spaces import spec_of_release
-from atrous.weights.download import fetch
 from atrous.weights.matching import dense_tensors
+from atrous.weights.released import load_weights_of
 from atrous.weights.tensorflow import from_tensorflow
+from atrous.weights.tensorflow_scopes import CLASSIFIER_SCOPE
 from atrous.weights.tf_checkpoint import open_checkpoint
 from atrous.weights.torch_files import read_torch
 from atrous.weights.torchvision import from_torchvision
@@ -20,7 +21,7 @@ from atrous.weights.zoo import Preset, preset, presets
 
 _CONTEXTS = {"dpc": {"_target_": "atrous.networks.DensePredictionCell", "_partial_": True}}
 _SCOPES = {"xception_65/": "xception65", "xception_71/": "xception71", "MobilenetV2/": "mobilenetv2"}
-_TF_CLASSIFIER, _TORCH_CLASSIFIER = "logits/semantic/biases", "classifier.4.bias"
+_TF_CLASSIFIER, _TORCH_CLASSIFIER = f"{CLASSIFIER_SCOPE}/biases", "classifier.4.bias"
 _STRIDE = "output_stride"
 _OF_RESNET101 = "backbone.layer3.22.conv1.weight"
 
@@ -39,8 +40,7 @@ def load_release(name: str, *, source: str | Path | None = None) -> tuple[Segmen
     found = preset(name)
     description = describe(found, num_classes=found.classes)
     network = description.build()
-    path = fetch(found.url, sha256=found.sha256, megabytes=found.megabytes) if source is None else source
-    (from_tensorflow if found.format == "tensorflow" else from_torchvision)(network, path)
+    load_weights_of(network, found, source=source)
     return network, description
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from atrous.lazy import lazy_names
+
 if TYPE_CHECKING:
     from atrous.weights.download import fetch
     from atrous.weights.matching import LoadReport
@@ -27,29 +29,17 @@ __all__ = [
     "presets",
 ]
 
-_FILES = {
-    "LoadReport": "matching",
-    "fetch": "download",
-    "from_atrous": "own",
-    "from_tensorflow": "tensorflow",
-    "from_torchvision": "torchvision",
-    "load_preset": "released",
-    "load_pretrained": "released",
-    "open_checkpoint": "tf_checkpoint",
-    "preset": "zoo",
-    "presets": "zoo",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Import the file that holds a name when the name is first asked for."""
-    from importlib import import_module
-
-    if name in _FILES:
-        return getattr(import_module(f"{__name__}.{_FILES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    """List the lazy names."""
-    return sorted(__all__)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "download": ("fetch",),
+            "matching": ("LoadReport",),
+            "own": ("from_atrous",),
+            "released": ("load_preset", "load_pretrained"),
+            "tensorflow": ("from_tensorflow",),
+            "tf_checkpoint": ("open_checkpoint",),
+            "torchvision": ("from_torchvision",),
+            "zoo": ("preset", "presets"),
+        },
+    )

@@ -17,7 +17,7 @@ from atrous.networks.backbone import Backbone
 from atrous.networks.layers import ConvBatchNorm
 from atrous.networks.segmenter import Segmenter
 from atrous.weights.matching import LoadReport, load_by_name
-from atrous.weights.tensorflow_scopes import backbone_scopes, classifier_scope, context_scopes, decoder_scopes
+from atrous.weights.tensorflow_scopes import CLASSIFIER_SCOPE, backbone_scopes, context_scopes, decoder_scopes
 
 # What an ImageNet checkpoint has behind the features that a segmentation network takes.
 _IMAGENET_HEADS = ("/logits/", "/Logits/", "MobilenetV2/Conv_1/")
@@ -111,10 +111,9 @@ def _targets(model: Segmenter | Backbone) -> Iterator[tuple[str, Tensor]]:
 
 
 def _classifier(classifier: nn.Conv2d) -> Iterator[tuple[str, Tensor]]:
-    scope = classifier_scope()
-    yield f"{scope}/weights", classifier.weight
+    yield f"{CLASSIFIER_SCOPE}/weights", classifier.weight
     if classifier.bias is not None:
-        yield f"{scope}/biases", classifier.bias
+        yield f"{CLASSIFIER_SCOPE}/biases", classifier.bias
 
 
 def _conv_batch_norm(scope: str, module: ConvBatchNorm) -> Iterator[tuple[str, Tensor]]:

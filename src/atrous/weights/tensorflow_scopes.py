@@ -20,6 +20,8 @@ from atrous.networks.xception import Xception
 
 Scopes = Iterator[tuple[str, ConvBatchNorm]]
 
+CLASSIFIER_SCOPE = "logits/semantic"
+
 
 def backbone_scopes(backbone: Backbone) -> Scopes:
     """Yield the scope of every convolution of a backbone.
@@ -37,11 +39,6 @@ def backbone_scopes(backbone: Backbone) -> Scopes:
         f"the official checkpoints have no names for a {type(backbone).__name__}; they exist for ResNet, Xception and "
         "MobileNetV2"
     )
-
-
-def classifier_scope() -> str:
-    """Return the scope of the classifier."""
-    return "logits/semantic"
 
 
 def context_scopes(model: Segmenter) -> Scopes:

@@ -6,14 +6,13 @@ import gzip
 import hashlib
 import shutil
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from atrous.cache import locked
 from atrous.errors import CheckpointError
-from atrous.files import check_space
+from atrous.files import check_space, folder_made_whole
 from atrous.weights.tf_index import CHECKPOINT_FILE
 
 
@@ -35,14 +34,8 @@ def unpack_once(archive: Path, *, cache: Path) -> Path:
     folder = cache / "unpacked" / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     with locked(folder):
         if not folder.is_dir():
-            temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{name}."))
-            try:
+            with folder_made_whole(folder) as temporary:
                 _unpack(archive, temporary, is_fetched=archive.is_relative_to(cache))
-                temporary.chmod(0o755)
-                temporary.rename(folder)
-            except BaseException:
-                shutil.rmtree(temporary)
-                raise
     return folder
 
 

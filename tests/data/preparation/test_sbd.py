@@ -10,8 +10,7 @@ from scipy.io import savemat
 
 from atrous.data.files import Pixels
 from atrous.data.preparation import sbd as sbd_module
-from atrous.data.preparation.sbd import augmented_ids, convert_sbd, is_converted, read_sbd_label, save_palette_png
-from atrous.data.spec import VOC_SPEC
+from atrous.data.preparation.sbd import augmented_ids, convert_sbd, is_converted, read_sbd_label
 from atrous.data.voc import VOC2012
 from atrous.errors import DataError
 from atrous.files import NoSpaceError
@@ -67,15 +66,6 @@ def test_converted_masks_are_read_back_as_the_labels_and_official_ones_stay(
     np.testing.assert_array_equal(dataset.read(6)[1], labels["t"])
     np.testing.assert_array_equal(dataset.read(0)[1], scene(0, 40, 56)[1])  # VOC's own mask of a
     assert tracked == ["s", "t"]
-
-
-def test_a_converted_mask_has_the_palette_of_voc(tmp_path: Path) -> None:
-    save_palette_png(tmp_path / "m.png", np.arange(256, dtype=np.uint8).reshape(16, 16))
-    image = Image.open(tmp_path / "m.png")
-    colours = np.asarray(image.convert("RGB")).reshape(256, 3)
-    assert [tuple(colour) for colour in colours[:21].tolist()] == list(VOC_SPEC.palette)
-    assert tuple(colours[255]) == (224, 224, 192)
-    np.testing.assert_array_equal(np.asarray(image).ravel(), np.arange(256))
 
 
 def test_lists_that_give_another_number_are_refused_before_anything_is_written(voc_home: Path, sbd: Path) -> None:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from atrous.data.dataset import require_files
 from atrous.data.files import Pixels, check_labels, image_size
 from atrous.data.listing import names_in, read_list
-from atrous.data.spec import VOC_SPEC, voc_colour
+from atrous.data.pillow import voc_picture
+from atrous.data.spec import VOC_SPEC
 from atrous.errors import DataError
 from atrous.files import folder_made_whole, write_text
 
@@ -120,13 +120,6 @@ def _check_sums(content: bytes) -> None:
         position += 8 + size
 
 
-def save_palette_png(path: Path, label: Pixels) -> None:
-    """Write a label [H, W] as a palette PNG in VOC's colours, whose bytes are the labels."""
-    image = Image.fromarray(label, mode="P")
-    image.putpalette([channel for value in range(256) for channel in voc_colour(value)])
-    image.save(path)
-
-
 def _convert_all(sbd: Path, voc: Path, names: Sequence[str], *, track: Track) -> None:
     target = voc / _MASKS
     if target.exists():
@@ -144,6 +137,6 @@ def _convert_all(sbd: Path, voc: Path, names: Sequence[str], *, track: Track) ->
                 label = read_sbd_label(sbd / "cls" / f"{name}.mat")
                 if label.shape != (size := image_size(voc / "JPEGImages" / f"{name}.jpg")):
                     raise DataError(f"SBD label {name}.mat has {label.shape} rows and columns, its image {size}")
-                save_palette_png(temporary / f"{name}.png", label)
+                voc_picture(label).save(temporary / f"{name}.png")
     except OSError as error:
         raise DataError(f"writing masks below {str(voc)!r} failed ({error.strerror or error}); make room?") from error
