@@ -1,7 +1,7 @@
 """Steps whose numbers are not finite: found, told with their images, kept, and left out when asked."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,16 +24,18 @@ class Tiny(LightningModule):
 
     optimizer_state: dict[int, dict[str, Tensor]]  # when the training has ended
 
-    def __init__(self, poisons: dict[int, float]) -> None:
+    def __init__(self, poisons: dict[int, float], *, overflows: Container[int] = ()) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1))
-        self._poisons = poisons
+        self._poisons, self._overflows = poisons, overflows
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         factor = self._poisons.get(batch_idx, 1.0)
         # A number that is not finite also in the input: batch norm would remember it.
         loss: Tensor = self.model(batch["image"].float() * factor).square().mean()
+        if batch_idx in self._overflows:  # a finite loss, and gradients that are not
+            loss.register_hook(lambda gradient: gradient * math.inf)  # type: ignore[no-untyped-call]
         return loss
 
     def configure_optimizers(self) -> Any:
@@ -62,6 +64,7 @@ def _fit(
     steps: int = 6,
     accumulate: int = 1,
     scaler: torch.amp.GradScaler | None = None,
+    overflows: Container[int] = (),
 ) -> tuple[Tiny, FiniteGuard]:
     guard = FiniteGuard(folder=RunFolder(folder), action=action, every=10, sample_id=lambda index: f"img{index}")
     trainer = Trainer(
@@ -76,7 +79,7 @@ def _fit(
         enable_model_summary=False,
         default_root_dir=folder,
     )
-    module = Tiny(poisons)
+    module = Tiny(poisons, overflows=overflows)
     try:
         trainer.fit(module, DataLoader(_batches(steps * accumulate), batch_size=None))  # type: ignore[arg-type]
     finally:
@@ -135,6 +138,18 @@ def test_a_gradient_scaler_leaves_a_step_out_and_lowers_its_scale(tmp_path: Path
     for key, state in whole.optimizer_state.items():
         momentum = state["momentum_buffer"]
         assert torch.equal(momentum, expected[key]["momentum_buffer"].expand_as(momentum))
+
+
+def test_gradients_that_overflow_at_every_scale_stop_the_run_and_a_search_for_the_scale_does_not(
+    tmp_path: Path,
+) -> None:
+    scaler = torch.amp.GradScaler("cpu")
+    _, guard = _fit(tmp_path / "search", {}, action="stop", steps=22, scaler=scaler, overflows=range(19))
+    assert guard.skipped == 0
+    assert scaler.get_scale() == 2.0**-3
+    scaler = torch.amp.GradScaler("cpu")
+    with pytest.raises(DivergedError, match=r"gradients of 4 parameters, .* at step 20 .* half the scale .*lr"):
+        _fit(tmp_path / "lost", {}, action="stop", steps=22, scaler=scaler, overflows=range(22))
 
 
 def test_the_loss_of_a_batch_is_kept_without_the_scale_of_its_gradients(tmp_path: Path) -> None:

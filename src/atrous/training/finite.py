@@ -7,7 +7,6 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,11 +16,11 @@ from torch import Tensor
 
 from atrous.data.loading import Sample
 from atrous.errors import AtrousError
-from atrous.files import write_atomically
 from atrous.run_store import RunFolder
+from atrous.training.kept_batches import keep_batch
 
 MOST_IN_A_ROW = 10
-_MOST_FILES = 10
+MOST_SCALES = 20  # that overflow in a row: from 2^16, where a scaler begins, to below 1
 _LAG = 2  # steps that CUDA may be behind before its flags are waited for
 _SHOWN = 4
 
@@ -54,7 +53,8 @@ class FiniteGuard(Callback):
     anything is logged or saved. `skip` has to know before the optimiser moves: it costs one synchronisation per step.
     A step that is left out changes neither weights nor momentum nor the statistics of batch norm; the schedule goes on.
     With a gradient scaler (16-mixed), which leaves steps out by itself, only the loss counts; it is told that the step
-    is to be left out, and lowers its scale.
+    is to be left out, and lowers its scale. Gradients alone end the training when they overflow at every scale that it
+    tries.
 
     Args:
         folder: the run's folder.
@@ -66,7 +66,7 @@ class FiniteGuard(Callback):
     def __init__(self, *, folder: RunFolder, action: str, every: int, sample_id: Callable[[int], str]) -> None:
         self._folder, self._skips, self._every = folder, action == "skip", max(1, every)
         self._sample_id = sample_id
-        self.skipped, self._in_a_row = 0, 0
+        self.skipped, self._in_a_row, self._scales = 0, 0, 0
         self._batches: list[Sample] = []
         self._losses: list[Tensor] = []
         self._pending: deque[_Step] = deque()
@@ -120,7 +120,6 @@ class FiniteGuard(Callback):
         gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
         loss = torch.stack(self._losses).sum().float()
         if (scaler := _scaler(trainer)) is not None:
-            gradients = {}
             loss = loss / scaler.scale(torch.ones_like(loss))  # its own scale waits for the device
         # The 2-norm: on CPUs the largest magnitude takes six times as long. It overflows above 1e19, as bad as inf.
         norms = torch._foreach_norm(list(gradients.values())) if gradients else ()
@@ -142,7 +141,14 @@ class FiniteGuard(Callback):
             if step.ready is not None:
                 step.ready.synchronize()
             if not bool(step.flags.any()):
-                self._in_a_row = 0
+                self._in_a_row, self._scales = 0, 0
+                continue
+            if _scaler(trainer) is not None and not bool(step.flags[0]):
+                self._scales += 1
+                if self._scales >= MOST_SCALES:
+                    hint = "lower recipe.optimizer.lr, or use recipe.precision=32-true"
+                    tried = f"so were those of the {MOST_SCALES - 1} steps before, at half the scale each time"
+                    raise DivergedError(f"{self._problem(trainer, step)}; {tried}: {hint}")
                 continue
             self._in_a_row += 1
             problem = self._problem(trainer, step)
@@ -179,38 +185,18 @@ class FiniteGuard(Callback):
         blamed = [one for one in of_ranks if not math.isfinite(one[0])] or of_ranks
         blamed_ids = [name for _, of_rank in blamed for name in of_rank]
         more = f" and {len(blamed_ids) - _SHOWN} more" if len(blamed_ids) > _SHOWN else ""
-        where = self._keep(trainer, step, names, ids)
+        facts = {"ids": ids, "step": step.number, "rank": trainer.global_rank, "loss": own[0], "parameters": names}
+        where = keep_batch(self._folder, step.batches, facts, ranks=trainer.world_size)
         shown = f"images {', '.join(blamed_ids[:_SHOWN])}{more}; {where}"
         if not math.isfinite(blamed[0][0]):
             return f"the loss is {blamed[0][0]} at step {step.number} ({shown})"
         what = f"the gradients of {len(names)} parameters, first {names[0]}, are not finite"
         return f"{what} at step {step.number} ({shown})"
 
-    def _keep(self, trainer: Trainer, step: _Step, names: list[str], ids: list[str]) -> str:
-        folder = self._folder.path / "nonfinite"
-        suffix = f"-rank{trainer.global_rank}" if trainer.world_size > 1 else ""
-        if len(list(folder.glob(f"step*{suffix}.pt"))) >= _MOST_FILES:
-            return f"the first {_MOST_FILES} batches are in {folder}"
-        facts = {"ids": ids, "step": step.number, "rank": trainer.global_rank, "loss": float(step.loss)}
-        path = folder / f"step{step.number}{suffix}.pt"
-        try:
-            _write_batch(path, step.batches, {**facts, "parameters": names})
-        except OSError as error:
-            return f"the batch could not be kept: {error}"
-        return f"the batch is kept in {path}"
-
 
 def _scaler(trainer: Trainer) -> Any:
     """The scaler of float16's gradients, None in other precisions."""
     return getattr(trainer.precision_plugin, "scaler", None)
-
-
-def _write_batch(path: Path, batches: list[Sample], facts: dict[str, Any]) -> None:
-    content = dict(facts)
-    for key in ("image", "label", "extent", "index"):
-        # A copy: a batch is a view of memory that holds more than it.
-        content[key] = torch.cat([batch[key] for batch in batches]).cpu()
-    write_atomically(path, lambda stream: torch.save(content, stream))
 
 
 def _copy(source: list[Tensor], target: list[Tensor]) -> None:
