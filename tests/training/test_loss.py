@@ -1,9 +1,12 @@
 """The loss against PyTorch's own upsampling and cross-entropy in float64."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from atrous.training import loss as loss_module
 from atrous.training.loss import ImageCrossEntropy, nearest_labels, segmentation_loss, summed_cross_entropy
@@ -47,6 +50,29 @@ def test_loss_and_gradient_are_those_of_upsampling_and_cross_entropy(
     assert logits.grad is not None
     error = (logits.grad.double() - expected_gradient).abs().max()
     assert error < 1e-5 * expected_gradient.abs().max()
+
+
+class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The elements of the largest tensor that an operation makes."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple) else (result,):
+            if isinstance(tensor, Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return result
+
+
+def test_no_tensor_holds_the_classes_of_even_one_image_at_label_resolution() -> None:
+    logits, labels = case(large=(257, 129))
+    with _Largest() as largest:  # type: ignore[no-untyped-call]
+        segmentation_loss(logits.requires_grad_(), labels, align_corners=True).backward()  # type: ignore[no-untyped-call]
+    assert largest.elements < 21 * 257 * 129
+    with _Largest() as largest:  # type: ignore[no-untyped-call]
+        oracle(logits, labels, align_corners=True)
+    assert largest.elements == 3 * 21 * 257 * 129
 
 
 @pytest.mark.parametrize("align_corners", [True, False])

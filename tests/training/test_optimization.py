@@ -39,3 +39,4 @@ def test_poly_follows_its_closed_form_per_step() -> None:
         optimizer.step()
         schedule.step()
     assert optimizer.param_groups[0]["lr"] == 0
+    assert optimizer.defaults["fused"], "one kernel for all parameters"

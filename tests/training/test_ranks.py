@@ -187,7 +187,9 @@ def _take_three_steps_of_two_parts() -> None:
     strategy = build_strategy(2, "cpu", meeting="run", patience=0)
     assert isinstance(strategy, EveryPartReduced)
     layer = torch.nn.Linear(3, 1, bias=False)
-    network = DistributedDataParallel(layer, gradient_as_bucket_view=True, static_graph=True)
+    options = {"gradient_as_bucket_view": True, "static_graph": True, "broadcast_buffers": False}
+    assert strategy._ddp_kwargs == options, "gradients in the buckets, and nothing that is asked in every step"
+    network = DistributedDataParallel(layer, **strategy._ddp_kwargs)
     strategy.model = network
     for _ in range(3):
         layer.weight.grad = None

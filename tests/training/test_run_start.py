@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from atrous import DeepLabV3
 from atrous.run_store import RunFolder
-from atrous.training import machine, run
+from atrous.training import batch_norm, machine, run
 
 
 @pytest.mark.parametrize("step", [0, 3])
@@ -37,3 +38,28 @@ def test_a_run_that_goes_on_from_a_checkpoint_fetches_no_weights_to_begin_with(
     with pytest.raises(InterruptedError):
         run.train_and_evaluate(folder, {"trainer": trainer, "data": {}}, [])
     assert asked == [(11, step == 0)]
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("recomputed", ["none", "units"])
+def test_memory_format_and_recomputed_maps_are_those_of_the_config(
+    tmp_path: Path, model: DeepLabV3, channels_last: bool, recomputed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[object, str]] = []
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise InterruptedError
+
+    data: Any = SimpleNamespace(spec=None)
+    for name in ("build_data_module", "build_task", "_cost"):
+        monkeypatch.setattr(run, name, lambda *_, **__: SimpleNamespace())
+    monkeypatch.setattr(run, "checkpoint_activations", lambda *what: asked.append(what))
+    monkeypatch.setattr(run, "build_trainer", stop)
+    monkeypatch.setattr(batch_norm, "warning_of_parts", lambda *_: "")
+    settings = {"accumulate": 1, "channels_last": channels_last, "activation_checkpointing": recomputed}
+    config = {"recipe": {}, "trainer": {**settings, "nodes": 1, "devices": 1, "accelerator": "cpu"}}
+    with pytest.raises(InterruptedError):
+        run._fit(RunFolder(tmp_path), config, model, (data, data), loggers=[], place=(None, 0))
+    weights = [weight for weight in model.state_dict().values() if weight.ndim == 4 and weight.shape[-1] > 1]
+    assert {weight.is_contiguous(memory_format=torch.channels_last) for weight in weights} == {channels_last}
+    assert asked == [(model, recomputed)]
