@@ -1,11 +1,8 @@
-"""The evaluation behind the tables: every image once, at its own size, whatever the batch, the shards, the company."""
+"""The evaluation behind the tables: every image once, at its own size, whatever the batch and the company."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +13,7 @@ from atrous import DeepLabV3
 from atrous.data import Shapes
 from atrous.errors import ConfigError, DataError
 from atrous.evaluation import predicting
-from atrous.evaluation.evaluate import Evaluation, evaluate, evaluate_protocols, merged
+from atrous.evaluation.evaluate import evaluate, evaluate_protocols
 from atrous.evaluation.predicting import Feeding
 from atrous.evaluation.protocol import Protocol
 from atrous.networks import ResNet
@@ -176,50 +173,6 @@ class _WithVoid(Shapes):
         image, label = super().read(index)
         edges = (np.diff(label, axis=0, append=label[-1:]) != 0) | (np.diff(label, axis=1, append=label[:, -1:]) != 0)
         return image, np.where(edges, 255, label).astype(np.uint8)
-
-
-def _same(first: Evaluation, second: Evaluation) -> None:
-    np.testing.assert_array_equal(first.records.matrix, second.records.matrix)
-    assert first.records.ids == second.records.ids
-    classes = [str(label) for label in range(first.records.num_classes)]
-    assert first.result(classes) == second.result(classes)
-
-
-def test_shards_of_unequal_length_sum_to_the_whole_without_duplicates() -> None:
-    dataset, model, protocols = Shapes(split="val", length=7, size=65), _lively_model(11), {"single": Protocol()}
-    whole = evaluate_protocols(model, dataset, protocols, INCEPTION, boundary=True)["single"]
-    shards = [
-        evaluate_protocols(model, dataset, protocols, INCEPTION, boundary=True, shard=(rank, 3))["single"]
-        for rank in range(3)
-    ]
-    assert sorted(len(shard.records) for shard in shards) == [2, 2, 3]
-    _same(merged(shards[::-1]), whole)
-
-
-_RANK = """
-import os, sys, numpy as np, torch
-torch.set_num_threads(1)
-sys.path.insert(0, sys.argv[1])
-from test_evaluate import INCEPTION, Protocol, Shapes, _lively_model
-from atrous.evaluation.evaluate import evaluate_protocols, gather
-torch.distributed.init_process_group("gloo")
-shard = (torch.distributed.get_rank(), torch.distributed.get_world_size())
-dataset = Shapes(split="val", length=5, size=65)
-mine = evaluate_protocols(_lively_model(11), dataset, {"": Protocol()}, INCEPTION, shard=shard)
-np.save(f"{sys.argv[2]}/rank{shard[0]}.npy", gather(mine[""]).records.matrix)
-"""
-
-
-@pytest.mark.exhaustive  # tests/training/test_run.py has two ranks count the pixels of one process too
-def test_two_ranks_gather_the_matrix_of_one_process(tmp_path: Path) -> None:
-    script = tmp_path / "rank.py"
-    script.write_text(_RANK)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run([*torchrun, str(script), str(Path(__file__).parent), str(tmp_path)], check=True, timeout=120)
-    dataset = Shapes(split="val", length=5, size=65)
-    expected = evaluate_protocols(_lively_model(11), dataset, {"": Protocol()}, INCEPTION)[""].records.matrix
-    for rank in range(2):
-        np.testing.assert_array_equal(np.load(tmp_path / f"rank{rank}.npy"), expected)
 
 
 def test_outlines_are_scored_when_asked_for() -> None:

@@ -23,10 +23,10 @@ CLASSES = DATASET.spec.num_classes
 SETTINGS = {"output_stride": 8, "scales": [0.5, 1.0], "flip": True}
 
 
-def _shown(name: str, share: float) -> tuple[Shown, dict[int, Picture]]:
+def _shown(name: str, share: float, number: int = len(DATASET)) -> tuple[Shown, dict[int, Picture]]:
     """Predictions in which the first columns of image i are wrong, more of them in later images."""
     images, pictures = [], {}
-    for index in range(len(DATASET)):
+    for index in range(number):
         image, truth = DATASET.read(index)
         prediction = truth.copy()
         prediction[:, : int(share * (index + 1))] = 3
@@ -119,8 +119,8 @@ def test_images_are_chosen_by_the_mean_iou_of_their_own_classes() -> None:
     assert score[chosen["best"]].min() >= score[chosen["median"]].max()
     assert score[chosen["median"]].min() >= score[chosen["worst"]].max()
     assert chosen["worst"][0] == int(score.argmin())
-    few = ImageRecords.collect(shown.records.images()[:2], num_classes=CLASSES)
-    assert {len(places) for places in choose(few, 3).values()} == {1}
+    few, _ = _shown("run", 4, number=2)
+    assert {len(places) for places in choose(few.records, 3).values()} == {1}
 
 
 def test_the_error_map_marks_wrong_pixels_and_leaves_the_ignored_out() -> None:
@@ -148,8 +148,7 @@ def test_the_comparison_names_what_rose_and_what_fell() -> None:
 
 def test_evaluations_of_other_images_are_not_compared() -> None:
     first, _ = _shown("one", 4)
-    fewer = ImageRecords.collect(first.records.images()[:5], num_classes=CLASSES)
-    second = Shown(name="two", entry="e", result=first.result, spec=first.spec, records=fewer)
+    second, _ = _shown("two", 4, number=5)
     with pytest.raises(StoreError, match=r"one and two cannot be compared.* \(9 and 5\)"):
         require_same_images(first, second)
 

@@ -1,8 +1,4 @@
-"""The evaluation behind every number in a table: every image once, scored at its own size, whoever scores it.
-
-Several processes may share a data set, each with its own shard: their counts are integers, and the sum over the shards
-is that of one process to the last pixel.
-"""
+"""The evaluation behind every number in a table: every image once, scored at its own size."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -13,7 +9,6 @@ import numpy as np
 import torch
 
 from atrous.data.dataset import SegmentationDataset
-from atrous.data.sampling import ShardSampler
 from atrous.data.spec import DatasetSpec
 from atrous.errors import ConfigError
 from atrous.evaluation.boundaries import TRIMAP_WIDTHS, boundary_f_scores, trimap_curve, trimap_matrices
@@ -49,30 +44,6 @@ class Evaluation:
         return result
 
 
-def merged(parts: Sequence[Evaluation]) -> Evaluation:
-    """The evaluation of the whole data set from those of its shards.
-
-    Raises:
-        StoreError: two shards hold the same image.
-    """
-    images = [image for part in parts for image in part.records.images()]
-    bands = [part.bands for part in parts if part.bands is not None]
-    return Evaluation(
-        records=ImageRecords.collect(images, num_classes=parts[0].records.num_classes),
-        bands=np.sum(bands, 0) if bands else None,
-        seconds=max(part.seconds for part in parts),
-    )
-
-
-def gather(evaluation: Evaluation) -> Evaluation:
-    """Merge the evaluations of all ranks of a process group, on every rank; without a group, return it as it is."""
-    if not torch.distributed.is_initialized():
-        return evaluation
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, evaluation)
-    return merged(parts)
-
-
 def evaluate_protocols(
     model: Segmenter,
     dataset: SegmentationDataset,
@@ -80,7 +51,6 @@ def evaluate_protocols(
     feeding: Feeding,
     *,
     boundary: bool = False,
-    shard: tuple[int, int] = (0, 1),
     on_progress: Progress = silent,
 ) -> dict[str, Evaluation]:
     """Score `model` on every image of `dataset` under several protocols in one pass over the files.
@@ -92,8 +62,6 @@ def evaluate_protocols(
         protocols: by name.
         feeding: how the network is fed.
         boundary: whether outlines are scored too, which takes longer.
-        shard: (rank, ranks): this process scores every ranks-th image from the rank-th on; `merged` puts the shards
-            together.
         on_progress: told (images done, images in all) after every batch.
 
     Raises:
@@ -109,8 +77,8 @@ def evaluate_protocols(
     images: dict[str, list[ImageRecord]] = {name: [] for name in protocols}
     bands = {name: np.zeros((len(TRIMAP_WIDTHS), spec.num_classes, spec.num_classes), np.int64) for name in protocols}
     seconds = dict.fromkeys(protocols, 0.0)
-    indices = list(ShardSampler(length=len(dataset), rank=shard[0], num_replicas=shard[1]))
-    with closing(predictions(model, dataset, protocols, feeding, indices=indices, on_progress=on_progress)) as passes:
+    every = range(len(dataset))
+    with closing(predictions(model, dataset, protocols, feeding, indices=every, on_progress=on_progress)) as passes:
         for predicted in passes:
             images[predicted.name] += _count(predicted, dataset, boundary=boundary)
             seconds[predicted.name] += predicted.seconds

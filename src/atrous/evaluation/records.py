@@ -59,23 +59,14 @@ class ImageRecords:
 
     @classmethod
     def collect(cls, images: Sequence[ImageRecord], *, num_classes: int) -> ImageRecords:
-        """Put images together, sorted by their position; those of several shards may be mixed.
-
-        Raises:
-            StoreError: an image is there twice.
-        """
-        images = sorted(images, key=lambda image: image.index)
-        indices = np.array([image.index for image in images], np.int64)
-        if len(np.unique(indices)) < len(indices):
-            twice = images[int(np.flatnonzero(np.diff(indices) == 0)[0])].sample_id
-            raise StoreError(f"image {twice!r} was evaluated twice; every image belongs to one shard only")
+        """Put images together, in the order in which they are given."""
         cells = [np.flatnonzero(image.matrix) for image in images]
         counts = [image.matrix.ravel()[cell] for image, cell in zip(images, cells, strict=True)]
         boundary = [image.boundary for image in images if image.boundary is not None]
         return cls(
             num_classes=num_classes,
             ids=tuple(image.sample_id for image in images),
-            indices=indices,
+            indices=np.array([image.index for image in images], np.int64),
             starts=np.cumsum([0, *map(len, cells)], dtype=np.int64),
             cells=np.concatenate([np.zeros(0, np.int64), *cells]),
             counts=np.concatenate([np.zeros(0, np.int64), *counts]),
@@ -85,23 +76,6 @@ class ImageRecords:
     def __len__(self) -> int:
         """Number of images."""
         return len(self.ids)
-
-    def images(self) -> list[ImageRecord]:
-        """The images one by one, as `collect` takes them."""
-        boundary = [None] * len(self) if self.boundary is None else list(self.boundary)
-        return [
-            ImageRecord(
-                index=int(self.indices[i]), sample_id=self.ids[i], matrix=self.matrix_of(i), boundary=boundary[i]
-            )
-            for i in range(len(self))
-        ]
-
-    def matrix_of(self, place: int) -> Matrix:
-        """Confusion matrix of one image."""
-        chosen = slice(self.starts[place], self.starts[place + 1])
-        matrix = np.zeros(self.num_classes**2, np.int64)
-        matrix[self.cells[chosen]] = self.counts[chosen]
-        return matrix.reshape(self.num_classes, self.num_classes)
 
     @property
     def matrix(self) -> Matrix:
