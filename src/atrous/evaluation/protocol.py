@@ -48,11 +48,6 @@ class Protocol:
             )
 
     @property
-    def is_single(self) -> bool:
-        """Whether one pass over the image as it is will do."""
-        return tuple(self.scales) == (1.0,) and not self.flip
-
-    @property
     def is_whole_image(self) -> bool:
         """Whether images are scored in one piece, as every number of the papers is."""
         return self.tile is None

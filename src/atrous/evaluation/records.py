@@ -96,12 +96,6 @@ class ImageRecords:
         return matched, truth, predicted
 
     @property
-    def pixels(self) -> Ints:
-        """Labelled pixels of each image [N]."""
-        pixels: Ints = self.totals()[1].sum(1)
-        return pixels
-
-    @property
     def error_share(self) -> Floats:
         """Share of each image's labelled pixels that are wrong [N]; NaN for an image without any."""
         matched, truth, _ = self.totals()
@@ -128,7 +122,6 @@ class ImageRecords:
         """Write the records as a compressed .npz file, atomically."""
         arrays: dict[str, Any] = {"starts": self.starts, "cells": self.cells.astype(np.uint32), "counts": self.counts}
         arrays |= {"indices": self.indices, "ids": np.array(self.ids), "num_classes": np.array(self.num_classes)}
-        arrays |= {"iou": self.iou.astype(np.float32), "error_share": self.error_share, "pixels": self.pixels}
         if self.boundary is not None:
             arrays["boundary"] = self.boundary
 

@@ -13,17 +13,14 @@ Matrix = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-def confusion_matrix(
-    num_classes: int, *, ignore_label: int = 255, across_ranks: bool = True
-) -> MulticlassConfusionMatrix:
-    """An int64 confusion matrix [truth, prediction] that sums over batches; ignored pixels do not count.
+def confusion_matrix(num_classes: int, *, ignore_label: int = 255) -> MulticlassConfusionMatrix:
+    """An int64 confusion matrix [truth, prediction] that sums over batches and ranks; ignored pixels do not count.
 
     Args:
         num_classes: classes.
         ignore_label: the label that does not count.
-        across_ranks: whether computing it sums over the ranks of a process group.
     """
-    return _Counted(num_classes, ignore_index=ignore_label, validate_args=False, sync_on_compute=across_ranks)
+    return _Counted(num_classes, ignore_index=ignore_label, validate_args=False)
 
 
 class _Counted(MulticlassConfusionMatrix):

@@ -26,7 +26,6 @@ from atrous.prediction.parity import check_parity
 from atrous.prediction.safetensors_file import read_safetensors, write_safetensors
 
 OPSET = 18
-FORMATS = ("pt2", "onnx", "safetensors")
 _LARGEST_SIDE = 16384
 _KEY = "atrous"
 _TALKATIVE = ("torch.onnx", "onnxscript", "onnx_ir")
@@ -43,7 +42,7 @@ def export_network(
         network: in evaluation mode.
         description: travels in the file.
         path: the file.
-        kind: one of `FORMATS`.
+        kind: pt2, onnx or safetensors.
         samples: normalised images [N, 3, H, W] to check it with, of several sizes.
 
     Returns:

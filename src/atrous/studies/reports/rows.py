@@ -145,11 +145,6 @@ class TableResult:
         return None if math.isnan(tau) else tau
 
     @property
-    def is_complete(self) -> bool:
-        """Whether every row has a score."""
-        return all(row.mean is not None for row in self.rows)
-
-    @property
     def is_touched(self) -> bool:
         """Whether the store has anything of the table."""
         return any(row.seeds or row.other_budgets for row in self.rows)

@@ -85,8 +85,6 @@ class StoredRun:
             if not isinstance(facts.get(key), kind):
                 raise StoreError(f"{path / 'run.json'}: {key}={facts.get(key)!r} is not {kind.__name__}")
         status, results = folder.status(), folder.results()
-        if not isinstance(status.get("state"), str):
-            raise StoreError(f"{path / 'status.json'}: state={status.get('state')!r} is not a state of a run")
         return cls(folder, _as_text(facts), _as_text(status), _as_text(results), folder.config())
 
 
