@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import sys
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -14,12 +15,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.hydra_config import HydraConfig
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
 from xdist.scheduler import LoadFileScheduling
 
 from atrous.errors import AtrousError
@@ -188,6 +192,12 @@ def read_damaged() -> ReadDamaged:
                 return None
 
     return read
+
+
+def archived_pictures(path: Path) -> dict[str, NDArray[Any]]:
+    """The values of every PNG of an archive for a test server, by the picture's name in it."""
+    with zipfile.ZipFile(path) as archive:
+        return {name: np.asarray(Image.open(archive.open(name), formats=("PNG",))) for name in archive.namelist()}
 
 
 def _damage(data: st.DataObject, content: bytes) -> bytes:

@@ -23,7 +23,6 @@ from PIL import Image
 
 from atrous.data.cityscapes_labels import CITYSCAPES_SPEC, to_label_ids
 from atrous.data.dataset import SegmentationDataset
-from atrous.data.files import Pixels
 from atrous.data.pillow import voc_picture
 from atrous.data.spec import VOC_SPEC, DatasetSpec
 from atrous.errors import DataError
@@ -132,23 +131,6 @@ def write_submission(
 
     write_atomically(path, write)
     return len(written)
-
-
-def read_submission(path: Path, *, server: Server) -> dict[str, Pixels]:
-    """Read an archive back: the values of every picture by the image's name.
-
-    Raises:
-        DataError: a file lies elsewhere than the server wants it.
-    """
-    start, _, end = server.file_name.partition("{id}")
-    found: dict[str, Pixels] = {}
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if not (name.startswith(start) and name.endswith(end)):
-                raise DataError(f"{path}: {name!r} is not where the server looks for results ({server.file_name})")
-            with Image.open(io.BytesIO(archive.read(name)), formats=("PNG",)) as picture:
-                found[name.removeprefix(start).removesuffix(end)] = np.asarray(picture, np.uint8)
-    return found
 
 
 def _check(name: str, size: tuple[int, int], labels: Labels, server: Server, open_names: set[str]) -> None:
