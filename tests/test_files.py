@@ -9,12 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import BinaryIO
 
 import pytest
 import torch
 
-from atrous.files import NoSpaceError, append_text, write_atomically, write_json, write_text
+from atrous.files import NoSpaceError, append_text, write_atomically, write_bytes, write_json, write_text
 
 
 def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:
@@ -92,6 +93,14 @@ def test_a_file_that_cannot_fit_is_refused_before_it_is_begun(tmp_path: Path) ->
     assert f"no space left in {tmp_path}: x " in str(caught.value)
     assert begun == []
     assert (tmp_path / "x").read_text() == "old"
+
+
+def test_bytes_are_refused_by_a_disk_without_room_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    write_bytes(tmp_path / "small", b"x" * 100)
+    with pytest.raises(NoSpaceError, match=r"large needs about 0\.01 MiB"):
+        write_bytes(tmp_path / "large", b"x" * 101)
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
 
 
 _WRITER = """

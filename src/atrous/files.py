@@ -104,14 +104,18 @@ def _no_space(path: Path, size: int, how: str) -> NoSpaceError:
     )
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, atomically; a disk without the room for it is refused first."""
+
+    def write(stream: BinaryIO) -> None:
+        stream.write(content)
+
+    write_atomically(path, write, size=len(content))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 `text` to `path`, atomically."""
-    content = text.encode()
-    write_atomically(path, lambda stream: _write(stream, content), size=len(content))
-
-
-def _write(stream: BinaryIO, content: bytes) -> None:
-    stream.write(content)
+    write_bytes(path, text.encode())
 
 
 def append_text(path: Path, text: str) -> None:

@@ -6,7 +6,7 @@ import json
 import logging
 from pathlib import Path
 from types import MappingProxyType
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from atrous.data.listing import check_limit, found_in, names_in, split_parts
 from atrous.data.pillow import voc_picture
 from atrous.data.spec import VOC_SPEC
 from atrous.errors import ArgumentError, DataError
-from atrous.files import write_atomically, write_json
+from atrous.files import write_bytes, write_json
 
 # Folder of the images of each split; the annotations are annotations/instances_<split><year>.json.
 _IMAGES = MappingProxyType(
@@ -183,8 +183,4 @@ def _whole_mask(path: Path, image: CocoImage) -> Pixels | None:
 def _write_mask(path: Path, mask: Pixels) -> None:
     content = io.BytesIO()
     voc_picture(mask).save(content, format="PNG")
-
-    def write(stream: BinaryIO) -> None:
-        stream.write(content.getbuffer())
-
-    write_atomically(path, write)
+    write_bytes(path, content.getvalue())

@@ -12,14 +12,14 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from atrous.errors import ConfigError
 from atrous.evaluation.preparation import folded
-from atrous.files import write_atomically
+from atrous.files import write_bytes
 from atrous.networks.segmenter import Segmenter
 from atrous.prediction.description import Description
 from atrous.prediction.parity import check_parity
@@ -65,7 +65,7 @@ def export_network(
     program = _program(folded(network))
     content = _pt2_bytes(program, description) if kind == "pt2" else _onnx_bytes(program, description)
     difference = check_parity(network, (_pt2_run if kind == "pt2" else _onnx_run)(content), samples, what=path.name)
-    write_atomically(path, lambda stream: _write(stream, content))
+    write_bytes(path, content)
     return difference
 
 
@@ -140,7 +140,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
-
-
-def _write(stream: BinaryIO, content: bytes) -> None:
-    stream.write(content)

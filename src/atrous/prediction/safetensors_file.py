@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from atrous.errors import CheckpointError
-from atrous.files import write_atomically
+from atrous.files import write_bytes
 from atrous.networks.segmenter import Segmenter
 from atrous.prediction.description import Description
 from atrous.weights import own
@@ -25,7 +24,7 @@ def write_safetensors(path: Path, network: Segmenter, description: Description) 
     content: bytes = own.safetensors_package().torch.save(
         tensors, metadata={_KEY: description.to_json(), "format": "pt"}
     )
-    write_atomically(path, lambda stream: _write(stream, content))
+    write_bytes(path, content)
 
 
 def read_safetensors(path: Path) -> tuple[Segmenter, Description]:
@@ -44,7 +43,3 @@ def read_safetensors(path: Path) -> tuple[Segmenter, Description]:
     network = description.build()
     load_by_name(network, targets=network.state_dict(keep_vars=True), values=tensors, source=str(path))
     return network, description
-
-
-def _write(stream: Any, content: bytes) -> None:
-    stream.write(content)

@@ -15,7 +15,7 @@ from PIL import Image
 from atrous.data.files import Pixels
 from atrous.data.spec import DatasetSpec
 from atrous.errors import DataError
-from atrous.files import write_atomically, write_json
+from atrous.files import write_atomically, write_bytes, write_json
 from atrous.prediction.result import Prediction
 
 _JPEG_QUALITY, _JPEG_SIDE = 92, 65500
@@ -76,7 +76,7 @@ def write_picture(path: Path, image: Pixels) -> None:
             f"{path} cannot be written: {width}x{height} pixels (width x height) are more than OpenCV puts into "
             f"{path.suffix} (a JPEG has at most {_JPEG_SIDE} a side); leave overlay out of save="
         )
-    write_atomically(path, lambda stream: _write(stream, data.tobytes()))
+    write_bytes(path, data.tobytes())
 
 
 def write_labels(path: Path, labels: Pixels, spec: DatasetSpec) -> None:
@@ -100,7 +100,3 @@ def write_probabilities(path: Path, prediction: Prediction) -> None:
                 npy.write_array(entry, np.array(prediction.classes))
 
     write_atomically(path, write)
-
-
-def _write(stream: BinaryIO, data: bytes) -> None:
-    stream.write(data)
