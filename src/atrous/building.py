@@ -3,17 +3,22 @@
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from atrous.errors import ArgumentError, AtrousError, ConfigError
 
 # The public classes and factories of networks, by the names that they have there: a longer path would also lead to
 # what a file of ours imports, such as atrous.studies.pool.subprocess.run. Of data, only what reads: Decoded writes.
+NETWORKS = re.compile(r"atrous\.(DeepLab\w+|networks\.([A-Z]\w*|resnet\d+|xception\d+|mobilenetv2))")
 OURS = re.compile(
-    r"atrous\.(DeepLab\w+|networks\.([A-Z]\w*|resnet\d+|xception\d+|mobilenetv2)"
-    r"|data\.(Shapes|(VOC2012|CamVid|Cityscapes|CocoVoc|Folder)(\.unverified)?)|evaluation\.protocol\.Protocol)"
+    rf"{NETWORKS.pattern}|atrous\.data\.(Shapes|(VOC2012|CamVid|Cityscapes|CocoVoc|Folder)(\.unverified)?)"
+    r"|atrous\.evaluation\.protocol\.Protocol"
 )
 TRANSFORMS = re.compile(r"albumentations\.[A-Z]\w*")
+_KINDS = MappingProxyType(
+    {OURS: "atrous, its networks and data sets,", NETWORKS: "atrous and its networks", TRANSFORMS: "albumentations"}
+)
 
 
 def check_targets(node: Any, *, where: str = "", allowed: re.Pattern[str] = OURS) -> None:
@@ -25,7 +30,7 @@ def check_targets(node: Any, *, where: str = "", allowed: re.Pattern[str] = OURS
     Args:
         node: the config, or a part of it.
         where: its key, for messages.
-        allowed: what a target may be: `OURS`, or `TRANSFORMS` for classes of albumentations.
+        allowed: what a target may be: `OURS`, `NETWORKS` alone, or `TRANSFORMS` for classes of albumentations.
 
     Raises:
         ConfigError: names the key and the target or the interpolation.
@@ -35,9 +40,9 @@ def check_targets(node: Any, *, where: str = "", allowed: re.Pattern[str] = OURS
     if isinstance(node, Mapping):
         target = node.get("_target_")
         if target is not None and not allowed.fullmatch(str(target)):
-            kind = "atrous, its networks and data sets," if allowed is OURS else "albumentations"
             raise ConfigError(
-                f"{where or 'config'}._target_={target!r}: only classes of {kind} can be built from a config here"
+                f"{where or 'config'}._target_={target!r}: only classes of {_KINDS[allowed]} can be built from a "
+                "config here"
             )
         for key, value in node.items():
             check_targets(str(key), where=where, allowed=allowed)

@@ -68,10 +68,11 @@ def test_safetensors_hold_all_that_is_needed(tmp_path: Path, network: Segmenter,
 
 def test_a_description_builds_nothing_but_networks(description: Description) -> None:
     targets: list[Any] = ["atrous.files.write_text", "os.system", "atrous.networks.segmenter.import_module"]
+    targets += ["atrous.data.Folder", "atrous.networks.multiply_adds"]
     for target in [*targets, [], {"a": 1}, 3]:
         values = json.loads(description.to_json())
         values["model"]["context"] = {"_target_": target, "path": "x"}
-        with pytest.raises(ConfigError, match=r"model\.context\._target_.*is not a network of atrous"):
+        with pytest.raises(ConfigError, match=r"model\.context\._target_=.*: only classes of atrous and its networks"):
             Description.from_json(json.dumps(values), source="f").build()
 
 

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import atrous
-import atrous.networks
-from atrous.building import build_network
+from atrous.building import NETWORKS, build_network, check_targets
 from atrous.data.preprocessing import Preprocessing
 from atrous.data.spec import DatasetSpec
 from atrous.errors import CheckpointError, ConfigError, DataError
 from atrous.networks.segmenter import Segmenter
 
 FORMAT = 1
-_ALLOWED = frozenset(
-    [*(f"atrous.{name}" for name in atrous.__all__ if name.startswith("DeepLab"))]
-    + [f"atrous.networks.{name}" for name in atrous.networks.__all__]
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +44,7 @@ class Description:
             ConfigError: A constructor call that is no network of atrous, or does not fit.
         """
         config = {"model": self.model, "backbone": self.backbone, "output_stride": self.output_stride}
-        _refuse_foreign(config, where="")
+        check_targets(config, allowed=NETWORKS)  # it may come from anywhere
         network = build_network(config, num_classes=self.spec.num_classes, pretrained=False)
         if not isinstance(network, Segmenter):
             raise ConfigError(f"model._target_={self.model['_target_']!r} is a part of a network, not a whole one")
@@ -108,16 +102,3 @@ class Description:
             reason = str(error) if isinstance(error, ConfigError | DataError) else repr(error)
             raise CheckpointError(f"{source}: its description cannot be used ({reason}); export it again") from None
         return described
-
-
-def _refuse_foreign(node: Any, *, where: str) -> None:
-    """Let a file name nothing but networks: it may come from anywhere."""
-    if isinstance(node, Mapping):
-        target = node.get("_target_")
-        if target is not None and not (isinstance(target, str) and target in _ALLOWED):
-            raise ConfigError(f"{where}._target_={target!r} is not a network of atrous, and nothing else is built")
-        for key, value in node.items():
-            _refuse_foreign(value, where=f"{where}.{key}".lstrip("."))
-    elif isinstance(node, Sequence) and not isinstance(node, str):
-        for position, value in enumerate(node):
-            _refuse_foreign(value, where=f"{where}[{position}]")
