@@ -61,12 +61,12 @@ def identify(config: Mapping[str, Any], *, parent: Identity | None = None) -> Id
     }
     if parent is not None:
         content["parent"] = parent.name
-    without_budget = {**content, "recipe": _without(content["recipe"], {"max_steps"})}
+    without_budget = {key: value for key, value in content["recipe"].items() if key != "max_steps"}
     seed = int(config["seed"])
     return Identity(
         name=f"{_slug(config)}-{_hash(content)}",
         key=_hash({**content, "seed": seed, **({"parent": parent.key} if parent is not None else {})}),
-        family=_hash(without_budget),
+        family=_hash({**content, "recipe": without_budget}),
         seed=seed,
     )
 
@@ -102,12 +102,6 @@ def _hash(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _without(node: Any, keys: set[str]) -> Any:
-    if isinstance(node, Mapping):
-        return {key: _without(value, keys) for key, value in node.items() if key not in keys}
-    return node
-
-
 def _content_of(path: str | None) -> str | None:
     """Initial weights count by what is in the file, not by where it is; published ones by their name."""
     if path is None:
@@ -119,11 +113,9 @@ def _content_of(path: str | None) -> str | None:
 
 
 def _digest(path: Path, *, key: str) -> str:
-    digest = hashlib.sha256()
+    from atrous.weights.download import sha256_of
+
     try:
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+        return sha256_of(path)
     except OSError as error:
         raise ConfigError(f"{key}={str(path)!r} cannot be read: {error.strerror}") from None
-    return digest.hexdigest()
