@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from atrous.evaluation.records import ImageRecords
-from atrous.evaluation.scores import Floats, iou_of
+from atrous.evaluation.scores import Floats, iou_of, mean_of_defined, ratio
 
 REPLICATES, LEVEL = 1000, 0.95
 
@@ -33,7 +33,7 @@ def confidence_intervals(
     return {
         "level": level,
         "replicates": replicates,
-        "miou": _interval(_mean_of_defined(iou), level),
+        "miou": _interval(mean_of_defined(iou), level),
         "pixel_accuracy": _interval(accuracy, level),
         "iou": [_interval(column, level) for column in iou.T],
     }
@@ -46,7 +46,7 @@ def difference_interval(
     if len(first) < 2:
         return None
     draws = _draws(len(first), replicates, seed)
-    before, after = (_mean_of_defined(_replicates(records, draws)[0]) for records in (first, second))
+    before, after = (mean_of_defined(_replicates(records, draws)[0]) for records in (first, second))
     return _interval(after - before, level)
 
 
@@ -59,15 +59,7 @@ def _draws(number: int, replicates: int, seed: int) -> Floats:
 def _replicates(records: ImageRecords, draws: Floats) -> tuple[Floats, Floats]:
     """IoU [replicates, classes] and pixel accuracy [replicates]; sums of pixels below 2**53 are exact as floats."""
     matched, truth, predicted = (draws @ counts.astype(np.float64) for counts in records.totals())
-    pixels = truth.sum(1)
-    accuracy = np.divide(matched.sum(1), pixels, out=np.full(len(draws), np.nan), where=pixels > 0)
-    return iou_of(matched, truth, predicted), accuracy
-
-
-def _mean_of_defined(iou: Floats) -> Floats:
-    number = np.isfinite(iou).sum(1)
-    result: Floats = np.divide(np.nansum(iou, 1), number, out=np.full(len(iou), np.nan), where=number > 0)
-    return result
+    return iou_of(matched, truth, predicted), ratio(matched.sum(1), truth.sum(1))
 
 
 def _interval(values: Floats, level: float) -> list[float] | None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous.errors import StoreError
-from atrous.evaluation.scores import Floats, Matrix, iou_of
+from atrous.evaluation.scores import Floats, Matrix, iou_of, mean_of_defined, ratio
 from atrous.files import write_atomically
 
 Ints = NDArray[np.int64]
@@ -100,9 +100,7 @@ class ImageRecords:
         """Share of each image's labelled pixels that are wrong [N]; NaN for an image without any."""
         matched, truth, _ = self.totals()
         pixels = truth.sum(1)
-        wrong = (pixels - matched.sum(1)).astype(np.float64)
-        result: Floats = np.divide(wrong, pixels, out=np.full(len(self), np.nan), where=pixels > 0)
-        return result
+        return ratio(pixels - matched.sum(1), pixels)
 
     @property
     def iou(self) -> Floats:
@@ -113,10 +111,7 @@ class ImageRecords:
     @property
     def mean_iou(self) -> Floats:
         """Mean over the classes of each image's truth [N]; NaN for an image without labelled pixels."""
-        iou = self.iou
-        number = np.isfinite(iou).sum(1)
-        result: Floats = np.divide(np.nansum(iou, 1), number, out=np.full(len(self), np.nan), where=number > 0)
-        return result
+        return mean_of_defined(self.iou)
 
     def save(self, path: Path) -> None:
         """Write the records as a compressed .npz file, atomically."""

@@ -64,6 +64,18 @@ def count_matrices(truth: Tensor, labels: Tensor, groups: Tensor, *, num_classes
     return matrices.reshape(num_groups, num_classes, num_classes)
 
 
+def ratio(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
+    """Shares, of any shape; NaN where the whole is 0."""
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    result: Floats = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    return result
+
+
+def mean_of_defined(values: Floats) -> Floats:
+    """Mean over the last dimension of what is not NaN; NaN where all of it is."""
+    return ratio(np.nansum(values, -1), np.isfinite(values).sum(-1))
+
+
 def iou_of(matched: NDArray[Any], truth: NDArray[Any], predicted: NDArray[Any]) -> Floats:
     """IoU from pixel counts of any shape; NaN where neither the truth nor the prediction holds a pixel.
 
@@ -72,7 +84,7 @@ def iou_of(matched: NDArray[Any], truth: NDArray[Any], predicted: NDArray[Any]) 
         truth: pixels that the truth holds.
         predicted: labelled pixels that the prediction holds.
     """
-    return _ratio(matched, truth + predicted - matched)
+    return ratio(matched, truth + predicted - matched)
 
 
 def intersection_over_union(matrix: Matrix) -> Floats:
@@ -86,17 +98,17 @@ def intersection_over_union(matrix: Matrix) -> Floats:
 
 def mean_iou(matrix: Matrix) -> float:
     """Mean over the classes that occur; NaN where no pixel was scored."""
-    return _mean(intersection_over_union(matrix))
+    return float(mean_of_defined(intersection_over_union(matrix)))
 
 
 def mean_accuracy(matrix: Matrix) -> float:
     """Mean over the truth's classes of the share of their pixels that was found; NaN where no pixel was scored."""
-    return _mean(_ratio(np.diag(matrix), matrix.sum(1)))
+    return float(mean_of_defined(ratio(np.diag(matrix), matrix.sum(1))))
 
 
 def frequency_weighted_iou(matrix: Matrix) -> float:
     """IoU of the truth's classes weighted by their share of the pixels (Long et al., 2015); NaN without pixels."""
-    share, iou = _ratio(matrix.sum(1), np.full(len(matrix), matrix.sum())), intersection_over_union(matrix)
+    share, iou = ratio(matrix.sum(1), np.full(len(matrix), matrix.sum())), intersection_over_union(matrix)
     return float(np.nansum(share * iou)) if matrix.any() else float("nan")
 
 
@@ -122,13 +134,3 @@ def scores(matrix: Matrix, classes: Sequence[str]) -> dict[str, Any]:
         "pixels": pixels,
         "confusion": matrix.tolist(),
     }
-
-
-def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
-    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    result: Floats = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
-    return result
-
-
-def _mean(values: Floats) -> float:
-    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
