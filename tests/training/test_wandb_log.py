@@ -23,9 +23,8 @@ from atrous.boards import board, process
 from atrous.boards.board import Board, sync_command
 from atrous.boards.log import read_records
 from atrous.boards.process import resolve_mode
-from atrous.errors import ConfigError, StoreError
+from atrous.errors import StoreError
 from atrous.studies.wandb_sync import unsent_runs
-from atrous.training.wandb_log import WandbLog
 
 KEY = "0123456789abcdef0123456789abcdef01234567"  # pragma: allowlist secret
 RUN = {"project": "lab", "entity": None, "id": "abcd1234", "group": "table", "name": "os8-seed0", "job_type": "train"}
@@ -236,13 +235,6 @@ def test_a_blank_key_is_no_login_and_a_given_mode_is_obeyed(monkeypatch: pytest.
     assert resolve_mode("offline", "https://wandb.example") == "offline"
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert resolve_mode("auto", "https://wandb.example") == "disabled"
-
-
-@pytest.mark.parametrize(("key", "value"), [("mode", "of-line"), ("patience", 0), ("patience", -1)])
-def test_settings_that_cannot_be_are_refused_by_name(key: str, value: Any, tmp_path: Path) -> None:
-    settings = {"project": "lab", "entity": None, "mode": "offline", "patience": 1.0, key: value}
-    with pytest.raises(ConfigError, match=f"logger.wandb.{key}="):
-        WandbLog(folder=tmp_path, settings=settings, facts={"key": "k", "name": "n", "seed": 0}, config={}, classes=())
 
 
 def test_a_file_of_another_kind_and_a_damaged_one_are_refused(tmp_path: Path) -> None:

@@ -8,8 +8,6 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 
 from atrous.boards.board import Board
-from atrous.boards.modes import MODES
-from atrous.errors import ConfigError
 
 _LONGEST_TAG = 64
 
@@ -23,9 +21,6 @@ class WandbLog(Logger):
         facts: run.json: key, name, table, row, seed and command.
         config: the resolved config, nested as in conf/.
         classes: class names, for masks.
-
-    Raises:
-        ConfigError: a mode or a patience that cannot be.
     """
 
     def __init__(
@@ -38,10 +33,6 @@ class WandbLog(Logger):
         classes: Sequence[str],
     ) -> None:
         super().__init__()
-        if settings["mode"] not in MODES:
-            raise ConfigError(f"logger.wandb.mode={settings['mode']!r}: one of {', '.join(MODES)}")
-        if not settings["patience"] > 0:
-            raise ConfigError(f"logger.wandb.patience={settings['patience']}: seconds, more than 0")
         self._classes, self._key = dict(enumerate(classes)), str(facts["key"])
         row = str(facts.get("row") or facts["name"])
         run = {
