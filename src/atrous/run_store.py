@@ -158,6 +158,10 @@ class RunFolder:
         """Where the files of an entry of `evaluations` lie: images.npz, and the page."""
         return self.path / "evaluation" / entry
 
+    def records_file(self, entry: str) -> Path:
+        """What was counted in each image for an entry of `evaluations`."""
+        return self.evaluation_folder(entry) / "images.npz"
+
     def submission_file(self, server: str, entry: str) -> Path:
         """The archive for a test server, predicted under a protocol."""
         return self.evaluation_folder(entry) / f"submission_{server}.zip"

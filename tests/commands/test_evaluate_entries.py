@@ -55,7 +55,7 @@ def _measured(subject: Subject, *, with_facts: bool = True) -> Subject:
             for i in range(len(subject.dataset))
         ]
         records = ImageRecords.collect(images, num_classes=2)
-        records.save(subject.folder.evaluation_folder("single") / "images.npz")
+        records.save(subject.folder.records_file("single"))
     subject.folder.add_results(evaluations={"single": entry})
     return subject
 

@@ -9,7 +9,7 @@ from atrous import DeepLabV3
 from atrous.data.shapes import Shapes
 from atrous.errors import StoreError
 from atrous.run_store import RunFolder
-from atrous.training.measuring import measure, records_file
+from atrous.training.measuring import measure
 
 
 def test_protocols_that_are_sound_are_saved_before_one_that_has_changed_is_refused(
@@ -24,4 +24,4 @@ def test_protocols_that_are_sound_are_saved_before_one_that_has_changed_is_refus
     evaluations = folder.results()["evaluations"]
     assert evaluations["single"] == before
     assert evaluations["single_os8"]["images"] == 4
-    assert [records_file(folder, name).is_file() for name in entries] == [False, True]
+    assert [folder.records_file(name).is_file() for name in entries] == [False, True]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -25,7 +24,7 @@ def is_missing(subject: Subject, config: DictConfig, entry: str) -> bool:
     _require_same(subject, entry, found)
     if config.boundary and "boundary" not in found:
         return True
-    return bool(config.page or config.compare is not None) and not _records_file(subject, entry).is_file()
+    return bool(config.page or config.compare is not None) and not subject.folder.records_file(entry).is_file()
 
 
 def _require_same(subject: Subject, entry: str, found: Mapping[str, Any]) -> None:
@@ -60,16 +59,12 @@ def _require_same_names(subject: Subject, entry: str, found: Mapping[str, Any]) 
         return
     from atrous.evaluation.records import ImageRecords
 
-    dataset, records = subject.dataset, _records_file(subject, entry)
+    dataset, records = subject.dataset, subject.folder.records_file(entry)
     if found.get("images", len(dataset)) != len(dataset):
         raise _refusal(subject, entry, f"is of {found['images']} images, but asked for are {len(dataset)}")
     names = tuple(dataset.sample_id(index) for index in range(len(dataset)))
     if records.is_file() and ImageRecords.load(records).ids != names:
         raise _refusal(subject, entry, f"is of {len(names)} images of other names than those that are asked for")
-
-
-def _records_file(subject: Subject, entry: str) -> Path:
-    return subject.folder.evaluation_folder(entry) / "images.npz"
 
 
 def _refusal(subject: Subject, entry: str, what: str) -> StoreError:

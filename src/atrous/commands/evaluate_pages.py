@@ -12,7 +12,7 @@ from atrous.evaluation.protocol import load_protocol
 from atrous.evaluation.records import ImageRecords
 from atrous.files import write_text
 from atrous.progress import progress
-from atrous.training.measuring import feeding_of, records_file
+from atrous.training.measuring import feeding_of
 
 _IMAGES = 3  # of each kind
 
@@ -61,7 +61,7 @@ def _shown(subject: Subject, protocol: str) -> Shown:
     published = subject.published(protocol)
     if published is not None:
         result["published"] = {"miou": published}
-    records = ImageRecords.load(records_file(subject.folder, entry))
+    records = ImageRecords.load(subject.folder.records_file(entry))
     return Shown(name=subject.name, entry=entry, result=result, spec=subject.dataset.spec, records=records)
 
 

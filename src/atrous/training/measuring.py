@@ -1,7 +1,6 @@
 """From trained weights to entries of results.json, with what was counted in each image beside them."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from atrous.data.dataset import SegmentationDataset
@@ -31,11 +30,6 @@ def feeding_of(config: Config) -> Feeding:
         autocast=machine.autocast_dtype(resolve_precision(config["recipe"]["precision"], device)),
         tf32=config["trainer"].get("tf32", False),  # released weights have no trainer
     )
-
-
-def records_file(folder: RunFolder, entry: str) -> Path:
-    """What was counted in each image for an entry of results.json."""
-    return folder.evaluation_folder(entry) / "images.npz"
 
 
 def measure(
@@ -84,7 +78,7 @@ def measure(
         if before["confusion"] != matrix:
             changed.append(entries[name])
             continue
-        evaluation.records.save(records_file(folder, entries[name]))
+        evaluation.records.save(folder.records_file(entries[name]))
         facts = {"protocol": protocols[name].as_dict(), "checkpoint": checkpoint, "scored": scored}
         seconds = round(evaluation.seconds, 2)
         fresh = {**evaluation.result(dataset.spec.classes), **facts, "seconds": seconds}
