@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from atrous.data.dataset import PairList, SegmentationDataset
 from atrous.data.decoded_manifest import PIXELS, Manifest, Size, checksum, sources_of
 from atrous.data.files import image_size
-from atrous.data.loading import Loader, bound_threads
+from atrous.data.loading import Loader, as_is, bound_threads
 from atrous.errors import DataError
 from atrous.hardware import usable_cores
 from atrous.progress import tracked
@@ -114,14 +114,10 @@ def _each(
         _Tasks(dataset, work),
         batch_size=None,
         num_workers=min(workers, len(dataset)),
-        collate_fn=_as_is,
+        collate_fn=as_is,
         worker_init_fn=bound_threads,
     )
     yield from tracked(loader, f"{title} {dataset.spec.name}", total=len(dataset))
-
-
-def _as_is(result: T) -> T:
-    return result
 
 
 def _size_of(dataset: SegmentationDataset, index: int) -> Size:

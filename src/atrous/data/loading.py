@@ -30,9 +30,9 @@ _PREFETCHED = 2  # batches that each worker prepares ahead
 _HELD = 4  # batches that the training process may hold at a time before new memory is taken
 
 
-def as_is(batch: Batch | Sample | int) -> Sample | int:
-    """Collate nothing: the data sets above return whole batches."""
-    return batch.whole if isinstance(batch, Batch) else batch
+def as_is(item: Any) -> Any:
+    """Collate nothing: the data sets above return whole batches, and others what stands alone."""
+    return item.whole if isinstance(item, Batch) else item
 
 
 def bound_threads(_worker: int = 0) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from atrous.data.dataset import PairList, SegmentationDataset
 from atrous.data.files import read_image
 from atrous.data.inspection.splits import Split
-from atrous.data.loading import bound_threads
+from atrous.data.loading import as_is, bound_threads
 from atrous.errors import DataError
 
 Counts = NDArray[np.int64]
@@ -76,7 +75,7 @@ class Readings(Dataset[Reading]):
             num_workers: processes that read; 0 reads in this one.
         """
         yield from DataLoader[Reading](
-            self, batch_size=None, num_workers=num_workers, collate_fn=_as_is, worker_init_fn=bound_threads
+            self, batch_size=None, num_workers=num_workers, collate_fn=as_is, worker_init_fn=bound_threads
         )
 
 
@@ -105,7 +104,3 @@ def _file_problems(dataset: PairList, index: int) -> Iterator[str]:
             dataset.read_label(index)
     except DataError as error:
         yield str(error)
-
-
-def _as_is(reading: Any) -> Any:
-    return reading
