@@ -18,8 +18,8 @@ from atrous.evaluation.servers import SERVER_NAMES
 from atrous.files import write_text
 from atrous.hardware import require_device
 from atrous.run_shapes import ENTRY_BYTES, is_entry_name
+from atrous.studies.recipe_checks import PRECISIONS
 
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 _INTERRUPTED = "nothing of this pass over the images is kept: the same command begins it anew"
 
 
