@@ -55,6 +55,13 @@ def test_what_makes_no_rows_is_refused_with_what_would_be_right(swept: Swept, ar
         swept(*arguments)
 
 
+@pytest.mark.parametrize("own", ["runs=null", "output=reports", "sweep=null", "tflops=20"])
+def test_what_only_a_report_has_is_no_part_of_its_rows(swept: Swept, own: str) -> None:
+    table = ("+experiment=deeplabv3/table1", "scale=shapes")
+    config, expected = swept(*table)
+    assert sweep_of(config, [*table, own]) == expected
+
+
 @pytest.mark.parametrize("choice", ["+experiment=deeplabv3/table1,deeplabv3/table2", "scale=shapes,smoke"])
 def test_one_table_at_a_time(swept: Swept, choice: str) -> None:
     config, _ = swept("output_stride=8,16")

@@ -16,13 +16,13 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from atrous.errors import ConfigError
+from atrous.studies.configuration import OF_THE_TABLE
 from atrous.studies.identity import tells_apart
 from atrous.studies.overrides import key_of, merge, parse, substitute, values_of
 from atrous.studies.table import Row, Sweep, Table
 from atrous.studies.table_changes import changed_by, changes_of
 from atrous.studies.table_checks import check_experiment
 
-_OF_THE_TABLE = ("experiment", "scale", "rows", "fail_fast", "output", "sweep", "subject", "tflops")
 _OF_THE_SWEEP = ("row", "table")
 
 
@@ -41,7 +41,7 @@ def sweep_of(config: DictConfig, arguments: Sequence[str]) -> Sweep:
     _check_keys(given, is_table=config.experiment is not None)
     if config.experiment is None and config.scale is not None:
         raise ConfigError(f"scale={config.scale.name} is a size of tables: use it with -m +experiment=...")
-    user = {key: override for key, override in given.items() if key not in _OF_THE_TABLE}
+    user = {key: override for key, override in given.items() if key not in OF_THE_TABLE}
     seeds = tuple(_seed(text) for text in values_of(user.pop("seed", None), default=config.seed))
     protocols = [str(name) for name in config.protocols] if user.pop("protocols", None) is not None else ["single"]
     free = {key: override for key, override in user.items() if override.is_sweep_override()}
@@ -61,7 +61,7 @@ def _check_keys(given: Mapping[str, Override], *, is_table: bool) -> None:
             raise ConfigError(f"{override.input_line}: {advice if is_table else 'protocols=[a,b] measures under both'}")
         if not override.is_sweep_override() or key == "seed":
             continue
-        if key in _OF_THE_TABLE:
+        if key in OF_THE_TABLE:
             raise ConfigError(f"{override.input_line}: one at a time; make reproduce-all makes every table")
         if not tells_apart(key):
             raise ConfigError(

@@ -13,13 +13,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from atrous.errors import ConfigError, StoreError
-from atrous.studies.schema import RunConfig
+from atrous.studies.schema import ReportConfig, RunConfig
 
 # What a secret's environment variable has between underscores, and the shortest value that is taken for one. A KEY is
 # one at the end, and after API: KEY_FOLDER names a folder.
 _SECRET_WORDS = {"APIKEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASS", "PAT", "CREDENTIALS"}
 _SHORTEST_SECRET = 8
-_CONTEXT = ("hydra", "experiment", "scale", "rows", "fail_fast", "output", "sweep", "subject", "tflops")
+_OF_REPORTS = {entry.name for entry in dataclasses.fields(ReportConfig)}
+_OF_RUNS = {entry.name for entry in dataclasses.fields(RunConfig)}
+OF_THE_TABLE = frozenset({"experiment", "scale", "rows", "fail_fast"} | (_OF_REPORTS - _OF_RUNS))  # no part of a run
 
 Config = dict[str, Any]
 
@@ -40,7 +42,7 @@ def resolve(config: DictConfig, *, needs_root: bool = True) -> Config:
         with open_dict(config):
             config.data.root = "."
     try:
-        content = {key: config[key] for key in config if key not in _CONTEXT}
+        content = {key: config[key] for key in config if key != "hydra" and key not in OF_THE_TABLE}
         plain = OmegaConf.to_container(OmegaConf.create(content), resolve=True, throw_on_missing=True)
         _check_sections(OmegaConf.get_type(config), plain)
     except MissingMandatoryValue as error:
@@ -74,7 +76,7 @@ def written(config: Config, *, where: str) -> Config:
         key = getattr(error, "full_key", None)
         raise StoreError(f"{where}: {f'{key}: ' if key else ''}{str(error).splitlines()[0]}") from None
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items() if key not in _CONTEXT}
+    return {str(key): value for key, value in plain.items() if key not in OF_THE_TABLE}
 
 
 def _compare_with_schema(node: DictConfig, prefix: str = "") -> None:
