@@ -10,7 +10,6 @@ import pytest
 from atrous.building import build, build_datasets, build_transforms, check_targets
 from atrous.data import Shapes
 from atrous.errors import ConfigError, DataError
-from atrous.evaluation.protocol import Protocol
 
 SHAPES = {"_target_": "atrous.data.Shapes", "split": "val", "size": 33, "length": 2}
 
@@ -22,13 +21,13 @@ def test_a_node_becomes_the_object_it_names() -> None:
 
 
 def test_further_arguments_join_those_of_the_node() -> None:
-    protocol = build({"_target_": "atrous.evaluation.protocol.Protocol", "flip": True}, where="p", scales=[0.5, 1.0])
-    assert protocol == Protocol(scales=[0.5, 1.0], flip=True)
+    shapes = build({"_target_": "atrous.data.Shapes", "split": "val", "size": 65}, where="data.val", length=5)
+    assert (len(shapes), shapes.uniform_size) == (5, (65, 65))
 
 
 def test_arguments_are_plain_lists_and_dicts() -> None:
-    protocol = build({"_target_": "atrous.evaluation.protocol.Protocol", "scales": [0.5]}, where="p")
-    assert type(protocol.scales) is list
+    plan = build({"_target_": "atrous.networks.UnitPlan", "stride": [1, 2], "rate": 1, "rate_after": 1}, where="plan")
+    assert type(plan.stride) is list
 
 
 @pytest.mark.parametrize("target", ["os.system", "torch.load", "atrousx.Thing", "builtins.eval"])

@@ -13,7 +13,6 @@ from atrous.errors import ArgumentError, AtrousError, ConfigError
 NETWORKS = re.compile(r"atrous\.(DeepLab\w+|networks\.([A-Z]\w*|resnet\d+|xception\d+|mobilenetv2))")
 OURS = re.compile(
     rf"{NETWORKS.pattern}|atrous\.data\.(Shapes|(VOC2012|CamVid|Cityscapes|CocoVoc|Folder)(\.unverified)?)"
-    r"|atrous\.evaluation\.protocol\.Protocol"
 )
 TRANSFORMS = re.compile(r"albumentations\.[A-Z]\w*")
 _KINDS = MappingProxyType(
