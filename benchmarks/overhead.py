@@ -2,8 +2,8 @@
 
     python -m benchmarks.overhead
 
-The Trainer's step is that of `benchmarks.trainer_step`. A sweep's overhead is all its time but that of the optimiser
-steps, jobs one at a time, by job.
+The Trainer's step is that of `benchmarks.trainer_step`. A sweep's overhead is all its time but that of the training
+(its steps and validations, not the evaluation at its end), jobs one at a time, by job.
 """
 
 import argparse
@@ -22,7 +22,7 @@ _SECONDS_PER_JOB = 5.0
 
 
 def accounts(run: RunFolder) -> dict[str, float]:
-    """Seconds of a job: from the writing of its config to its end, its optimiser steps, its evaluation."""
+    """Seconds of a job: from the writing of its config to its end, its training with validations, its evaluation."""
     results, status = run.results(), run.status()
     evaluation = sum(float(entry["seconds"]) for entry in results["evaluations"].values())
     return {

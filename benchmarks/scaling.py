@@ -19,7 +19,7 @@ from benchmarks.command import add_common_options, finish
 from benchmarks.figures import Figures, Line, Spread, middle
 from benchmarks.networks import PAPER, paper_network
 from benchmarks.pictures import draw_lines
-from benchmarks.section import Section
+from benchmarks.section import Goal, Section
 from benchmarks.steps import ATROUS, CHECKPOINTED, Setting, environment_of
 from benchmarks.turns import in_process, take_turns
 
@@ -30,6 +30,8 @@ from atrous.data.shapes import Shapes
 from atrous.networks.complexity import multiply_adds
 
 _PICTURE = "scaling.png"
+_STRAIGHT = 0.95  # r^2 of what grows as a line
+_LOADER = 0.8  # of the workers' number, beside the process that takes the batches
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,11 @@ def step_sections(base: Setting, all_points: Sequence[Point], *, repeats: int, o
     for varied, by_key in lines.items():
         seconds_fit, memory_fit = (f"{by_key[key].r_squared:.4f}" for key in ("seconds", "peak_mib"))
         rows.append([f"**r^2 of a line over {varied}**", seconds_fit, "", memory_fit])
+    straight = [
+        Goal(f"r^2 of a line over {varied}: {name}", Spread.of([by_key[key].r_squared]), at_least=_STRAIGHT, unit="")
+        for varied, by_key in lines.items()
+        for key, name in (("seconds", "seconds per step"), ("peak_mib", "memory"))
+    ]
     picture = ""
     if out is not None:
         picture = _PICTURE
@@ -110,6 +117,7 @@ def step_sections(base: Setting, all_points: Sequence[Point], *, repeats: int, o
             ),
             columns=("", "s per step (range)", "images/s", "MiB (of the first rank)"),
             rows=rows,
+            goals=straight,
             notes=["Lines are fitted over images, over pixels of a crop and over operations of an output stride."],
             picture=picture,
             figures={
@@ -138,8 +146,8 @@ def _panels(
     ]
 
 
-def loader_section(*, repeats: int, images: int, workers: Sequence[int], crop: int = 129) -> Section:
-    """Images per second of the training loader by workers."""
+def loader_section(*, repeats: int, images: int, workers: Sequence[int], crop: int = 257) -> Section:
+    """Images per second of the training loader by workers, from the fewest on."""
     from benchmarks.loader import images_per_second
 
     batch = 8
@@ -155,12 +163,19 @@ def loader_section(*, repeats: int, images: int, workers: Sequence[int], crop: i
     turns, _ = take_turns(list(names), lambda name: names[name](), repeats=repeats)
     speeds = {name: Spread.of([middle(turn, "images_per_second") for turn in found]) for name, found in turns.items()}
     first = next(iter(speeds.values())).median
+    fewest, most = str(workers[0]), str(workers[-1])
+    of_each = [
+        middle(of_most, "images_per_second") * workers[0] / (middle(of_fewest, "images_per_second") * workers[-1])
+        for of_most, of_fewest in zip(turns[most], turns[fewest], strict=True)
+    ]
+    what = f"the loader's speed with {most} workers: of {most} times that with {fewest}"
     return Section(
         key="scaling_loader",
         title="The loader by workers",
         text=f"`shapes`, crop {crop}, which are drawn and not decoded: the cost of an image is the generator's.",
         columns=("workers", "images/s (range over turns)", "of one worker's"),
         rows=[[name, spread.text("", digits=0), f"{spread.median / first:.2f}x"] for name, spread in speeds.items()],
+        goals=[Goal(what, Spread.of(of_each), at_least=_LOADER)] if fewest != most else [],
         figures={"images_per_second": {name: asdict(spread) for name, spread in speeds.items()}},
     )
 
@@ -176,7 +191,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[2, 4, 6, 8], help="default: %(default)s")
     parser.add_argument("--sizes", type=int, nargs="+", default=[129, 257, 385, 513], help="default: %(default)s")
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="default: %(default)s")
-    parser.add_argument("--images", type=int, default=400, help="images that the loader reads (%(default)s)")
+    parser.add_argument("--images", type=int, default=1200, help="images that the loader reads (%(default)s)")
     add_common_options(parser, repeats=2)
     arguments = parser.parse_args()
     base = Setting(

@@ -94,6 +94,7 @@ def measured_section(setting: Setting, *, repeats: int, peers: Sequence[str]) ->
     for key in networks:
         if networks[key].differs != "the paper's":
             notes.append(f"{networks[key].label}: {networks[key].differs}.")
+    notes.append("Operations are those of direct convolutions, also where a 3x3 one is made by Winograd in fewer.")
     size, batch = setting.size, setting.batch
     return Section(
         key=f"training_step_{setting.backbone}_{setting.device}",
