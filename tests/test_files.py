@@ -116,6 +116,7 @@ except NoSpaceError as error:
 """
 
 
+@pytest.mark.exhaustive
 def test_a_checkpoint_that_grows_too_large_says_so_and_leaves_the_old_one(tmp_path: Path) -> None:
     write_text(tmp_path / "last.ckpt", "old")
     command = [sys.executable, "-c", _WRITER, str(tmp_path / "last.ckpt")]

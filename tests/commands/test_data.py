@@ -277,6 +277,7 @@ def _replace(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_five_damages_of_the_real_images_are_exactly_five_problems(
     atrous: Run, real_data: Path, tmp_path: Path

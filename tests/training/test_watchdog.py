@@ -82,8 +82,8 @@ def test_a_process_in_which_no_thread_of_python_runs_is_ended_too(
     assert "timeout_seconds" in killed_by(-process.exitcode)
 
 
-def _works_for_eight_seconds(folder: Path, began: Event) -> None:
-    watchdog, end = Watchdog(folder=RunFolder(folder), seconds=4, rank=0), time.monotonic() + 8
+def _works_for_four_seconds(folder: Path, began: Event) -> None:
+    watchdog, end = Watchdog(folder=RunFolder(folder), seconds=2, rank=0), time.monotonic() + 4
     watchdog.on_train_start(TRAINER, MODULE)
     began.set()
     while time.monotonic() < end:
@@ -94,15 +94,15 @@ def _works_for_eight_seconds(folder: Path, began: Event) -> None:
 def test_the_time_for_which_a_process_is_stopped_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watchdog_module, "_STOPPED_SECONDS", 2.0)
+    monkeypatch.setattr(watchdog_module, "_STOPPED_SECONDS", 1.0)
     context = multiprocessing.get_context("fork")
     began = context.Event()
-    process = context.Process(target=_works_for_eight_seconds, args=(tmp_path, began))
+    process = context.Process(target=_works_for_four_seconds, args=(tmp_path, began))
     process.start()
     assert began.wait(40)
     assert process.pid is not None
     os.kill(process.pid, signal.SIGSTOP)
-    time.sleep(5)  # more than its time-out, less than twice as much
+    time.sleep(2.5)  # more than its time-out, less than twice as much
     os.kill(process.pid, signal.SIGCONT)
     process.join(40)
     assert process.exitcode == 0
