@@ -35,3 +35,16 @@ def test_an_interrupted_command_says_how_to_go_on(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: interrupted; ")
     assert words in line
+
+
+@pytest.mark.parametrize("name", ["train", "report"])
+def test_a_key_of_a_logger_that_was_not_chosen_says_what_chooses_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.setattr("sys.argv", [f"atrous-{name}", "logger.wandb.mode=offline"])
+    with pytest.raises(SystemExit) as ended:
+        import_module(f"atrous.commands.{name}").main()
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "logger.wandb.mode=offline" in line
+    assert line.endswith("there is no logger.wandb until logger=wandb adds it")

@@ -61,7 +61,9 @@ def run_app(task: Task, *, config_name: str, interrupted: str = "the same comman
         if wants_trace or not raised_by_hydra(error):
             raise
         given = " ".join(argument for argument in sys.argv[1:] if _is_override(argument))
-        _stop(f"Hydra cannot read {given} ({error})")
+        absent = "logger.wandb." in given and "logger=wandb" not in given
+        hint = "; there is no logger.wandb until logger=wandb adds it" if absent else ""
+        _stop(f"Hydra cannot read {given} ({error}){hint}")
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Interrupted) else signal.SIGINT
         _stop(f"interrupted; {interrupted}", code=after_signal(number))
