@@ -82,7 +82,7 @@ def _start_ranks(arguments: Sequence[str], devices: int) -> int:
     """A fresh process per device; when one dies, torchrun ends the others within half a minute.
 
     SIGTERM is handed on to the ranks, which save behind their step however long that takes; torchrun itself would give
-    them as long as when one dies. Releases of it without that option do so.
+    them as long as when one dies. So do its releases without that option, and systems without /proc.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -91,7 +91,7 @@ def _start_ranks(arguments: Sequence[str], devices: int) -> int:
 
     folder, asked = RunFolder(Path(arguments[0])), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: _hand_on(folder, asked))
-    leaves_sigterm = "--signals-to-handle" in get_args_parser().format_help()
+    leaves_sigterm = Path("/proc/self").exists() and "--signals-to-handle" in get_args_parser().format_help()
     options = ["--signals-to-handle=SIGINT,SIGHUP,SIGQUIT"] if leaves_sigterm else []
     kills = full_memory.kills()
     try:
