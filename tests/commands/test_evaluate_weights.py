@@ -39,6 +39,7 @@ def _evaluate(folder: Path, data: Path, *arguments: str) -> "subprocess.Complete
     )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_measured_score_stands_beside_the_published_one(tmp_path: Path, real_data: Path) -> None:
     ended = _evaluate(tmp_path, real_data, "protocol=single_os16,single_os32")

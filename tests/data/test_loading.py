@@ -149,6 +149,7 @@ def test_workers_stay_and_prefetch_and_without_workers_nothing_does(voc_home: Pa
         assert len(loader) == 3
 
 
+@pytest.mark.exhaustive
 def test_spawned_workers_who_share_no_memory_deliver_the_same_batches(voc_home: Path) -> None:
     alone, method = batches(voc_home), multiprocessing.get_start_method()
     multiprocessing.set_start_method("spawn", force=True)

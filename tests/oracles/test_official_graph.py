@@ -48,9 +48,10 @@ SEPARABLE: dict[str, Any] = {"aspp_separable": True, "decoder_separable": True}
         ("deeplabv3plus_resnet101beta_os16", partial(DeepLabV3Plus, backbone="resnet101")),
         ("deeplabv3_mobilenetv2_os16", partial(DeepLabV3, backbone="mobilenetv2", aspp_rates=())),
         ("deeplabv3plus_xception65_os16", partial(DeepLabV3Plus, backbone="xception65", **SEPARABLE)),
-        (
+        pytest.param(
             "deeplabv3plus_xception65_os8_large",
             partial(DeepLabV3Plus, backbone="xception65", output_stride=8, **SEPARABLE),
+            marks=pytest.mark.exhaustive,
         ),
     ],
 )

@@ -22,6 +22,7 @@ def test_tables_come_in_the_order_of_the_papers() -> None:
     assert names[-3:] == ["deeplabv3plus/table7a", "deeplabv3plus/table7b", "deeplabv3plus/figure5"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.no_cover  # what it runs is counted in other tests, where it takes half the time
 def test_a_training_that_two_tables_need_is_counted_once(
     composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

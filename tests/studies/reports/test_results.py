@@ -101,6 +101,7 @@ def _by_miou(sweep: Sweep) -> Sweep:
     return replace(sweep, table=replace(sweep.table, metric="miou"))
 
 
+@pytest.mark.exhaustive
 def test_a_gain_needs_the_row_that_it_is_over_also_where_that_is_not_shown(
     swept: Swept, composed: Compose, store: Path
 ) -> None:
