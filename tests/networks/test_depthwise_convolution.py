@@ -31,6 +31,31 @@ def test_output_and_gradients_are_those_of_pytorch(
         assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
 
 
+@pytest.mark.parametrize("rates", [(2, 2), (6, 6), (3, 9)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_under_autocast_values_are_those_of_float64_rounded_to_bfloat16_once(
+    dtype: torch.dtype, rates: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    x_NCHW = torch.randn(2, 64, 13, 9).bfloat16().to(dtype, memory_format=torch.channels_last).requires_grad_()
+    weight, gradient = torch.randn(64, 1, 3, 3).bfloat16().float().requires_grad_(), torch.randn(2, 64, 13, 9)
+    doubles = x_NCHW.detach().double().requires_grad_(), weight.detach().double().requires_grad_()
+    exact = F.conv2d(*doubles, padding=rates, dilation=rates, groups=64)
+    expected = torch.autograd.grad(exact, doubles, gradient.bfloat16().double())
+    with torch.autocast("cpu", torch.bfloat16):
+        y_NCHW = depthwise_conv2d(x_NCHW, weight, rates=rates)
+    by_x, by_weight = torch.autograd.grad(y_NCHW, (x_NCHW, weight), gradient.bfloat16(), retain_graph=True)
+    assert (y_NCHW.dtype, by_x.dtype, by_weight.dtype) == (torch.bfloat16, dtype, torch.float32)
+    half_a_step = 2.0**-8
+    for found, wanted in ((y_NCHW, exact), (by_x, expected[0])):
+        torch.testing.assert_close(found.double(), wanted, rtol=1.01 * half_a_step, atol=1e-5)
+    torch.testing.assert_close(by_weight.double(), expected[1], rtol=1e-5, atol=1e-4)
+    twice = torch.autograd.grad(y_NCHW, (x_NCHW, weight), gradient.bfloat16(), create_graph=True)
+    for found, wanted in zip(twice, expected, strict=True):
+        assert found.requires_grad
+        assert (found - wanted).abs().max() < 0.02 * wanted.abs().max()
+
+
 def test_gradients_are_those_of_finite_differences() -> None:
     torch.manual_seed(0)
     x_NCHW = torch.randn(2, 2, 7, 8, dtype=torch.float64, requires_grad=True)
@@ -54,9 +79,12 @@ def test_it_is_used_where_onednn_is_slow() -> None:
     assert not _pays(x_NCHW, kernel_size=3, rate=6, stride=2)
     assert not _pays(x_NCHW.contiguous(), kernel_size=3, rate=6)
     assert not _pays(x_NCHW[:, :8], channels=8, kernel_size=3, rate=6)
-    assert not _pays(x_NCHW.bfloat16(), kernel_size=3, rate=6)
+    assert _pays(x_NCHW.bfloat16(), kernel_size=3, rate=6)
+    assert not _pays(x_NCHW.half(), kernel_size=3, rate=6)
     assert not _pays(x_NCHW.to("meta"), kernel_size=3, rate=6)
     with torch.autocast("cpu", torch.bfloat16):
+        assert _pays(x_NCHW, kernel_size=3, rate=6)
+    with torch.autocast("cpu", torch.float16):
         assert not _pays(x_NCHW, kernel_size=3, rate=6)
     with torch.no_grad():
         assert not _pays(x_NCHW, kernel_size=3, rate=2, training=True)

@@ -12,19 +12,27 @@ from torch.autograd import forward_ad
 _level_of_transforms = getattr(torch._C._functorch, "maybe_current_level", lambda: None)
 
 
-def computes_in_float32_on_cpu(x_NCHW: Tensor) -> bool:
-    """Whether PyTorch's own convolution would, and is not being compiled, exported or transformed.
+def dtype_on_cpu(x_NCHW: Tensor) -> torch.dtype | None:
+    """In which dtype PyTorch's own convolution computes on a CPU; None elsewhere.
 
-    Under the transforms of torch.func, and where derivatives go forward, it is left to PyTorch, which knows the rules.
+    None too where it is compiled, exported or transformed: under the transforms of torch.func, and where derivatives go
+    forward, it is left to PyTorch, which knows the rules.
     """
-    return (
+    is_plain = (
         x_NCHW.device.type == "cpu"
-        and x_NCHW.dtype == torch.float32
-        and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and _level_of_transforms() is None
         and getattr(forward_ad, "_current_level", -1) < 0
     )
+    if not is_plain:
+        return None
+    is_cast = torch.is_autocast_enabled("cpu") and x_NCHW.dtype != torch.float64
+    return torch.get_autocast_dtype("cpu") if is_cast else x_NCHW.dtype
+
+
+def computes_in_float32_on_cpu(x_NCHW: Tensor) -> bool:
+    """Whether PyTorch's own convolution would, and it is not being compiled, exported or transformed."""
+    return dtype_on_cpu(x_NCHW) == x_NCHW.dtype == torch.float32
 
 
 class Geometry(NamedTuple):
