@@ -154,11 +154,11 @@ def atrous_step(model: nn.Module, batch: dict[str, Tensor], setting: Setting, *,
     dtype = machine.autocast_dtype(precision_of(manner, setting.device))
 
     def step() -> None:
-        with torch.autocast(setting.device, dtype, enabled=dtype is not None):
+        with torch.autocast(setting.device, dtype, enabled=dtype is not None, cache_enabled=False):  # as Lightning
             loss = loss_of(batch)
-        optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        optimizer.zero_grad()
         schedule.step()
 
     return step

@@ -54,11 +54,11 @@ def bare_steps(config: Mapping[str, Any]) -> Generator[None]:
     optimizer, schedule = settings["optimizer"], settings["lr_scheduler"]["scheduler"]
     dtype = machine.autocast_dtype(hardware.resolve_precision(recipe["precision"], "cpu"))
     for step, batch in enumerate(data.train_dataloader()):
-        with torch.enable_grad(), torch.autocast("cpu", dtype, enabled=dtype is not None):
+        with torch.enable_grad(), torch.autocast("cpu", dtype, enabled=dtype is not None, cache_enabled=False):
             loss = task.training_step(batch, step)
-        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        optimizer.zero_grad()
         schedule.step()
         yield
 

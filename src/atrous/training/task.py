@@ -96,6 +96,11 @@ class SegmentationTask(LightningModule):
             align_corners=self.model.align_corners,
         )
 
+    def optimizer_step(self, *arguments: Any, **named: Any) -> None:
+        """Make a step and drop the gradients: Lightning would keep them until the next forward pass has its maps."""
+        super().optimizer_step(*arguments, **named)
+        self.zero_grad()
+
     def on_validation_epoch_start(self) -> None:
         """Begin a new confusion matrix."""
         self._confusion.reset()
