@@ -47,6 +47,39 @@ def test_output_and_gradients_are_those_of_pytorch(
         assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
 
 
+@pytest.mark.parametrize("rate", [1, 9])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_under_autocast_values_are_those_of_float64_rounded_to_bfloat16(dtype: torch.dtype, rate: int) -> None:
+    torch.manual_seed(0)
+    x_NCHW = torch.randn(2, 16, 11, 10).bfloat16().to(dtype, memory_format=torch.channels_last).requires_grad_()
+    weight = torch.randn(8, 16, 3, 3).bfloat16().float().requires_grad_()
+    gradient = torch.randn(2, 8, 11, 10).bfloat16().contiguous(memory_format=torch.channels_last)
+    doubles = x_NCHW.detach().double().requires_grad_(), weight.detach().double().requires_grad_()
+    exact = F.conv2d(*doubles, padding=rate, dilation=rate)
+    expected = torch.autograd.grad(exact, doubles, gradient.double())
+    with torch.autocast("cpu", torch.bfloat16):
+        y_NCHW = atrous_conv2d(x_NCHW, weight, padding=rate, rate=rate)
+    by_x, by_weight = torch.autograd.grad(y_NCHW, (x_NCHW, weight), gradient, retain_graph=True)
+    assert (y_NCHW.dtype, by_x.dtype, by_weight.dtype) == (torch.bfloat16, dtype, torch.float32)
+    for found, wanted in zip((y_NCHW, by_x, by_weight), (exact, *expected), strict=True):
+        torch.testing.assert_close(found.double(), wanted, rtol=1.01 * 2.0**-8, atol=1e-5)
+    twice = torch.autograd.grad(y_NCHW, (x_NCHW, weight), gradient, create_graph=True)
+    assert all(tensor.requires_grad for tensor in twice)
+
+
+def test_in_bfloat16_it_is_used_where_few_taps_lie_inside_of_the_map() -> None:
+    x_NCHW = torch.randn(1, 64, 33, 33).to(memory_format=torch.channels_last)
+    assert _pays(x_NCHW.bfloat16(), kernel_size=3, rate=12)
+    assert not _pays(x_NCHW.bfloat16(), kernel_size=3, rate=6)
+    assert not _pays(x_NCHW.bfloat16(), kernel_size=3, rate=12, training=False)
+    assert not _pays(x_NCHW.bfloat16(), kernel_size=3, rate=12, out=8)
+    assert not _pays(x_NCHW.bfloat16().contiguous(), kernel_size=3, rate=12)
+    assert not _pays(x_NCHW.half(), kernel_size=3, rate=12)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert _pays(x_NCHW, kernel_size=3, rate=12)
+        assert not _pays(x_NCHW, kernel_size=3)
+
+
 @pytest.mark.parametrize("geometry", [{"padding": 2, "rate": 2}, {"padding": 1, "stride": 2}])
 def test_gradients_are_those_of_finite_differences(geometry: dict[str, int]) -> None:
     torch.manual_seed(0)

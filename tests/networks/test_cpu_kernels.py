@@ -28,8 +28,8 @@ pixels, channels = 1 << 15, 1 << 12
 x, of_channel, kernel = torch.empty(pixels, channels), [torch.empty(channels)] * 9, torch.empty(channels, 9)
 of_gradient = [*of_channel[:4], True, *of_channel[:4]]
 calls = (
-    (fused_batch_norm, "statistics", (x, pixels, channels, *of_channel[:2], 1e-5, 0.1, *of_channel[:6])),
-    (fused_batch_norm, "sums", (x, x, pixels, channels, *of_gradient)),
+    (fused_batch_norm, "statistics", (x, False, pixels, channels, *of_channel[:2], 1e-5, 0.1, *of_channel[:6])),
+    (fused_batch_norm, "sums", (x, x, False, pixels, channels, *of_gradient)),
     (depthwise_gradients, "", (x, x, x, 1, pixels, 1, channels, kernel, *of_channel[:5], True, x, kernel)),
 )
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

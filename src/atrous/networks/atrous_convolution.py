@@ -4,6 +4,10 @@
 float32 on maps that are channels last. At a high rate most taps fall outside of the map: at rate 18 on 33x33, 60% of
 the products are with padding, which it computes all the same. With a 3x3 kernel at rate 1 it reaches 10 to 20 GFLOP/s
 on two cores with AVX2, with a stride 20 to 40, with 1x1 about 100, and matrix products 120 to 150.
+
+In bfloat16 oneDNN is slow with one thing alone, the weight gradient at rates at which most taps fall outside: at rates
+12, 18, 24 and 36 on 33x33 it takes 55, 119, 111 and 98 ms from 2048 channels to 256 (two images, two cores with
+AVX-512's bfloat16), a matrix product per tap 44, 30, 22 and 11.
 """
 
 from __future__ import annotations
@@ -15,15 +19,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from atrous.networks import winograd
+from atrous.networks import tap_products, winograd
 from atrous.networks.dear_outputs import computed_once
-from atrous.networks.own_kernels import Geometry, computes_in_float32_on_cpu, pytorchs_gradients
+from atrous.networks.own_kernels import Geometry, computes_in_float32_on_cpu, dtype_on_cpu, pytorchs_gradients
 
+_MOST_TAPS = 0.6  # inside of the map, of all, where a product per tap pays in bfloat16
 _FEW_CHANNELS, _MANY_PIXELS = 32, 1 << 14  # so few pay in maps so large, as in Xception's stem
 
 
 def pays(conv: nn.Conv2d, x_NCHW: Tensor) -> bool:
-    """Whether `atrous_conv2d` is faster: in training, in float32 on a CPU, where oneDNN is slow."""
+    """Whether `atrous_conv2d` is faster: in training, in float32 or bfloat16 on a CPU, where oneDNN is slow."""
     size, rate, stride = conv.kernel_size[0], conv.dilation[0], conv.stride[0]
     return (
         conv.training
@@ -36,8 +41,22 @@ def pays(conv: nn.Conv2d, x_NCHW: Tensor) -> bool:
         and conv.weight.requires_grad
         and torch.is_grad_enabled()
         and x_NCHW.numel() > 0  # no images are no tiles
-        and _is_slow_in_onednn(conv, x_NCHW)
-        and computes_in_float32_on_cpu(x_NCHW)
+        and (
+            (computes_in_float32_on_cpu(x_NCHW) and _is_slow_in_onednn(conv, x_NCHW))
+            or (dtype_on_cpu(x_NCHW) == torch.bfloat16 and _sees_little(conv, x_NCHW))
+        )
+    )
+
+
+def _sees_little(conv: nn.Conv2d, x_NCHW: Tensor) -> bool:
+    """Whether few of a 3x3 kernel's taps lie inside of the map, as in ASPP, and every one is a large product."""
+    rate = conv.dilation[0]
+    shares = [(size + 2 * max(0, size - rate)) / (3 * size) for size in x_NCHW.shape[2:]]
+    return (
+        (conv.kernel_size, conv.stride, conv.padding) == ((3, 3), (1, 1), (rate, rate))
+        and min(conv.weight.shape[:2]) >= 64
+        and shares[0] * shares[1] <= _MOST_TAPS
+        and x_NCHW.is_contiguous(memory_format=torch.channels_last)
     )
 
 
@@ -67,8 +86,10 @@ def atrous_conv2d(x_NCHW: Tensor, weight_OIkk: Tensor, *, padding: int, rate: in
         stride: The stride.
 
     Returns:
-        A map [N, O, H', W'].
+        A map [N, O, H', W'], in the dtype that PyTorch's convolution returns (autocast counts).
     """
+    if (dtype := dtype_on_cpu(x_NCHW)) is not None:
+        x_NCHW, weight_OIkk = x_NCHW.to(dtype), weight_OIkk.to(dtype)
     y_NOHW: Tensor = _AtrousConv2d.apply(  # type: ignore[no-untyped-call]
         x_NCHW, weight_OIkk, {"padding": padding, "dilation": rate, "stride": stride}
     )
@@ -111,6 +132,7 @@ def _suits_winograd(
     """Whether it is faster than oneDNN, with at least `channels` in and out: measured on two cores with AVX2."""
     return (
         weight_OIkk.shape[-1] == 3
+        and x_NCHW.dtype != torch.bfloat16  # in which its values lose too much
         and stride == 1
         and x_NCHW.is_contiguous(memory_format=torch.channels_last)
         and padding == dilation
@@ -146,67 +168,7 @@ def _weight_gradient(
         return winograd.weight_gradient(x_NHWC, gradient_NHWO, rate=dilation).permute(2, 3, 0, 1)
     by_weight_kkOI = x_NCHW.new_zeros(size, size, gradient_NHWO.shape[-1], x_NHWC.shape[-1])
     if stride == dilation == 1 and size > 1 and padding == size // 2:
-        _near(x_NHWC, gradient_NHWO, by_weight_kkOI)
+        tap_products.near(x_NHWC, gradient_NHWO, by_weight_kkOI)
     else:
-        _far(x_NHWC, gradient_NHWO, by_weight_kkOI, padding=padding, rate=dilation, stride=stride)
+        tap_products.far(x_NHWC, gradient_NHWO, by_weight_kkOI, padding=padding, rate=dilation, stride=stride)
     return by_weight_kkOI.permute(2, 3, 0, 1)
-
-
-def _far(
-    x_NHWC: Tensor, gradient_NHWO: Tensor, by_weight_kkOI: Tensor, *, padding: int, rate: int, stride: int
-) -> None:
-    """Crop both maps to where a tap sees the other: few pixels are left, or one in stride * stride, and are copied."""
-    size, _, out_channels, channels = by_weight_kkOI.shape
-    for row in range(size):
-        rows, seen_rows = inside(gradient_NHWO.shape[1], x_NHWC.shape[1], row * rate - padding, stride)
-        for column in range(size):
-            columns, seen_columns = inside(gradient_NHWO.shape[2], x_NHWC.shape[2], column * rate - padding, stride)
-            at_output = gradient_NHWO[:, rows, columns].reshape(-1, out_channels)
-            seen = x_NHWC[:, seen_rows, seen_columns].reshape(-1, channels)
-            _outer_products(at_output, seen, by_weight_kkOI[row, column])
-
-
-def _near(x_NHWC: Tensor, gradient_NHWO: Tensor, by_weight_kkOI: Tensor) -> None:
-    """Pad both maps once; in their rows of pixels a tap is then a shift, and nothing is copied for it.
-
-    A shift that leaves a row of pixels, or an image, meets the zeros of the padding.
-    """
-    size = by_weight_kkOI.shape[0]
-    reach = size // 2
-    width = x_NHWC.shape[2] + 2 * reach
-    x_PC, gradient_PO = (
-        F.pad(map_NHWC, (0, 0, reach, reach, reach, reach)).flatten(end_dim=2) for map_NHWC in (x_NHWC, gradient_NHWO)
-    )
-    furthest = reach * (width + 1)
-    pixels = slice(furthest, len(x_PC) - furthest)
-    for row in range(size):
-        for column in range(size):
-            shift = (row - reach) * width + column - reach
-            seen_PC = x_PC[pixels.start + shift : pixels.stop + shift]
-            _outer_products(gradient_PO[pixels], seen_PC, by_weight_kkOI[row, column])
-
-
-def _outer_products(gradient_PO: Tensor, x_PC: Tensor, sum_OC: Tensor) -> None:
-    """Write the sum of the pixels' outer products; a product with more rows than columns is the faster one."""
-    if gradient_PO.shape[1] >= x_PC.shape[1]:
-        torch.mm(gradient_PO.T, x_PC, out=sum_OC)
-    else:
-        sum_OC.copy_(torch.mm(x_PC.T, gradient_PO).T)
-
-
-def inside(out_length: int, length: int, offset: int, stride: int = 1) -> tuple[slice, slice]:
-    """Where a tap lies inside of the map along one axis; both slices are empty where it does nowhere.
-
-    Args:
-        out_length: Outputs along the axis.
-        length: Inputs along the axis.
-        offset: Of the tap from `output * stride`.
-        stride: The stride.
-
-    Returns:
-        The outputs, and the inputs that they see.
-    """
-    first = max(0, -(offset // stride))  # the smallest with first * stride + offset >= 0
-    last = max(first, min(out_length, (length - 1 - offset) // stride + 1))
-    start = max(0, first * stride + offset)
-    return slice(first, last), slice(start, max(start, last * stride + offset), stride)

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from atrous.networks.atrous_convolution import inside
 from atrous.networks.own_kernels import Geometry, dtype_on_cpu, pytorchs_gradients
+from atrous.networks.tap_products import inside
 
 Rates = tuple[int, ...]  # of rows and of columns
 

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from atrous.networks import fused_batch_norm
 from atrous.networks.cpu_kernels import Kernels, is_readable
 from atrous.networks.fused_batch_norm import Handover
+from atrous.networks.own_kernels import computes_in_float32_on_cpu
 from atrous.networks.recomputation import is_plain
 
 kernels = Kernels(Path(__file__).with_suffix(".cpp"))
@@ -37,6 +38,7 @@ def suits(conv: nn.Conv2d, norm: nn.BatchNorm2d, x_NCHW: Tensor) -> bool:
         and is_readable(conv.weight)
         and x_NCHW.requires_grad
         and torch.is_grad_enabled()
+        and computes_in_float32_on_cpu(x_NCHW)
         and fused_batch_norm.suits(norm, x_NCHW)
     )
 

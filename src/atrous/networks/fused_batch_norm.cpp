@@ -2,10 +2,12 @@
 //
 // Every pass reads a map as few times as it can. Sums are taken over blocks of pixels that fit into a core's cache, in
 // float32, and over the blocks in float64, always in the same order: the bits do not depend on the number of threads.
+// A map of bfloat16 is read as float32, in which everything is computed, and rounded once, when it is written.
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <new>
 #include <vector>
 
@@ -19,7 +21,30 @@ constexpr std::int64_t kFloatsOfBlock = 1 << 15;  // 128 KiB
 constexpr std::int64_t kFloatsPerThread = 1 << 13;  // below, a second thread costs more than it brings
 constexpr std::int64_t kChannelsOfPart = 64;
 constexpr std::int64_t kFloatsOfPiece = 2048;
-constexpr std::int64_t kFloatsInCache = 1 << 22;  // a larger map is gone from it before somebody reads it
+constexpr std::int64_t kBytesInCache = 1 << 24;  // a larger map is gone from it before somebody reads it
+
+struct BFloat16 {
+  std::uint16_t bits;  // the upper half of a float32
+};
+
+inline float read(float value) { return value; }
+
+inline float read(BFloat16 value) {
+  const std::uint32_t bits = static_cast<std::uint32_t>(value.bits) << 16;
+  float read;
+  std::memcpy(&read, &bits, sizeof read);
+  return read;
+}
+
+inline void write(float value, float* to) { *to = value; }
+
+// To the nearest, of two to the even one; a NaN stays one.
+inline void write(float value, BFloat16* to) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  const std::uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16, quiet = (bits >> 16) | 0x40;
+  to->bits = static_cast<std::uint16_t>((bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded);
+}
 
 struct Blocks {
   std::int64_t pixels, channels, rows;  // rows: pixels of a block, the last one excepted
@@ -32,14 +57,17 @@ struct Blocks {
   bool large() const { return pixels * channels >= 2 * kFloatsPerThread; }
 };
 
-// Writes past the cache, which would first read what is there: `from` and `to` at multiples of 32 bytes.
-inline void stream(const float* from, std::int64_t floats, float* to) {
+// Writes past the cache, which would first read what is there: `from` and `to` at multiples of 32 bytes, and so long.
+template <typename Number>
+inline void stream(const Number* from, std::int64_t size, Number* to) {
 #ifdef __AVX__
-  for (std::int64_t at = 0; at < floats; at += 8) {
-    _mm256_stream_ps(to + at, _mm256_load_ps(from + at));
+  const auto* source = reinterpret_cast<const __m256i*>(from);
+  auto* target = reinterpret_cast<__m256i*>(to);
+  for (std::int64_t at = 0; at < size * static_cast<std::int64_t>(sizeof(Number)) / 32; ++at) {
+    _mm256_stream_si256(target + at, _mm256_load_si256(source + at));
   }
 #else
-  std::copy_n(from, floats, to);
+  std::copy_n(from, size, to);
 #endif
 }
 
@@ -50,22 +78,23 @@ inline void end_of_streams() {
 }
 
 // Writes value(first, c) for every channel c of every pixel, whose channels begin at `first`.
-template <typename Value>
-void write_map(float* y, std::int64_t pixels, std::int64_t channels, const Value& value) {
-  const bool fits = pixels * channels <= kFloatsInCache;
-  const bool streams = !fits && channels % 8 == 0 && reinterpret_cast<std::uintptr_t>(y) % 32 == 0;
+template <typename Number, typename Value>
+void write_map(Number* y, std::int64_t pixels, std::int64_t channels, const Value& value) {
+  constexpr std::int64_t kBytes = sizeof(Number);
+  const bool fits = pixels * channels * kBytes <= kBytesInCache;
+  const bool streams = !fits && channels * kBytes % 32 == 0 && reinterpret_cast<std::uintptr_t>(y) % 32 == 0;
 #pragma omp parallel if (pixels * channels >= 2 * kFloatsPerThread)
   {
-    alignas(32) float piece[kFloatsOfPiece];
+    alignas(32) Number piece[kFloatsOfPiece];
 #pragma omp for schedule(static)
     for (std::int64_t pixel = 0; pixel < pixels; ++pixel) {
       const std::int64_t first = pixel * channels;
       for (std::int64_t from = 0; from < channels; from += kFloatsOfPiece) {
         const std::int64_t size = std::min(kFloatsOfPiece, channels - from);
-        float* to = streams ? piece : y + first + from;
+        Number* to = streams ? piece : y + first + from;
 #pragma omp simd
         for (std::int64_t c = 0; c < size; ++c) {
-          to[c] = value(first, from + c);
+          write(value(first, from + c), to + c);
         }
         if (streams) {
           stream(piece, size, y + first + from);
@@ -88,22 +117,23 @@ inline float unactivated(float gradient, float x, float scale, float shift) {
 }
 
 // Mean of each channel, and the sum of squared distances from it, of the pixels of a block.
-void moments_of_block(const float* x, std::int64_t rows, std::int64_t channels, float* __restrict mean,
+template <typename Number>
+void moments_of_block(const Number* x, std::int64_t rows, std::int64_t channels, float* __restrict mean,
                       float* __restrict squares) {
   std::fill_n(mean, channels, 0.f);
   std::fill_n(squares, channels, 0.f);
   std::int64_t row = 0;
   for (; row + 4 <= rows; row += 4) {
-    const float *x0 = x + row * channels, *x1 = x0 + channels, *x2 = x1 + channels, *x3 = x2 + channels;
+    const Number *x0 = x + row * channels, *x1 = x0 + channels, *x2 = x1 + channels, *x3 = x2 + channels;
 #pragma omp simd
     for (std::int64_t c = 0; c < channels; ++c) {
-      mean[c] += (x0[c] + x1[c]) + (x2[c] + x3[c]);
+      mean[c] += (read(x0[c]) + read(x1[c])) + (read(x2[c]) + read(x3[c]));
     }
   }
   for (; row < rows; ++row) {
 #pragma omp simd
     for (std::int64_t c = 0; c < channels; ++c) {
-      mean[c] += x[row * channels + c];
+      mean[c] += read(x[row * channels + c]);
     }
   }
 #pragma omp simd
@@ -111,24 +141,26 @@ void moments_of_block(const float* x, std::int64_t rows, std::int64_t channels, 
     mean[c] /= static_cast<float>(rows);
   }
   for (row = 0; row + 4 <= rows; row += 4) {
-    const float *x0 = x + row * channels, *x1 = x0 + channels, *x2 = x1 + channels, *x3 = x2 + channels;
+    const Number *x0 = x + row * channels, *x1 = x0 + channels, *x2 = x1 + channels, *x3 = x2 + channels;
 #pragma omp simd
     for (std::int64_t c = 0; c < channels; ++c) {
-      const float d0 = x0[c] - mean[c], d1 = x1[c] - mean[c], d2 = x2[c] - mean[c], d3 = x3[c] - mean[c];
+      const float d0 = read(x0[c]) - mean[c], d1 = read(x1[c]) - mean[c];
+      const float d2 = read(x2[c]) - mean[c], d3 = read(x3[c]) - mean[c];
       squares[c] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3);
     }
   }
   for (; row < rows; ++row) {
 #pragma omp simd
     for (std::int64_t c = 0; c < channels; ++c) {
-      const float d = x[row * channels + c] - mean[c];
+      const float d = read(x[row * channels + c]) - mean[c];
       squares[c] += d * d;
     }
   }
 }
 
 // The moments of all blocks together (Chan, Golub and LeVeque, 1979).
-void moments(const float* x, const Blocks& blocks, double* mean, double* squares) {
+template <typename Number>
+void moments(const Number* x, const Blocks& blocks, double* mean, double* squares) {
   const std::int64_t channels = blocks.channels;
   std::vector<float> partial(2 * blocks.count() * channels);
 #pragma omp parallel for schedule(static) if (blocks.large())
@@ -153,41 +185,42 @@ void moments(const float* x, const Blocks& blocks, double* mean, double* squares
   }
 }
 
-template <bool kRelu>
-void apply(const float* x, std::int64_t pixels, std::int64_t channels, const float* scale, const float* shift,
-           float* y) {
+template <bool kRelu, typename Number>
+void apply(const Number* x, std::int64_t pixels, std::int64_t channels, const float* scale, const float* shift,
+           Number* y) {
   write_map(y, pixels, channels, [=](std::int64_t first, std::int64_t c) {
-    return activated<kRelu>(x[first + c] * scale[c] + shift[c]);
+    return activated<kRelu>(read(x[first + c]) * scale[c] + shift[c]);
   });
 }
 
 // Sums over the pixels of the gradient g in front of ReLU, and of g * (x - mean).
-template <bool kRelu>
-void gradient_sums(const float* gradient, const float* x, const Blocks& blocks, const float* __restrict scale,
+template <bool kRelu, typename Number>
+void gradient_sums(const Number* gradient, const Number* x, const Blocks& blocks, const float* __restrict scale,
                    const float* __restrict shift, const float* __restrict mean, double* sums, double* products) {
   const std::int64_t channels = blocks.channels;
   std::vector<float> partial(2 * blocks.count() * channels);  // of zeros
 #pragma omp parallel for schedule(static) if (blocks.large())
   for (std::int64_t block = 0; block < blocks.count(); ++block) {
     float *__restrict sum = partial.data() + 2 * block * channels, *__restrict product = sum + channels;
-    const float *g0 = gradient + blocks.first(block) * channels, *x0 = x + blocks.first(block) * channels;
+    const Number *g0 = gradient + blocks.first(block) * channels, *x0 = x + blocks.first(block) * channels;
     std::int64_t left = blocks.size(block);
     for (; left >= 2; left -= 2, g0 += 2 * channels, x0 += 2 * channels) {
-      const float *g1 = g0 + channels, *x1 = x0 + channels;
+      const Number *g1 = g0 + channels, *x1 = x0 + channels;
 #pragma omp simd
       for (std::int64_t c = 0; c < channels; ++c) {
-        const float a = unactivated<kRelu>(g0[c], x0[c], scale[c], shift[c]);
-        const float b = unactivated<kRelu>(g1[c], x1[c], scale[c], shift[c]);
+        const float first = read(x0[c]), second = read(x1[c]);
+        const float a = unactivated<kRelu>(read(g0[c]), first, scale[c], shift[c]);
+        const float b = unactivated<kRelu>(read(g1[c]), second, scale[c], shift[c]);
         sum[c] += a + b;
-        product[c] += a * (x0[c] - mean[c]) + b * (x1[c] - mean[c]);
+        product[c] += a * (first - mean[c]) + b * (second - mean[c]);
       }
     }
     if (left == 1) {
 #pragma omp simd
       for (std::int64_t c = 0; c < channels; ++c) {
-        const float a = unactivated<kRelu>(g0[c], x0[c], scale[c], shift[c]);
+        const float last = read(x0[c]), a = unactivated<kRelu>(read(g0[c]), last, scale[c], shift[c]);
         sum[c] += a;
-        product[c] += a * (x0[c] - mean[c]);
+        product[c] += a * (last - mean[c]);
       }
     }
   }
@@ -205,11 +238,11 @@ void gradient_sums(const float* gradient, const float* x, const Blocks& blocks, 
   }
 }
 
-template <bool kRelu>
-void by_input(const float* gradient, const float* x, std::int64_t pixels, std::int64_t channels, const float* mean,
-              const float* slope, const float* constant, const float* scale, const float* shift, float* by_x) {
+template <bool kRelu, typename Number>
+void by_input(const Number* gradient, const Number* x, std::int64_t pixels, std::int64_t channels, const float* mean,
+              const float* slope, const float* constant, const float* scale, const float* shift, Number* by_x) {
   write_map(by_x, pixels, channels, [=](std::int64_t first, std::int64_t c) {
-    const float own = x[first + c], g = unactivated<kRelu>(gradient[first + c], own, scale[c], shift[c]);
+    const float own = read(x[first + c]), g = unactivated<kRelu>(read(gradient[first + c]), own, scale[c], shift[c]);
     return scale[c] * g - (slope[c] * (own - mean[c]) + constant[c]);
   });
 }
@@ -225,19 +258,31 @@ bool done(const Compute& compute) {
   return true;
 }
 
+// Calls compute(map, ...) with maps of what they hold: `rounded` ones of bfloat16, others of float32.
+template <typename Compute, typename... Maps>
+void with_maps(bool rounded, const Compute& compute, Maps*... maps) {
+  if (rounded) {
+    compute(static_cast<BFloat16*>(maps)...);
+  } else {
+    compute(static_cast<float*>(maps)...);
+  }
+}
+
 }  // namespace
 
-// All return whether there was memory for what they compute in between.
+// All return whether there was memory for what they compute in between. Maps are of bfloat16 where they are `rounded`,
+// else of float32.
 extern "C" {
 
 // Statistics of the batch, and what they make of weight and bias: y = x * scale + shift. Running statistics go towards
 // the batch's by `momentum`, the variance with pixels - 1 in place of pixels.
-bool atrous_batch_norm_statistics(const float* x, std::int64_t pixels, std::int64_t channels, const float* weight,
-                                  const float* bias, double epsilon, double momentum, float* running_mean,
-                                  float* running_variance, float* mean, float* inverse, float* scale, float* shift) {
+bool atrous_batch_norm_statistics(void* x, bool rounded, std::int64_t pixels, std::int64_t channels,
+                                  const float* weight, const float* bias, double epsilon, double momentum,
+                                  float* running_mean, float* running_variance, float* mean, float* inverse,
+                                  float* scale, float* shift) {
   return done([=] {
     std::vector<double> means(channels), squares(channels);
-    moments(x, Blocks(pixels, channels), means.data(), squares.data());
+    with_maps(rounded, [&](auto* x) { moments(x, Blocks(pixels, channels), means.data(), squares.data()); }, x);
     for (std::int64_t c = 0; c < channels; ++c) {
       const double of_batch = 1. / std::sqrt(squares[c] / pixels + epsilon);
       mean[c] = static_cast<float>(means[c]);
@@ -251,22 +296,29 @@ bool atrous_batch_norm_statistics(const float* x, std::int64_t pixels, std::int6
   });
 }
 
-bool atrous_batch_norm_apply(const float* x, std::int64_t pixels, std::int64_t channels, const float* scale,
-                             const float* shift, bool relu, float* y) {
-  (relu ? apply<true> : apply<false>)(x, pixels, channels, scale, shift, y);
+bool atrous_batch_norm_apply(void* x, bool rounded, std::int64_t pixels, std::int64_t channels, const float* scale,
+                             const float* shift, bool relu, void* y) {
+  const auto compute = [=](auto* x, auto* y) {
+    relu ? apply<true>(x, pixels, channels, scale, shift, y) : apply<false>(x, pixels, channels, scale, shift, y);
+  };
+  with_maps(rounded, compute, x, y);
   return true;
 }
 
 // Gradients by weight and bias, and for each channel what makes the one by x out of the gradient g in front of ReLU:
 // scale * (g - mean of g - (x - mean) * inverse * mean of (g * (x - mean) * inverse))
 //   = scale * g - (slope * (x - mean) + constant).
-bool atrous_batch_norm_sums(const float* gradient, const float* x, std::int64_t pixels, std::int64_t channels,
+bool atrous_batch_norm_sums(void* gradient, void* x, bool rounded, std::int64_t pixels, std::int64_t channels,
                             const float* mean, const float* inverse, const float* scale, const float* shift, bool relu,
                             float* slope, float* constant, float* by_weight, float* by_bias) {
   return done([=] {
     std::vector<double> sums(channels), products(channels);
-    (relu ? gradient_sums<true> : gradient_sums<false>)(gradient, x, Blocks(pixels, channels), scale, shift, mean,
-                                                        sums.data(), products.data());
+    const auto compute = [&](auto* gradient, auto* x) {
+      const Blocks blocks(pixels, channels);
+      relu ? gradient_sums<true>(gradient, x, blocks, scale, shift, mean, sums.data(), products.data())
+           : gradient_sums<false>(gradient, x, blocks, scale, shift, mean, sums.data(), products.data());
+    };
+    with_maps(rounded, compute, gradient, x);
     for (std::int64_t c = 0; c < channels; ++c) {
       const double of_sums = static_cast<double>(scale[c]) / pixels;
       slope[c] = static_cast<float>(of_sums * products[c] * inverse[c] * inverse[c]);
@@ -277,10 +329,14 @@ bool atrous_batch_norm_sums(const float* gradient, const float* x, std::int64_t 
   });
 }
 
-bool atrous_batch_norm_by_input(const float* gradient, const float* x, std::int64_t pixels, std::int64_t channels,
+bool atrous_batch_norm_by_input(void* gradient, void* x, bool rounded, std::int64_t pixels, std::int64_t channels,
                                 const float* mean, const float* slope, const float* constant, const float* scale,
-                                const float* shift, bool relu, float* by_x) {
-  (relu ? by_input<true> : by_input<false>)(gradient, x, pixels, channels, mean, slope, constant, scale, shift, by_x);
+                                const float* shift, bool relu, void* by_x) {
+  const auto compute = [=](auto* gradient, auto* x, auto* by_x) {
+    relu ? by_input<true>(gradient, x, pixels, channels, mean, slope, constant, scale, shift, by_x)
+         : by_input<false>(gradient, x, pixels, channels, mean, slope, constant, scale, shift, by_x);
+  };
+  with_maps(rounded, compute, gradient, x, by_x);
   return true;
 }
 

@@ -14,17 +14,18 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from atrous.networks.cpu_kernels import Kernels, is_readable
-from atrous.networks.own_kernels import computes_in_float32_on_cpu
+from atrous.networks.own_kernels import is_ours_on_cpu
 from atrous.networks.recomputation import is_plain
 
 kernels = Kernels(Path(__file__).with_suffix(".cpp"))
 
 
 def suits(norm: nn.BatchNorm2d, x_NCHW: Tensor) -> bool:
-    """Whether `batch_norm` computes what `norm` would: in training, in float32 on a CPU, channels last."""
+    """Whether `batch_norm` computes what `norm` would: in training, float32 or bfloat16, on a CPU, channels last."""
     return (
         kernels.in_use
-        and computes_in_float32_on_cpu(x_NCHW)
+        and is_ours_on_cpu(x_NCHW)
+        and x_NCHW.dtype in (torch.float32, torch.bfloat16)  # autocast leaves a batch norm's input as it is
         and type(x_NCHW) is Tensor  # none without data
         and type(norm) is nn.BatchNorm2d
         and is_plain(norm)
@@ -89,7 +90,7 @@ def batch_norm(
     running = norm.running_mean, norm.running_var
     kernels.call(
         "atrous_batch_norm_statistics",
-        *(x_NCHW, *_shape(x_NCHW), norm.weight, norm.bias, float(norm.eps), float(norm.momentum or 0.0), *running),
+        *(x_NCHW, *_layout(x_NCHW), norm.weight, norm.bias, float(norm.eps), float(norm.momentum or 0.0), *running),
         *(mean, inverse_deviation, scale, shift),
     )
     batch = _Batch(mean, inverse_deviation, scale, shift, relu)
@@ -102,7 +103,7 @@ def batch_norm(
 def scaled(x_NCHW: Tensor, scale: Tensor, shift: Tensor, *, relu: bool) -> Tensor:
     """Return x * scale + shift, with ReLU behind it if wanted: the bits of `batch_norm`."""
     y_NCHW = torch.empty_like(x_NCHW)
-    kernels.call("atrous_batch_norm_apply", x_NCHW, *_shape(x_NCHW), scale, shift, relu, y_NCHW)
+    kernels.call("atrous_batch_norm_apply", x_NCHW, *_layout(x_NCHW), scale, shift, relu, y_NCHW)
     return y_NCHW
 
 
@@ -135,7 +136,7 @@ class _BatchNorm(torch.autograd.Function):
         x_NCHW, gradient_NCHW = (
             map_NCHW.contiguous(memory_format=torch.channels_last) for map_NCHW in (*ctx.saved_tensors, gradient_NCHW)
         )
-        batch, maps = ctx.batch, (gradient_NCHW, x_NCHW, *_shape(x_NCHW))
+        batch, maps = ctx.batch, (gradient_NCHW, x_NCHW, *_layout(x_NCHW))
         slope, constant, by_weight, by_bias = (torch.empty_like(batch.mean) for _ in range(4))
         kernels.call("atrous_batch_norm_sums", *maps, *batch, slope, constant, by_weight, by_bias)
         by_input = InputGradient(batch.mean, slope, constant, batch.scale, batch.shift, batch.relu)
@@ -147,6 +148,6 @@ class _BatchNorm(torch.autograd.Function):
         return by_x, by_weight, by_bias, None
 
 
-def _shape(x_NCHW: Tensor) -> tuple[int, int]:
-    """Pixels and channels of the map as a matrix."""
-    return x_NCHW.numel() // x_NCHW.shape[1], x_NCHW.shape[1]
+def _layout(x_NCHW: Tensor) -> tuple[bool, int, int]:
+    """Whether the map is of bfloat16, and its pixels and channels as a matrix."""
+    return x_NCHW.dtype == torch.bfloat16, x_NCHW.numel() // x_NCHW.shape[1], x_NCHW.shape[1]

@@ -12,19 +12,22 @@ from torch.autograd import forward_ad
 _level_of_transforms = getattr(torch._C._functorch, "maybe_current_level", lambda: None)
 
 
-def dtype_on_cpu(x_NCHW: Tensor) -> torch.dtype | None:
-    """In which dtype PyTorch's own convolution computes on a CPU; None elsewhere.
+def is_ours_on_cpu(x_NCHW: Tensor) -> bool:
+    """Whether a map lies on a CPU and what reads it is not being compiled, exported or transformed.
 
-    None too where it is compiled, exported or transformed: under the transforms of torch.func, and where derivatives go
-    forward, it is left to PyTorch, which knows the rules.
+    Under the transforms of torch.func, and where derivatives go forward, it is left to PyTorch, which knows the rules.
     """
-    is_plain = (
+    return (
         x_NCHW.device.type == "cpu"
         and not torch.compiler.is_compiling()
         and _level_of_transforms() is None
         and getattr(forward_ad, "_current_level", -1) < 0
     )
-    if not is_plain:
+
+
+def dtype_on_cpu(x_NCHW: Tensor) -> torch.dtype | None:
+    """In which dtype PyTorch's own convolution would compute; None where the map `is_ours_on_cpu` not."""
+    if not is_ours_on_cpu(x_NCHW):
         return None
     is_cast = torch.is_autocast_enabled("cpu") and x_NCHW.dtype != torch.float64
     return torch.get_autocast_dtype("cpu") if is_cast else x_NCHW.dtype
