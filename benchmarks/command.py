@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.machine_facts import origin
+from benchmarks.machine_facts import machine_in_brief, origin
 from benchmarks.section import Section
 
 
@@ -25,4 +25,4 @@ def finish(sections: Sequence[Section], out: Path | None) -> None:
     for section in sections:
         section.show()
         if out is not None:
-            replace(section, origin=stamp).write(out)
+            replace(section, origin=stamp, machine=machine_in_brief()).write(out)

@@ -35,6 +35,13 @@ def machine_facts() -> dict[str, str]:
     return facts
 
 
+def machine_in_brief() -> str:
+    """Cores, CPU and its features, and the GPU, as a part of a sentence."""
+    facts = machine_facts()
+    gpu = f" with {facts['GPU']}" if "GPU" in facts else ""
+    return f"{facts['cores']} cores of {facts['CPU']} ({facts['CPU features']}){gpu}"
+
+
 def _today() -> str:
     return datetime.datetime.now(tz=datetime.timezone.utc).strftime("%Y-%m-%d")
 

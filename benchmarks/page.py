@@ -8,7 +8,7 @@ _HEAD = """# Benchmarks
 
 What `make bench` measures: every way is a process of its own, the ways take turns in one run, and a ratio is taken
 within a turn; its range over the turns stands in brackets. The JSON files beside this page hold every figure. Each
-table says when, at which commit and with which command it was measured."""
+table says when, at which commit, with which command and where it was measured."""
 
 
 def page(sections: Sequence[Section], facts: Mapping[str, str], *, notes: Sequence[str] = ()) -> str:
@@ -23,11 +23,12 @@ def page(sections: Sequence[Section], facts: Mapping[str, str], *, notes: Sequen
     if not sections:
         parts.append("Nothing has been measured yet.")
     else:
-        parts.append(markdown_table(("machine", ""), [[name, value] for name, value in facts.items()]))
+        parts.append(markdown_table(("machine of the last run", ""), [[name, value] for name, value in facts.items()]))
     parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
     held = [section for section in sections if section.goals]
     parts += ["## Goals"] if held else []
     for section in held:
-        parts += [f"{section.title}:", goals_table(section.goals)]
+        where = f", on {section.machine}" if section.machine else ""
+        parts += [f"{section.title}{where}:", goals_table(section.goals)]
     parts += [section.markdown() for section in sections]
     return "\n\n".join(parts) + "\n"

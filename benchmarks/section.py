@@ -69,6 +69,7 @@ class Section:
         picture: file name of its plot; empty for none.
         figures: all that was measured, for the JSON.
         origin: the date, the commit and the command that it was measured with, as Markdown; empty where unknown.
+        machine: where, in brief; empty where unknown.
     """
 
     key: str
@@ -81,13 +82,15 @@ class Section:
     picture: str = ""
     figures: dict[str, Any] = field(default_factory=dict)
     origin: str = ""
+    machine: str = ""
 
     def markdown(self) -> str:
         """The section as a page shows it, whose goals stand above all sections."""
         parts = [f"## {self.title}", self.text, markdown_table(self.columns, self.rows)]
         parts += [f"![{self.title}]({self.picture})"] if self.picture else []
         parts += ["\n".join(f"- {note}" for note in self.notes)] if self.notes else []
-        parts += [f"Measured {self.origin}."] if self.origin else []
+        where = f", on {self.machine}" if self.machine else ""
+        parts += [f"Measured {self.origin}{where}."] if self.origin else []
         return "\n\n".join(parts)
 
     def show(self) -> None:

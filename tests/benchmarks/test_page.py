@@ -62,13 +62,15 @@ def test_a_page_opens_with_the_machine_and_all_goals_once() -> None:
 
 
 def test_a_table_says_what_it_was_measured_with(tmp_path: Path) -> None:
-    section = replace(_section(), origin="on 2026-11-26 at 5a02607 with `python -m benchmarks`")
+    stamp = "on 2026-11-26 at 5a02607 with `python -m benchmarks`"
+    section = replace(_section("evaluation", KEPT), origin=stamp, machine="2 cores of A")
     section.write(tmp_path)
     assert (
         Section.read(tmp_path / "evaluation.json")
         .markdown()
-        .endswith("Measured on 2026-11-26 at 5a02607 with `python -m benchmarks`.")
+        .endswith(f"Measured {stamp}, on 2 cores of A.")
     )
+    assert "Evaluation, on 2 cores of A:" in page([section], {})
 
 
 def test_a_page_without_figures_says_so() -> None:
