@@ -65,11 +65,7 @@ def test_a_table_says_what_it_was_measured_with(tmp_path: Path) -> None:
     stamp = "on 2026-11-26 at 5a02607 with `python -m benchmarks`"
     section = replace(_section("evaluation", KEPT), origin=stamp, machine="2 cores of A")
     section.write(tmp_path)
-    assert (
-        Section.read(tmp_path / "evaluation.json")
-        .markdown()
-        .endswith(f"Measured {stamp}, on 2 cores of A.")
-    )
+    assert Section.read(tmp_path / "evaluation.json").markdown().endswith(f"Measured {stamp}, on 2 cores of A.")
     assert "Evaluation, on 2 cores of A:" in page([section], {})
 
 
