@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from torch import nn
+
+from atrous.compiling import cpp_compiler
+from atrous.networks import depthwise_gradients, fused_batch_norm
 
 
 def shake(model: nn.Module) -> nn.Module:
@@ -13,3 +19,16 @@ def shake(model: nn.Module) -> nn.Module:
         nn.init.uniform_(norm.weight, 0.5, 1.5)
         nn.init.normal_(norm.bias, std=0.1)
     return model
+
+
+@pytest.fixture(scope="module")
+def compiled_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Has the tests of a module take this package's kernels in C++."""
+    if cpp_compiler() is None:
+        pytest.skip("there is no C++ compiler")
+    cache, both = tmp_path_factory.mktemp("cache"), (depthwise_gradients.kernels, fused_batch_norm.kernels)
+    for kernels in both:
+        assert kernels.use(cache=cache)
+    yield
+    for kernels in both:
+        kernels.use(False)

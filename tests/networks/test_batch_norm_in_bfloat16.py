@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
 
-from atrous.compiling import cpp_compiler
 from atrous.networks import fused_batch_norm
 
-pytestmark = pytest.mark.skipif(cpp_compiler() is None, reason="there is no C++ compiler")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _in_use(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    assert fused_batch_norm.kernels.use(cache=tmp_path_factory.mktemp("cache"))
-    yield
-    fused_batch_norm.kernels.use(False)
+pytestmark = pytest.mark.usefixtures("compiled_kernels")
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:

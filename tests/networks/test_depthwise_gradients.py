@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,23 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from atrous.compiling import cpp_compiler
 from atrous.networks import depthwise_gradients, fused_batch_norm
 from atrous.networks.layers import ConvBatchNorm
 from atrous.networks.recomputation import maps_recomputed
 from atrous.networks.xception import xception65
 
-pytestmark = pytest.mark.skipif(cpp_compiler() is None, reason="there is no C++ compiler")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _in_use(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    cache = tmp_path_factory.mktemp("cache")
-    for kernels in (depthwise_gradients.kernels, fused_batch_norm.kernels):
-        assert kernels.use(cache=cache)
-    yield
-    for kernels in (depthwise_gradients.kernels, fused_batch_norm.kernels):
-        kernels.use(False)
+pytestmark = pytest.mark.usefixtures("compiled_kernels")
 
 
 def _layer(channels: int, *, relu: bool = False) -> ConvBatchNorm:

@@ -12,20 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from atrous.compiling import cpp_compiler
 from atrous.networks import fused_batch_norm
 from atrous.networks.normalisation import normalised
 from atrous.networks.recomputation import maps_recomputed
 from atrous.training import batch_norm as policy
 
-pytestmark = pytest.mark.skipif(cpp_compiler() is None, reason="there is no C++ compiler")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _in_use(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    assert fused_batch_norm.kernels.use(cache=tmp_path_factory.mktemp("cache"))
-    yield
-    fused_batch_norm.kernels.use(False)
+pytestmark = pytest.mark.usefixtures("compiled_kernels")
 
 
 @contextmanager

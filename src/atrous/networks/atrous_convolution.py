@@ -132,7 +132,7 @@ def _suits_winograd(
     """Whether it is faster than oneDNN, with at least `channels` in and out: measured on two cores with AVX2."""
     return (
         weight_OIkk.shape[-1] == 3
-        and x_NCHW.dtype != torch.bfloat16  # in which its values lose too much
+        and x_NCHW.dtype != torch.bfloat16  # in which its values would be rounded twice
         and stride == 1
         and x_NCHW.is_contiguous(memory_format=torch.channels_last)
         and padding == dilation
