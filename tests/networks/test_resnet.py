@@ -13,9 +13,10 @@ from torch import nn
 
 from atrous import DeepLabV3Plus
 from atrous.errors import ConfigError
+from atrous.networks.max_pool import MaxPool
 from atrous.networks.output_stride import StridesIn
 from atrous.networks.resnet import ResNet, UnitKind, resnet18, resnet34, resnet50, resnet101, resnet152
-from atrous.networks.resnet_layers import MaxPool, Stem, StemKind
+from atrous.networks.resnet_layers import Stem, StemKind
 
 SMALL = partial(ResNet, units=(2, 1, 2, 3), width=4)
 

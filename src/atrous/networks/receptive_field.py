@@ -10,7 +10,7 @@ from atrous.errors import ConfigError
 from atrous.networks.backbone import Backbone
 from atrous.networks.dense_prediction_cell import DensePredictionCell
 from atrous.networks.dry_run import dry_run
-from atrous.networks.resnet_layers import MaxPool
+from atrous.networks.max_pool import MaxPool
 from atrous.networks.segmenter import Segmenter
 
 

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from atrous.errors import ConfigError
 from atrous.networks import unit_strides
 from atrous.networks.backbone import LOW_LEVELS, Backbone, FeatureInfo
+from atrous.networks.max_pool import MaxPool
 from atrous.networks.output_stride import StridesIn, plan_units, whole_number, whole_numbers
 from atrous.networks.recomputation import recomputed
-from atrous.networks.resnet_layers import BasicUnit, Bottleneck, MaxPool, Stem, StemKind, Unit, add_relu
+from atrous.networks.resnet_layers import BasicUnit, Bottleneck, Stem, StemKind, Unit, add_relu
 
 UnitKind = Literal["bottleneck", "basic"]
 

@@ -1,18 +1,16 @@
-"""The parts of a ResNet: its stem, its max pool and its residual units (version 1: ReLU after the sum)."""
+"""The parts of a ResNet: its stem and its residual units (version 1: ReLU after the sum)."""
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.errors import ConfigError
-from atrous.networks.layers import ConvBatchNorm, Padding
+from atrous.networks.layers import ConvBatchNorm
 from atrous.networks.output_stride import UnitPlan
 from atrous.networks.recomputation import is_plain, recomputed
 
@@ -41,30 +39,6 @@ class Stem(nn.Sequential):
             )
         )
         self.out_channels = shapes[-1][2]
-
-
-class MaxPool(nn.Module):
-    """The 3x3 max pool of stride 2 behind the stem; [N, C, H, W] -> [N, C, ceil(H / 2), ceil(W / 2)].
-
-    Args:
-        padding: "same" pads an even size after the map only, as TensorFlow does; "symmetric" pads both sides, as
-            torchvision does. Odd sizes come out alike.
-    """
-
-    def __init__(self, *, padding: Padding) -> None:
-        super().__init__()
-        self.padding = padding
-
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Return the pooled map."""
-        if self.padding == "symmetric":
-            return F.max_pool2d(x_NCHW, kernel_size=3, stride=2, padding=1)
-        # An even size has windows at 0, 2, ..., of which the last hangs over the end: ceil_mode without padding.
-        height, width = x_NCHW.shape[-2:]
-        if torch.compiler.is_compiling():  # the pool's own padding must be a number, not a function of the size
-            padded_NCHW = F.pad(x_NCHW, (width % 2, 1, height % 2, 1), value=-math.inf)
-            return F.max_pool2d(padded_NCHW, kernel_size=3, stride=2)
-        return F.max_pool2d(x_NCHW, kernel_size=3, stride=2, padding=(height % 2, width % 2), ceil_mode=True)
 
 
 class Subsample(nn.Module):
