@@ -47,6 +47,13 @@ def test_it_is_compiled_once_and_again_where_its_source_changes(source: Path, tm
     assert len(compiled()) == 2
 
 
+def test_it_is_compiled_again_where_a_header_beside_it_changes(source: Path, tmp_path: Path) -> None:
+    source.write_text('#include "the.h"\nextern "C" int answer() { return kAnswer; }\n')
+    for answer in (42, 43):
+        (tmp_path / "the.h").write_text(f"constexpr int kAnswer = {answer};\n")
+        assert _answer(_loaded(source, tmp_path / "cache")) == answer
+
+
 def test_what_somebody_else_could_have_written_is_not_loaded(source: Path, tmp_path: Path) -> None:
     assert _answer(_loaded(source, tmp_path)) == 42
     (library,) = tmp_path.glob("compiled-*/answer-*.so")

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import platform
+import re
 import shutil
 import stat
 import subprocess
@@ -35,7 +36,7 @@ def loaded(
     """Load a file of C++, which is compiled first where nobody has.
 
     Args:
-        source: The file.
+        source: The file; headers beside it are `#include "..."`d.
         flags: What the compiler is told besides.
         made_with: What the compiled file depends on that neither `flags` nor the source says, such as versions.
         wanted_by: The key that asks for it, and what is used instead where it fails, for the log.
@@ -62,7 +63,7 @@ def _loaded(source: Path, compiler: Sequence[str], made_with: Sequence[str], fol
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _is_mine(folder):
         raise PermissionError(f"{folder} belongs to another user or can be written by others")
-    made_of = [*compiler, *made_with, *platform.libc_ver(), platform.machine(), source.read_text()]
+    made_of = [*compiler, *made_with, *platform.libc_ver(), platform.machine(), *_texts_of(source)]
     library = folder / f"{source.stem}-{hashlib.sha256(chr(0).join(made_of).encode()).hexdigest()[:16]}.so"
     command = [compiler[0], str(source), *compiler[1:]]
     if not _is_whole(library):
@@ -75,6 +76,13 @@ def _loaded(source: Path, compiler: Sequence[str], made_with: Sequence[str], fol
         with locked(library):
             _compile(command, library)
         return ctypes.CDLL(str(library))
+
+
+def _texts_of(source: Path) -> list[str]:
+    """What a file says, and each header beside it that it includes."""
+    text = source.read_text()
+    headers = re.findall(r'^#include "(.+)"$', text, flags=re.MULTILINE)
+    return [text, *(part for header in headers for part in _texts_of(source.with_name(header)))]
 
 
 def _is_whole(library: Path) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from atrous.compiling import cpp_compiler
-from atrous.networks import depthwise_gradients, fused_batch_norm
+from atrous.networks import depthwise_gradients, fused_batch_norm, strided_depthwise
 
 
 def shake(model: nn.Module) -> nn.Module:
@@ -26,9 +26,9 @@ def compiled_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     """Has the tests of a module take this package's kernels in C++."""
     if cpp_compiler() is None:
         pytest.skip("there is no C++ compiler")
-    cache, both = tmp_path_factory.mktemp("cache"), (depthwise_gradients.kernels, fused_batch_norm.kernels)
-    for kernels in both:
-        assert kernels.use(cache=cache)
+    cache, modules = tmp_path_factory.mktemp("cache"), (depthwise_gradients, fused_batch_norm, strided_depthwise)
+    for module in modules:
+        assert module.kernels.use(cache=cache)
     yield
-    for kernels in both:
-        kernels.use(False)
+    for module in modules:
+        module.kernels.use(False)

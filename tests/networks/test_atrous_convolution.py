@@ -80,6 +80,28 @@ def test_in_bfloat16_it_is_used_where_few_taps_lie_inside_of_the_map() -> None:
         assert not _pays(x_NCHW, kernel_size=3)
 
 
+def test_in_bfloat16_the_gradient_of_many_1x1_weights_is_a_product() -> None:
+    torch.manual_seed(0)
+    x_NCHW = torch.randn(2, 512, 9, 7).bfloat16().contiguous(memory_format=torch.channels_last).requires_grad_()
+    assert _pays(x_NCHW, channels=512, out=1024, kernel_size=1)
+    assert not _pays(x_NCHW, channels=512, out=512, kernel_size=1)
+    assert not _pays(x_NCHW, channels=512, out=1024, kernel_size=1, stride=2)
+    assert not _pays(x_NCHW.contiguous(), channels=512, out=1024, kernel_size=1)
+    large_NCHW = torch.empty(1, 512, 65, 65, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    assert not _pays(large_NCHW, channels=512, out=1024, kernel_size=1)
+    assert _pays(large_NCHW, channels=512, out=2048, kernel_size=1)
+    conv = ConvBatchNorm(in_channels=512, out_channels=1024, kernel_size=1).conv
+    with torch.autocast("cpu", torch.bfloat16):
+        y_NCHW = conv(x_NCHW)
+    gradient = torch.randn_like(y_NCHW).contiguous(memory_format=torch.channels_last)
+    doubles = x_NCHW.detach().double().requires_grad_(), conv.weight.detach().bfloat16().double().requires_grad_()
+    exact = F.conv2d(*doubles)
+    expected = torch.autograd.grad(exact, doubles, gradient.double())
+    found = torch.autograd.grad(y_NCHW, (x_NCHW, conv.weight), gradient)
+    for one, wanted in ((y_NCHW, exact), *zip(found, expected, strict=True)):
+        torch.testing.assert_close(one.double(), wanted, rtol=1.01 * 2.0**-8, atol=1e-4)
+
+
 @pytest.mark.parametrize("geometry", [{"padding": 2, "rate": 2}, {"padding": 1, "stride": 2}])
 def test_gradients_are_those_of_finite_differences(geometry: dict[str, int]) -> None:
     torch.manual_seed(0)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.errors import ConfigError
-from atrous.networks import atrous_convolution, depthwise_convolution
+from atrous.networks import atrous_convolution, depthwise_convolution, strided_depthwise
 from atrous.networks.normalisation import convolved_and_normalised
 from atrous.networks.recomputation import recomputed
 
@@ -36,6 +36,8 @@ class HeConv2d(nn.Conv2d):
         """Convolve as nn.Conv2d does, on a CPU by other kernels where they are faster."""
         if depthwise_convolution.pays(self, x_NCHW):
             return depthwise_convolution.depthwise_conv2d(x_NCHW, self.weight, rates=self.dilation)
+        if strided_depthwise.pays(self, x_NCHW):
+            return strided_depthwise.convolve(self, x_NCHW)
         if atrous_convolution.pays(self, x_NCHW):
             padding, rate, stride = int(self.padding[0]), self.dilation[0], self.stride[0]
             return atrous_convolution.atrous_conv2d(x_NCHW, self.weight, padding=padding, rate=rate, stride=stride)

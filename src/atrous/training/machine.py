@@ -8,7 +8,7 @@ import torch
 
 from atrous.compiling import cpp_compiler
 from atrous.errors import ConfigError
-from atrous.networks import depthwise_gradients, fused_batch_norm
+from atrous.networks import depthwise_gradients, fused_batch_norm, strided_depthwise
 from atrous.training import block_allocator
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
@@ -79,5 +79,5 @@ def use_kernels(which: str) -> None:
     Args:
         which: as `trainer.cpu_kernels`; "auto" takes ours where there is a C++ compiler.
     """
-    for kernels in (fused_batch_norm.kernels, depthwise_gradients.kernels):
-        kernels.use(which == "auto")
+    for module in (fused_batch_norm, depthwise_gradients, strided_depthwise):
+        module.kernels.use(which == "auto")
