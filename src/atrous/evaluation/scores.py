@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics.classification import MulticlassConfusionMatrix
+
+from atrous.lean_torchmetrics import MulticlassConfusionMatrix
 
 Matrix = NDArray[np.int64]
 Floats = NDArray[np.float64]
