@@ -152,7 +152,7 @@ def test_a_weight_that_was_loaded_stays_where_a_decoder_reads_it() -> None:
     resnet = ResNet(units=(2, 2, 1, 1), width=4, zero_init_residual=True)
     weight = list(resnet.iter_units())[2].last_convolution.norm.weight
     nn.init.constant_(weight, 0.5)
-    resnet.open_low_levels(["low_level_8"])
+    resnet.read_low_levels(["low_level_8"])
     assert weight.eq(0.5).all()
 
 

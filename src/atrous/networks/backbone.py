@@ -50,10 +50,8 @@ class Backbone(Checkpointed, ABC):
     def forward(self, x_NCHW: Tensor) -> dict[str, Tensor]:
         """Return every feature [N, channels, ceil(H / stride), ceil(W / stride)] by its name."""
 
-    def open_low_levels(self, names: Sequence[str]) -> None:  # most have nothing to do
-        """Have these features of a fresh network hold something from the first step on, where they start at zero.
-
-        A decoder calls it with what it reads.
+    def read_low_levels(self, names: Sequence[str]) -> None:
+        """Make ready for a head that reads these low levels and no others, which need not be returned any more.
 
         Args:
             names: Of low levels, as in `feature_info`.
@@ -76,7 +74,7 @@ class TappedBackbone(Backbone):
     _taps: dict[int, str]
 
     def forward(self, x_NCHW: Tensor) -> dict[str, Tensor]:
-        """Return `low_level_4`, `low_level_8` and `high`."""
+        """Return `high` and the low levels that are read: all, unless `read_low_levels` has said which."""
         x, features = self.part(self.stem, x_NCHW), {}
         for index, unit in enumerate(self.units):
             if index in self._taps:
@@ -85,6 +83,10 @@ class TappedBackbone(Backbone):
             else:
                 x = self.part(unit, x)
         return {**features, "high": x}
+
+    def read_low_levels(self, names: Sequence[str]) -> None:
+        """Return these low levels alone: a unit that nobody reads inside is one part."""
+        self._taps = {index: name for index, name in self._taps.items() if name in names}
 
 
 def low_level_names(strides: Sequence[int]) -> list[str]:

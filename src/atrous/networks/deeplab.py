@@ -67,6 +67,7 @@ class DeepLabV3(Segmenter):
         align_corners: bool = True,
     ) -> None:
         built = build_backbone(backbone, output_stride=output_stride, multi_grid=multi_grid, blocks=blocks)
+        built.read_low_levels(())
         make_context: ContextFactory = context or partial(
             ASPP,
             channels=aspp_channels,
@@ -122,6 +123,7 @@ class DeepLabV3Cascade(Segmenter):
         align_corners: bool = True,
     ) -> None:
         built = build_backbone(backbone, output_stride=output_stride, multi_grid=multi_grid, blocks=blocks, aspp=False)
+        built.read_low_levels(())
         super().__init__(
             backbone=built,
             context=None,
@@ -191,7 +193,7 @@ class DeepLabV3Plus(Segmenter):
         )
         built_context = make_context(in_channels=built.out_channels, output_stride=built.output_stride)
         names = low_level_names(low_levels)
-        built.open_low_levels(names)
+        built.read_low_levels(names)
         decoder = Decoder(
             encoder_channels=built_context.out_channels,
             low_level_in_channels=[built.feature_info[name].channels for name in names],

@@ -117,15 +117,18 @@ class ResNet(Backbone):
             if self._taps.get(index) != "low_level_4":  # most decoders read that one's residual branch
                 nn.init.zeros_(unit.last_convolution.norm.weight)
 
-    def open_low_levels(self, names: Sequence[str]) -> None:
-        """Start the residual branches that are these low levels as drawn, also with `zero_init_residual`."""
+    def read_low_levels(self, names: Sequence[str]) -> None:
+        """Return these low levels alone; such residual branches start as drawn, also with `zero_init_residual`."""
+        self._taps, self._inputs = (
+            {index: name for index, name in read.items() if name in names} for read in (self._taps, self._inputs)
+        )
         for index, unit in enumerate(self.iter_units()):
             weight = unit.last_convolution.norm.weight
-            if self._taps.get(index) in names and not weight.is_meta and not weight.any():
+            if index in self._taps and not weight.is_meta and not weight.any():
                 nn.init.ones_(weight)
 
     def forward(self, x_NCHW: Tensor) -> dict[str, Tensor]:
-        """Return `low_level_4` [N, C, ceil(H / 4), ceil(W / 4)], `low_level_8` and `high`, at the output stride."""
+        """Return `high`, at the output stride, and the low levels that are read, [N, C, ceil(H / 4), ceil(W / 4)]."""
         x, features = self.pool(self.part(self.stem, x_NCHW)), {}
         for index, unit in enumerate(self.iter_units()):
             if index in self._inputs:
