@@ -17,7 +17,6 @@ is the ratio of the fastest run of each way, which other work on the machine dis
 
 import argparse
 import json
-import resource
 import time
 from functools import partial
 
@@ -40,6 +39,7 @@ from benchmarks.inference_ways import (
 )
 from benchmarks.peak import measured_peaks
 from benchmarks.peers import PeerMissingError
+from benchmarks.process_memory import peak_mib
 from benchmarks.section import Section
 from benchmarks.turns import in_process, take_turns
 
@@ -67,7 +67,7 @@ def measure(name: str, task: str, arguments: argparse.Namespace) -> Figures:
             seconds.append(time.perf_counter() - start)
     return {
         "seconds": seconds[-arguments.steps :],
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_mib": peak_mib(),
         "threads": torch.get_num_threads(),
     }
 

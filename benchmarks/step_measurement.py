@@ -6,7 +6,6 @@ python -m benchmarks.step_measurement --measure '{"network": "paper", "manner": 
 import argparse
 import json
 import os
-import resource
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 import torch.distributed as dist
 from benchmarks.figures import Figures
 from benchmarks.networks import networks_of
+from benchmarks.process_memory import peak_mib
 from benchmarks.steps import (
     MANNERS_OF_ATROUS,
     TUNED,
@@ -88,7 +88,7 @@ def _peak_mib(device: str) -> int:
     """The largest memory of the process so far: resident on a CPU, allocated by PyTorch on a GPU."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated() >> 20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    return peak_mib()
 
 
 def report(request: dict[str, Any]) -> None:
