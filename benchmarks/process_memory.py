@@ -1,6 +1,7 @@
 """How much memory this process has had at once."""
 
 import resource
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,4 +15,4 @@ def peak_mib() -> int:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) >> 10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)

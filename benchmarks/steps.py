@@ -130,7 +130,7 @@ class _Step(nn.Module):
 
 def atrous_step(model: nn.Module, batch: dict[str, Tensor], setting: Setting, *, manner: str) -> Callable[[], None]:
     """Return a step as `atrous.training.run` sets it up."""
-    from atrous import lean_torchmetrics  # noqa: F401  # as `atrous.training.job` does
+    from atrous import lean_torchmetrics  # noqa: F401  # as `atrous.training.run` does
     from atrous.training.task import SegmentationTask  # Lightning takes memory that a peer's process does not need
 
     checkpoint_activations(model, checkpointing_of(manner))  # type: ignore[arg-type]

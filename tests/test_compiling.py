@@ -48,7 +48,10 @@ def test_it_is_compiled_once_and_again_where_its_source_changes(source: Path, tm
 
 
 def test_it_is_compiled_again_where_a_header_beside_it_changes(source: Path, tmp_path: Path) -> None:
-    source.write_text('#include "the.h"\nextern "C" int answer() { return kAnswer; }\n')
+    source.write_text(
+        '# include "a.h"  // for what it includes\n#include "stdlib.h"\nextern "C" int answer() { return kAnswer; }\n'
+    )
+    (tmp_path / "a.h").write_text('#pragma once\n#include "a.h"\n#include "the.h"\n')
     for answer in (42, 43):
         (tmp_path / "the.h").write_text(f"constexpr int kAnswer = {answer};\n")
         assert _answer(_loaded(source, tmp_path / "cache")) == answer

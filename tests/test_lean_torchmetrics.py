@@ -17,7 +17,7 @@ def _output_of(program: str) -> list[str]:
 
 @pytest.mark.parametrize("module", ["atrous.evaluation.scores", "atrous.training.run"])
 def test_a_process_that_trains_or_evaluates_is_spared_it_until_somebody_wants_it(module: str) -> None:
-    program = f"from atrous import lean_torchmetrics; import {module}; {_LOADED}"
+    program = f"import {module}; {_LOADED}"
     program += "import scipy.signal; print(scipy.signal.find_peaks([0, 1, 0])[0], scipy.signal.__name__)"
     assert _output_of(program) == ["False True", "[1] scipy.signal"]
 
@@ -33,6 +33,13 @@ def test_another_name_of_it_is_the_real_modules_while_torchmetrics_is_imported()
         "    import scipy.signal\n    print(find_peaks is scipy.signal.find_peaks, hasattr(find_peaks, 'hamming'))"
     )
     assert _output_of(program) == ["True False"]
+
+
+def test_a_module_of_it_is_the_real_one_while_torchmetrics_is_imported() -> None:
+    program = (
+        "from atrous.lean_torchmetrics import _spared\nwith _spared():\n    from scipy.signal.windows import hann\n"
+    )
+    assert _output_of(program + "    print(hann(3).tolist())") == ["[0.0, 1.0, 0.0]"]
 
 
 def test_scores_count_as_before() -> None:

@@ -79,10 +79,14 @@ def _loaded(source: Path, compiler: Sequence[str], made_with: Sequence[str], fol
 
 
 def _texts_of(source: Path) -> list[str]:
-    """What a file says, and each header beside it that it includes."""
-    text = source.read_text()
-    headers = re.findall(r'^#include "(.+)"$', text, flags=re.MULTILINE)
-    return [text, *(part for header in headers for part in _texts_of(source.with_name(header)))]
+    """What a file says, and every header that it includes from beside it."""
+    files, texts = [source], []
+    for file in files:  # which grows meanwhile
+        texts.append(file.read_text())
+        named = re.findall(r'^\s*#\s*include\s*"([^"]+)"', texts[-1], flags=re.MULTILINE)
+        headers = (file.parent / name for name in named)
+        files += [header for header in headers if header.is_file() and header not in files]
+    return texts
 
 
 def _is_whole(library: Path) -> bool:

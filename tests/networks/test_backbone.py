@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from atrous.errors import ConfigError
 from atrous.networks.backbone import Backbone
 from atrous.networks.deeplab import DeepLabV3, DeepLabV3Cascade, DeepLabV3Plus
 from atrous.networks.mobilenet import MobileNetV2
@@ -31,8 +32,18 @@ def test_what_is_returned_keeps_its_bits(build: Callable[[], Backbone], names: S
         every = backbone(IMAGE)
         backbone.read_low_levels(names)
         read = backbone(IMAGE)
-    assert read.keys() == backbone.feature_info.keys() == {"high", *names}
-    assert all(torch.equal(read[name], every[name]) for name in read)
+        backbone.read_low_levels(["low_level_4", "low_level_8"])
+        again = backbone(IMAGE)
+    assert read.keys() == {"high", *names}
+    assert again.keys() == every.keys() == backbone.feature_info.keys()
+    assert all(torch.equal(each[name], every[name]) for each in (read, again) for name in each)
+
+
+def test_an_unknown_low_level_is_refused_and_changes_nothing() -> None:
+    backbone = _small_resnet().eval()
+    with pytest.raises(ConfigError, match=r"low_level_5.*low_level_4, low_level_8"):
+        backbone.read_low_levels(["low_level_5"])
+    assert backbone(IMAGE).keys() == backbone.feature_info.keys()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from atrous.networks.layers import Padding
@@ -62,6 +63,17 @@ def test_of_a_value_two_bytes_are_kept_and_nothing_of_the_input() -> None:
     with torch.no_grad():
         kept = y_NChw.grad_fn.saved_tensors
     assert sum(tensor.untyped_storage().nbytes() for tensor in kept) == 2 * y_NChw.numel()
+
+
+def test_where_derivatives_go_forward_they_are_pytorchs() -> None:
+    x_NCHW, tangent_NCHW = torch.randn(2, 1, 3, 9, 9)
+    found = []
+    for pool in (MaxPool(padding="symmetric"), lambda x: F.max_pool2d(x, 3, 2, 1)):
+        with maps_recomputed(), forward_ad.dual_level():
+            dual_NChw = pool(forward_ad.make_dual(x_NCHW, tangent_NCHW))
+            found.append(forward_ad.unpack_dual(dual_NChw).tangent)
+    assert found[0] is not None
+    assert torch.equal(*found)
 
 
 def test_where_maps_are_kept_it_can_be_differentiated_twice() -> None:

@@ -1,4 +1,4 @@
-"""The depthwise convolution at stride 2 in bfloat16 against PyTorch's own, to the bit, and against float64."""
+"""The depthwise convolution at stride 2 in bfloat16, and its gradients, against float64."""
 
 from __future__ import annotations
 
@@ -41,17 +41,23 @@ def test_output_and_gradients_are_float64s_rounded_once(channels: int, size: tup
     found = torch.autograd.grad(y_NChw, (x_NCHW, conv.weight), gradient_NChw)
     assert (y_NChw.dtype, found[0].dtype, found[1].dtype) == (torch.bfloat16, torch.bfloat16, torch.float32)
     assert found[0].is_contiguous(memory_format=torch.channels_last)
-    for one, exact in ((y_NChw, exact_NChw), *zip(found, expected, strict=True)):
+    for one, exact in ((y_NChw, exact_NChw), (found[0], expected[0])):
         torch.testing.assert_close(one.double(), exact, rtol=1.01 * 2.0**-8, atol=1e-4)
+    # PyTorch's own, whose sums are of bfloat16 where no hardware has it.
+    assert (found[1] - expected[1]).abs().max() < 0.02 * expected[1].abs().max()
 
 
 def test_it_can_be_differentiated_twice() -> None:
     conv, x_NCHW = _layer(16), _map(1, 16, 7, 8)
+    doubles = x_NCHW.detach().double().requires_grad_(), conv.weight.detach().bfloat16().double().requires_grad_()
+    exact_NChw = F.conv2d(*doubles, stride=2, padding=1, groups=16)
     with torch.autocast("cpu", torch.bfloat16):
         y_NChw = conv(x_NCHW)
-    (by_x,) = torch.autograd.grad(y_NChw, x_NCHW, torch.ones_like(y_NChw, requires_grad=True), create_graph=True)
-    (by_weight,) = torch.autograd.grad(by_x.float().square().sum(), conv.weight)
-    assert by_weight.abs().max() > 0
+    found = []
+    for y, x, weight in ((y_NChw, x_NCHW, conv.weight), (exact_NChw, *doubles)):
+        (by_x,) = torch.autograd.grad(y, x, torch.ones_like(y, requires_grad=True), create_graph=True)
+        found += torch.autograd.grad(by_x.double().square().sum(), weight)
+    assert (found[0] - found[1]).abs().max() < 0.02 * found[1].abs().max()
 
 
 def test_it_stands_for_strided_depthwise_convolutions_of_a_training_in_bfloat16_alone() -> None:

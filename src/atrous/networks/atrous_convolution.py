@@ -7,7 +7,7 @@ on two cores with AVX2, with a stride 20 to 40, with 1x1 about 100, and matrix p
 
 In bfloat16 oneDNN is slow with weight gradients alone (two images, two cores with AVX-512's bfloat16). At rates at
 which most taps fall outside, 12, 18, 24 and 36 on 33x33, it takes 55, 119, 111 and 98 ms from 2048 channels to 256, a
-matrix product per tap 44, 30, 22 and 11; with 1x1 and a million weights or more it takes a tenth to a third less.
+matrix product per tap 44, 30, 22 and 11; with 1x1 and half a million weights or more it takes a tenth to a third less.
 """
 
 from __future__ import annotations

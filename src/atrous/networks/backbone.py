@@ -31,6 +31,7 @@ class Backbone(Checkpointed, ABC):
 
     out_channels: int
     _output_stride: int
+    _read: tuple[str, ...] = tuple(LOW_LEVELS)  # the low levels that are
 
     @property
     def output_stride(self) -> int:
@@ -40,7 +41,7 @@ class Backbone(Checkpointed, ABC):
     @property
     @abstractmethod
     def feature_info(self) -> Mapping[str, FeatureInfo]:
-        """Every feature of `forward` by name: `low_level_4` and `low_level_8` (for a decoder) and `high` (the last)."""
+        """What `forward` can return, by name: `low_level_4` and `low_level_8` (for a decoder) and `high` (the last)."""
 
     @abstractmethod
     def set_output_stride(self, output_stride: int) -> None:
@@ -48,14 +49,21 @@ class Backbone(Checkpointed, ABC):
 
     @abstractmethod
     def forward(self, x_NCHW: Tensor) -> dict[str, Tensor]:
-        """Return every feature [N, channels, ceil(H / stride), ceil(W / stride)] by its name."""
+        """Return the features [N, channels, ceil(H / stride), ceil(W / stride)] by name, of low levels those read."""
 
     def read_low_levels(self, names: Sequence[str]) -> None:
-        """Make ready for a head that reads these low levels and no others, which need not be returned any more.
+        """Make ready for a head that reads these low levels and no others, which `forward` may leave out from now on.
 
         Args:
             names: Of low levels, as in `feature_info`.
+
+        Raises:
+            ConfigError: There is no such low level.
         """
+        unknown = [name for name in names if name not in LOW_LEVELS]
+        if unknown:
+            raise ConfigError(f"low levels {unknown} are unknown; choose among {', '.join(LOW_LEVELS)}")
+        self._read = tuple(names)
 
     def _feature_info(self, low_level_channels: Mapping[str, int]) -> Mapping[str, FeatureInfo]:
         """Say the strides: a low level keeps its own unless the whole network stays finer than that."""
@@ -77,16 +85,12 @@ class TappedBackbone(Backbone):
         """Return `high` and the low levels that are read: all, unless `read_low_levels` has said which."""
         x, features = self.part(self.stem, x_NCHW), {}
         for index, unit in enumerate(self.units):
-            if index in self._taps:
+            if self._taps.get(index) in self._read:
                 inside = features[self._taps[index]] = self.part(unit.inside, x)
                 x = self.part(unit.finish, x, inside)
             else:
                 x = self.part(unit, x)
         return {**features, "high": x}
-
-    def read_low_levels(self, names: Sequence[str]) -> None:
-        """Return these low levels alone: a unit that nobody reads inside is one part."""
-        self._taps = {index: name for index, name in self._taps.items() if name in names}
 
 
 def low_level_names(strides: Sequence[int]) -> list[str]:

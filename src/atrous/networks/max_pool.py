@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from atrous.networks.layers import Padding
+from atrous.networks.own_kernels import is_transformed
 from atrous.networks.recomputation import recomputes_maps
 
 _KERNEL, _STRIDE = 3, 2
@@ -47,7 +48,7 @@ class MaxPool(nn.Module):
 
 
 def _max_pool(x_NCHW: Tensor, padding: tuple[int, int], *, ceil_mode: bool) -> Tensor:
-    if recomputes_maps() and x_NCHW.shape[-1] <= _WIDEST:
+    if recomputes_maps() and not is_transformed() and x_NCHW.shape[-1] <= _WIDEST:
         result: Tensor = _PoolOfFewBytes.apply(x_NCHW, padding, ceil_mode)  # type: ignore[no-untyped-call]
         return result
     return F.max_pool2d(x_NCHW, _KERNEL, _STRIDE, padding, ceil_mode=ceil_mode)

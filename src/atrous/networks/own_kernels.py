@@ -13,16 +13,13 @@ _level_of_transforms = getattr(torch._C._functorch, "maybe_current_level", lambd
 
 
 def is_ours_on_cpu(x_NCHW: Tensor) -> bool:
-    """Whether a map lies on a CPU and what reads it is not being compiled, exported or transformed.
+    """Whether a map lies on a CPU and what reads it is not being compiled, exported or transformed."""
+    return x_NCHW.device.type == "cpu" and not torch.compiler.is_compiling() and not is_transformed()
 
-    Under the transforms of torch.func, and where derivatives go forward, it is left to PyTorch, which knows the rules.
-    """
-    return (
-        x_NCHW.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-        and _level_of_transforms() is None
-        and getattr(forward_ad, "_current_level", -1) < 0
-    )
+
+def is_transformed() -> bool:
+    """Whether torch.func transforms what is computed, or derivatives go forward: PyTorch has rules for its own."""
+    return _level_of_transforms() is not None or getattr(forward_ad, "_current_level", -1) >= 0
 
 
 def dtype_on_cpu(x_NCHW: Tensor) -> torch.dtype | None:

@@ -119,21 +119,19 @@ class ResNet(Backbone):
 
     def read_low_levels(self, names: Sequence[str]) -> None:
         """Return these low levels alone; such residual branches start as drawn, also with `zero_init_residual`."""
-        self._taps, self._inputs = (
-            {index: name for index, name in read.items() if name in names} for read in (self._taps, self._inputs)
-        )
+        super().read_low_levels(names)
         for index, unit in enumerate(self.iter_units()):
             weight = unit.last_convolution.norm.weight
-            if index in self._taps and not weight.is_meta and not weight.any():
+            if self._taps.get(index) in names and not weight.is_meta and not weight.any():
                 nn.init.ones_(weight)
 
     def forward(self, x_NCHW: Tensor) -> dict[str, Tensor]:
         """Return `high`, at the output stride, and the low levels that are read, [N, C, ceil(H / 4), ceil(W / 4)]."""
         x, features = self.pool(self.part(self.stem, x_NCHW)), {}
         for index, unit in enumerate(self.iter_units()):
-            if index in self._inputs:
+            if self._inputs.get(index) in self._read:
                 features[self._inputs[index]] = x
-            if index in self._taps:
+            if self._taps.get(index) in self._read:
                 residual = features[self._taps[index]] = self.part(unit.residual, x)
                 x = recomputed(add_relu, residual, unit.shortcut(x))
             else:

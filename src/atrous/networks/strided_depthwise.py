@@ -1,7 +1,8 @@
 """Depthwise 3x3 convolution at stride 2 in bfloat16, whose gradient by the map `strided_depthwise.cpp` computes.
 
 oneDNN has no fast kernel for that one of the three passes: from 128 channels of 257x257 (two images, two cores with
-AVX-512's bfloat16) it takes 53 ms where the other two take 2 and 3, and this 11, with the same bits.
+AVX-512's bfloat16) it takes 53 ms where the other two take 2 and 3, and this 11, with the same bits. The sums are of
+float32, rounded once, which without bfloat16 in hardware is more than PyTorch does.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ def pays(conv: nn.Conv2d, x_NCHW: Tensor) -> bool:
     """Whether `convolve` can stand for `conv`: in training, in bfloat16 on a CPU, channels last."""
     return (
         kernels.in_use
+        and type(x_NCHW) is Tensor  # none without data
         and conv.groups == conv.in_channels == conv.out_channels
         and (conv.kernel_size, conv.stride, conv.dilation) == ((3, 3), (2, 2), (1, 1))
         and conv.padding in ((0, 0), (1, 1))
@@ -79,7 +81,7 @@ def _input_gradient(x_NCHW: Tensor, weight_C1kk: Tensor, gradient_NChw: Tensor, 
     gradient_NChw = gradient_NChw.contiguous(memory_format=torch.channels_last)
     images, channels, rows, columns = x_NCHW.shape
     weight_kkC = weight_C1kk[:, 0].permute(1, 2, 0).to(torch.float32).contiguous()
-    by_input_NCHW = torch.empty(x_NCHW.shape, dtype=x_NCHW.dtype, memory_format=torch.channels_last)
+    by_input_NCHW = torch.empty_like(x_NCHW, memory_format=torch.channels_last)
     kernels.call(
         "atrous_strided_depthwise_by_input",
         *(gradient_NChw, weight_kkC, images, rows, columns, channels, padding),

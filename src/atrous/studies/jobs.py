@@ -29,7 +29,7 @@ from atrous.studies.recipe_checks import recipe_warnings
 from atrous.studies.start_checks import check_start
 
 PROGRAM = ("-m", "atrous.training.job")
-IMPORTS = ("atrous.lean_torchmetrics", "atrous.training.run")  # of PROGRAM, what takes seconds
+IMPORTS = ("atrous.training.run",)  # of PROGRAM, what takes seconds
 GRACE_SECONDS = 20.0
 
 

@@ -50,7 +50,6 @@ def main(arguments: Sequence[str]) -> int:
         return _start_ranks(arguments, int(config["trainer"]["devices"]))
     try:
         os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-        from atrous import lean_torchmetrics  # noqa: F401  # before Lightning imports it
         from atrous.training.run import train_and_evaluate
 
         _quieten()

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from atrous import lean_torchmetrics  # noqa: F401  # before Lightning imports it
 from atrous.building import build_datasets, build_network
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.spec import DatasetSpec
