@@ -53,7 +53,7 @@ def test_it_can_be_differentiated_twice() -> None:
     exact_NChw = F.conv2d(*doubles, stride=2, padding=1, groups=16)
     with torch.autocast("cpu", torch.bfloat16):
         y_NChw = conv(x_NCHW)
-    found = []
+    found: list[Tensor] = []
     for y, x, weight in ((y_NChw, x_NCHW, conv.weight), (exact_NChw, *doubles)):
         (by_x,) = torch.autograd.grad(y, x, torch.ones_like(y, requires_grad=True), create_graph=True)
         found += torch.autograd.grad(by_x.double().square().sum(), weight)
