@@ -39,11 +39,11 @@ from benchmarks.inference_ways import (
 )
 from benchmarks.peak import measured_peaks
 from benchmarks.peers import PeerMissingError
-from benchmarks.process_memory import peak_mib
 from benchmarks.section import Section
 from benchmarks.turns import in_process, take_turns
 
 from atrous.networks.complexity import multiply_adds
+from atrous.process_memory import peak_mib
 
 TASKS = (SINGLE, MULTI_SCALE, STREET)
 _KEYS = {SINGLE: "inference", MULTI_SCALE: "inference_multi_scale", STREET: "inference_street"}

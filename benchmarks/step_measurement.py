@@ -14,7 +14,6 @@ import torch
 import torch.distributed as dist
 from benchmarks.figures import Figures
 from benchmarks.networks import networks_of
-from benchmarks.process_memory import peak_mib
 from benchmarks.steps import (
     MANNERS_OF_ATROUS,
     TUNED,
@@ -27,6 +26,7 @@ from benchmarks.steps import (
     precision_of,
 )
 
+from atrous.process_memory import peak_mib
 from atrous.training import machine
 
 

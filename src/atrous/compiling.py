@@ -36,7 +36,7 @@ def loaded(
     """Load a file of C++, which is compiled first where nobody has.
 
     Args:
-        source: The file; headers beside it are `#include "..."`d.
+        source: The file, which may include headers that lie beside it.
         flags: What the compiler is told besides.
         made_with: What the compiled file depends on that neither `flags` nor the source says, such as versions.
         wanted_by: The key that asks for it, and what is used instead where it fails, for the log.

@@ -1,7 +1,5 @@
 """What results.json says of a training that was stopped, killed and resumed."""
 
-import resource
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -108,11 +106,3 @@ def test_a_kill_behind_the_last_step_leaves_what_its_checkpoint_knows(tmp_path: 
     path.unlink()
     record_finished(folder, CONFIG, path)  # what is known already is left as it is
     assert folder.results()["training"] == found
-
-
-@pytest.mark.parametrize(("platform", "expected"), [("darwin", 2.0), ("linux", 2048.0)])
-def test_the_peak_of_memory_is_in_mebibytes(monkeypatch: pytest.MonkeyPatch, platform: str, expected: float) -> None:
-    monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr(resource, "getrusage", lambda _: type("Usage", (), {"ru_maxrss": 2 << 20}))
-    on_cpu = type("Trainer", (), {"strategy": type("Strategy", (), {"root_device": torch.device("cpu")})})
-    assert record._peak_memory_mib(on_cpu) == expected  # type: ignore[arg-type]

@@ -118,9 +118,10 @@ class _AtrousConv2d(torch.autograd.Function):
     def backward(ctx: Any, gradient_NOHW: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x_NCHW, weight_OIkk = ctx.saved_tensors
         if torch.is_grad_enabled():
-            padding, rates, strides = (2 * (ctx.geometry[key],) for key in ("padding", "dilation", "stride"))
-            geometry = Geometry(padding, rates, strides)
-            return *pytorchs_gradients(ctx, x_NCHW, weight_OIkk, gradient_NOHW, geometry), None
+            gradients = pytorchs_gradients(
+                ctx.needs_input_grad[:2], x_NCHW, weight_OIkk, gradient_NOHW, _by_axis(**ctx.geometry)
+            )
+            return *gradients, None
         by_input = by_weight = None
         if ctx.needs_input_grad[0]:
             by_input = _input_gradient(x_NCHW, weight_OIkk, gradient_NOHW, ctx.geometry)
@@ -157,14 +158,14 @@ def _input_gradient(x_NCHW: Tensor, weight_OIkk: Tensor, gradient_NOHW: Tensor, 
         gradient_NHWO = gradient_NOHW.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
         by_input_NHWC = winograd.convolve(gradient_NHWO, weight_OIkk, rate=geometry["dilation"], transposed=True)
         return by_input_NHWC.permute(0, 3, 1, 2)
-    padding, rate, stride = (2 * [geometry[key]] for key in ("padding", "dilation", "stride"))
     # Not torch.nn.grad.conv2d_input: it makes a map in place of x, which oneDNN then copies to channels last.
-    by_input_NCHW: Tensor = torch.ops.aten.convolution_backward(
-        *(gradient_NOHW, x_NCHW, weight_OIkk, None),
-        *(stride, padding, rate, False, [0, 0], 1),
-        [True, False, False],
-    )[0]
+    by_input_NCHW, _ = pytorchs_gradients((True, False), x_NCHW, weight_OIkk, gradient_NOHW, _by_axis(**geometry))
+    assert by_input_NCHW is not None
     return by_input_NCHW
+
+
+def _by_axis(*, padding: int, dilation: int, stride: int) -> Geometry:
+    return Geometry((padding, padding), (dilation, dilation), (stride, stride))
 
 
 def _weight_gradient(

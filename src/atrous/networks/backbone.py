@@ -27,11 +27,12 @@ class Backbone(Checkpointed, ABC):
 
     Attributes:
         out_channels: Channels of the feature `high`.
+        low_levels_read: Names of the low levels that the head reads; `read_low_levels` sets it.
     """
 
     out_channels: int
     _output_stride: int
-    _read: tuple[str, ...] = tuple(LOW_LEVELS)  # the low levels that are
+    low_levels_read: tuple[str, ...] = tuple(LOW_LEVELS)
 
     @property
     def output_stride(self) -> int:
@@ -63,7 +64,7 @@ class Backbone(Checkpointed, ABC):
         unknown = [name for name in names if name not in LOW_LEVELS]
         if unknown:
             raise ConfigError(f"low levels {unknown} are unknown; choose among {', '.join(LOW_LEVELS)}")
-        self._read = tuple(names)
+        self.low_levels_read = tuple(names)
 
     def _feature_info(self, low_level_channels: Mapping[str, int]) -> Mapping[str, FeatureInfo]:
         """Say the strides: a low level keeps its own unless the whole network stays finer than that."""
@@ -85,7 +86,7 @@ class TappedBackbone(Backbone):
         """Return `high` and the low levels that are read: all, unless `read_low_levels` has said which."""
         x, features = self.part(self.stem, x_NCHW), {}
         for index, unit in enumerate(self.units):
-            if self._taps.get(index) in self._read:
+            if self._taps.get(index) in self.low_levels_read:
                 inside = features[self._taps[index]] = self.part(unit.inside, x)
                 x = self.part(unit.finish, x, inside)
             else:

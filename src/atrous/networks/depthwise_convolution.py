@@ -76,7 +76,8 @@ class _DepthwiseConv2d(torch.autograd.Function):
         if torch.is_grad_enabled():
             padding = [rate * (weight_C1kk.shape[-1] // 2) for rate in ctx.rates]
             geometry = Geometry(padding, ctx.rates, groups=x_NCHW.shape[1])
-            return *pytorchs_gradients(ctx, *_in_one_dtype(x_NCHW, weight_C1kk, gradient_NCHW), geometry), None
+            maps = _in_one_dtype(x_NCHW, weight_C1kk, gradient_NCHW)
+            return *pytorchs_gradients(ctx.needs_input_grad[:2], *maps, geometry), None
         by_input = by_weight = None
         if ctx.needs_input_grad[0]:  # where tap (i, j) wrote, the mirrored tap reads
             by_input = _by_taps(gradient_NCHW, weight_C1kk.flip(2, 3), ctx.rates, dtype=x_NCHW.dtype)

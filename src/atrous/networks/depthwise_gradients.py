@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from atrous.networks import fused_batch_norm
 from atrous.networks.cpu_kernels import Kernels, is_readable
 from atrous.networks.fused_batch_norm import Handover
-from atrous.networks.own_kernels import computes_in_float32_on_cpu
+from atrous.networks.own_kernels import Geometry, computes_in_float32_on_cpu, pytorchs_gradients
 from atrous.networks.recomputation import is_plain
 
 kernels = Kernels(Path(__file__).with_suffix(".cpp"))
@@ -65,16 +65,13 @@ class _DepthwiseConv(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient_NCHW: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, gradient_NCHW: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x_NCHW, weight_C1kk, y_NCHW = ctx.saved_tensors
         left = ctx.handover.take()
         if left is None:  # its batch norm was left to PyTorch
-            ones = [1, 1]
-            by_x, by_weight, _ = torch.ops.aten.convolution_backward(
-                *(gradient_NCHW, x_NCHW, weight_C1kk, None, ones, ones, ones, False, [0, 0], x_NCHW.shape[1]),
-                [True, True, False],
-            )
-            return by_x, by_weight, None, None
+            geometry = Geometry((1, 1), (1, 1), groups=x_NCHW.shape[1])
+            gradients = pytorchs_gradients((True, True), x_NCHW, weight_C1kk, gradient_NCHW, geometry)
+            return *gradients, None, None
         gradient_NCHW, y_NCHW, x_NCHW = (  # hooks on saved tensors may have moved them
             map_NCHW.contiguous(memory_format=torch.channels_last) for map_NCHW in (gradient_NCHW, y_NCHW, x_NCHW)
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,12 +45,12 @@ class Geometry(NamedTuple):
 
 
 def pytorchs_gradients(
-    ctx: Any, x_NCHW: Tensor, weight: Tensor, gradient_NCHW: Tensor, geometry: Geometry
+    wanted: Sequence[bool], x_NCHW: Tensor, weight: Tensor, gradient_NCHW: Tensor, geometry: Geometry
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return a convolution's gradients by map and kernel, which can be differentiated again, as `create_graph` asks.
 
     Args:
-        ctx: What autograd hands to the function, whose first inputs are map and kernel: it knows which are wanted.
+        wanted: Whether the one by the map is, and the one by the kernel; the other is None.
         x_NCHW: The map.
         weight: The kernel.
         gradient_NCHW: By the convolution's output.
@@ -59,6 +59,6 @@ def pytorchs_gradients(
     by_input, by_weight, _ = torch.ops.aten.convolution_backward(
         *(gradient_NCHW, x_NCHW, weight, None),
         *(geometry.stride, geometry.padding, geometry.dilation, False, [0, 0], geometry.groups),
-        [*ctx.needs_input_grad[:2], False],
+        [*wanted, False],
     )
     return by_input, by_weight

@@ -129,9 +129,9 @@ class ResNet(Backbone):
         """Return `high`, at the output stride, and the low levels that are read, [N, C, ceil(H / 4), ceil(W / 4)]."""
         x, features = self.pool(self.part(self.stem, x_NCHW)), {}
         for index, unit in enumerate(self.iter_units()):
-            if self._inputs.get(index) in self._read:
+            if self._inputs.get(index) in self.low_levels_read:
                 features[self._inputs[index]] = x
-            if self._taps.get(index) in self._read:
+            if self._taps.get(index) in self.low_levels_read:
                 residual = features[self._taps[index]] = self.part(unit.residual, x)
                 x = recomputed(add_relu, residual, unit.shortcut(x))
             else:

@@ -1,7 +1,7 @@
 """Depthwise 3x3 convolution at stride 2 in bfloat16, whose gradient by the map `strided_depthwise.cpp` computes.
 
 oneDNN has no fast kernel for that one of the three passes: from 128 channels of 257x257 (two images, two cores with
-AVX-512's bfloat16) it takes 53 ms where the other two take 2 and 3, and this 11, with the same bits. The sums are of
+AVX-512's bfloat16) it takes 52 ms where the other two take 2 and 3, and this 11, with the same bits. The sums are of
 float32, rounded once, which without bfloat16 in hardware is more than PyTorch does.
 """
 
@@ -64,16 +64,12 @@ class _Convolution(torch.autograd.Function):
         weight_C1kk = weight_C1kk.to(x_NCHW.dtype)  # as autocast had it
         geometry = Geometry(2 * (ctx.padding,), (1, 1), (2, 2), groups=x_NCHW.shape[1])
         if torch.is_grad_enabled():
-            return *pytorchs_gradients(ctx, x_NCHW, weight_C1kk, gradient_NChw, geometry), None
+            return *pytorchs_gradients(ctx.needs_input_grad[:2], x_NCHW, weight_C1kk, gradient_NChw, geometry), None
         by_input = by_weight = None
         if ctx.needs_input_grad[0]:
             by_input = _input_gradient(x_NCHW, weight_C1kk, gradient_NChw, padding=ctx.padding)
         if ctx.needs_input_grad[1]:
-            by_weight = torch.ops.aten.convolution_backward(
-                *(gradient_NChw, x_NCHW, weight_C1kk, None),
-                *(geometry.stride, geometry.padding, geometry.dilation, False, [0, 0], geometry.groups),
-                [False, True, False],
-            )[1]
+            _, by_weight = pytorchs_gradients((False, True), x_NCHW, weight_C1kk, gradient_NChw, geometry)
         return by_input, by_weight, None
 
 

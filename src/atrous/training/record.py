@@ -1,7 +1,5 @@
 """What results.json says of a training: its length, its speed, its memory and the code that made it."""
 
-import resource
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from atrous.hardware import device_type, resolve_precision
+from atrous.process_memory import peak_mib
 from atrous.revision import revision
 from atrous.run_store import RunFolder
 from atrous.training.checkpoints import read_checkpoint
@@ -88,7 +87,7 @@ def record(folder: RunFolder, config: Config, trainer: Trainer, cost: Mapping[st
         "seconds": round(clock.seconds, 2),
         "images_per_second": round(images / max(clock.training_here, 1e-9), 3),
         "skipped_steps": guard.skipped,
-        "peak_memory_mib": round(_peak_memory_mib(trainer)),
+        "peak_memory_mib": _peak_memory_mib(trainer),
     }
     folder.add_results(training=training, model=cost)
     if trainer.global_step < config["recipe"]["max_steps"] or was_asked_to_end(trainer):
@@ -136,8 +135,7 @@ def versions(earlier: str | None, now: str) -> str:
     return "; ".join(dict.fromkeys([*(earlier.split("; ") if earlier else []), now]))
 
 
-def _peak_memory_mib(trainer: Trainer) -> float:
+def _peak_memory_mib(trainer: Trainer) -> int:
     if trainer.strategy.root_device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    # In bytes on macOS, in KiB elsewhere.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+        return torch.cuda.max_memory_allocated() >> 20
+    return peak_mib()
