@@ -68,17 +68,18 @@ def test_under_autocast_values_are_those_of_float64_rounded_to_bfloat16(dtype: t
     assert all(tensor.requires_grad for tensor in twice)
 
 
-def test_in_bfloat16_it_is_used_where_few_taps_lie_inside_of_the_map() -> None:
-    x_NCHW = torch.randn(1, 64, 33, 33).to(memory_format=torch.channels_last)
-    assert _pays(x_NCHW.bfloat16(), kernel_size=3, rate=12)
-    assert not _pays(x_NCHW.bfloat16(), kernel_size=3, rate=6)
-    assert not _pays(x_NCHW.bfloat16(), kernel_size=3, rate=12, training=False)
-    assert not _pays(x_NCHW.bfloat16(), kernel_size=3, rate=12, out=8)
-    assert not _pays(x_NCHW.bfloat16().contiguous(), kernel_size=3, rate=12)
-    assert not _pays(x_NCHW.half(), kernel_size=3, rate=12)
+def test_in_bfloat16_it_is_used_where_taps_lie_outside_of_the_map_and_channels_are_many() -> None:
+    x_NCHW = torch.randn(1, 256, 33, 33).to(memory_format=torch.channels_last)
+    wide = {"channels": 256, "out": 256, "kernel_size": 3}
+    assert all(_pays(x_NCHW.bfloat16(), **wide, rate=rate) for rate in (6, 12, 36))
+    assert not _pays(x_NCHW.bfloat16(), **wide, rate=4)
+    assert not _pays(x_NCHW.bfloat16(), **wide, rate=12, training=False)
+    assert not _pays(x_NCHW.bfloat16(), **{**wide, "out": 128}, rate=12)
+    assert not _pays(x_NCHW.bfloat16().contiguous(), **wide, rate=12)
+    assert not _pays(x_NCHW.half(), **wide, rate=12)
     with torch.autocast("cpu", torch.bfloat16):
-        assert _pays(x_NCHW, kernel_size=3, rate=12)
-        assert not _pays(x_NCHW, kernel_size=3)
+        assert _pays(x_NCHW, **wide, rate=12)
+        assert not _pays(x_NCHW, **wide)
 
 
 def test_in_bfloat16_the_gradient_of_many_1x1_weights_is_a_product() -> None:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from atrous.errors import ConfigError
@@ -30,8 +31,19 @@ class ImagePooling(nn.Module):
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return [N, channels, H, W]."""
-        pooled_NC11 = self.project(x_NCHW.mean(dim=(2, 3), keepdim=True))
+        pooled_NC11 = self.project(_mean(x_NCHW))
         return resize_bilinear(pooled_NC11, x_NCHW.shape[-2:], align_corners=self.align_corners)
+
+
+def _mean(x_NCHW: Tensor) -> Tensor:
+    """Return the mean over the pixels, [N, C, 1, 1], with a gradient that lies in memory as the map does.
+
+    PyTorch's for a map that is channels last does not, and to add it to those of the other branches takes ten times as
+    long: 7.5 ms of a step with 2048 channels, 33x33 and two images.
+    """
+    if x_NCHW.is_contiguous(memory_format=torch.channels_last):
+        return x_NCHW.permute(0, 2, 3, 1).mean(dim=(1, 2), keepdim=True).permute(0, 3, 1, 2)
+    return x_NCHW.mean(dim=(2, 3), keepdim=True)
 
 
 class Context(nn.Module, ABC):

@@ -6,8 +6,9 @@ the products are with padding, which it computes all the same. With a 3x3 kernel
 on two cores with AVX2, with a stride 20 to 40, with 1x1 about 100, and matrix products 120 to 150.
 
 In bfloat16 oneDNN is slow with weight gradients alone (two images, two cores with AVX-512's bfloat16). At rates at
-which most taps fall outside, 12, 18, 24 and 36 on 33x33, it takes 55, 119, 111 and 98 ms from 2048 channels to 256, a
-matrix product per tap 44, 30, 22 and 11; with 1x1 and half a million weights or more it takes a tenth to a third less.
+which a fifth of the taps and more fall outside, 6, 12, 18, 24 and 36 on 33x33, it takes 54, 47, 109, 106 and 94 ms from
+2048 channels to 256, a matrix product per tap 49, 37, 28, 20 and 8; with 1x1 and half a million weights or more it
+takes a tenth to a third less.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from atrous.networks import tap_products, winograd
 from atrous.networks.dear_outputs import computed_once
 from atrous.networks.own_kernels import Geometry, computes_in_float32_on_cpu, dtype_on_cpu, pytorchs_gradients
 
-_MOST_TAPS = 0.6  # inside of the map, of all, where a product per tap pays in bfloat16
+_MOST_TAPS = 0.8  # inside of the map, of all, where a product per tap pays in bfloat16
 _FEW_CHANNELS, _MANY_PIXELS = 32, 1 << 14  # so few pay in maps so large, as in Xception's stem
 
 
@@ -49,12 +50,12 @@ def pays(conv: nn.Conv2d, x_NCHW: Tensor) -> bool:
 
 
 def _sees_little(conv: nn.Conv2d, x_NCHW: Tensor) -> bool:
-    """Whether few of a 3x3 kernel's taps lie inside of the map, as in ASPP, and every one is a large product."""
+    """Whether some of a 3x3 kernel's taps lie outside of the map, as in ASPP, and every one is a large product."""
     rate = conv.dilation[0]
     shares = [(size + 2 * max(0, size - rate)) / (3 * size) for size in x_NCHW.shape[2:]]
     return (
         (conv.kernel_size, conv.stride, conv.padding) == ((3, 3), (1, 1), (rate, rate))
-        and min(conv.weight.shape[:2]) >= 64
+        and min(conv.weight.shape[:2]) >= 256
         and shares[0] * shares[1] <= _MOST_TAPS
         and x_NCHW.is_contiguous(memory_format=torch.channels_last)
     )

@@ -49,7 +49,7 @@ class Kernels:
         return self.in_use
 
     def call(self, name: str, *arguments: Any) -> None:
-        """Call a function with tensors (their data), whole numbers (int64), floats (double) and bools.
+        """Call a function with tensors (their data; None for no tensor), whole numbers, floats (double) and bools.
 
         Raises:
             MemoryError: There is no memory for what it computes in between.
@@ -72,8 +72,8 @@ def is_readable(tensor: Tensor | None) -> bool:
 
 
 def _as_c(argument: Any) -> Any:
-    if isinstance(argument, Tensor):
-        return ctypes.c_void_p(argument.data_ptr())
+    if argument is None or isinstance(argument, Tensor):
+        return ctypes.c_void_p(None if argument is None else argument.data_ptr())
     if isinstance(argument, bool):
         return ctypes.c_bool(argument)
     return ctypes.c_double(argument) if isinstance(argument, float) else ctypes.c_int64(argument)

@@ -1,4 +1,4 @@
-// Batch norm of a training on a CPU, with ReLU behind it, on maps that are channels last: a matrix [pixels, channels].
+// Batch norm of a training on a CPU, with a sum and ReLU behind it, on maps that are channels last: a matrix [pixels, channels].
 //
 // Every pass reads a map as few times as it can. Sums are taken over blocks of pixels that fit into a core's cache, in
 // float32, and over the blocks in float64, always in the same order: the bits do not depend on the number of threads.
@@ -163,12 +163,19 @@ void moments(const Number* x, const Blocks& blocks, double* mean, double* square
   }
 }
 
+// `plus` is another map that is added in front of ReLU, or none.
 template <bool kRelu, typename Number>
-void apply(const Number* x, std::int64_t pixels, std::int64_t channels, const float* scale, const float* shift,
-           Number* y) {
-  write_map(y, pixels, channels, [=](std::int64_t first, std::int64_t c) {
-    return activated<kRelu>(read(x[first + c]) * scale[c] + shift[c]);
-  });
+void apply(const Number* x, const Number* plus, std::int64_t pixels, std::int64_t channels, const float* scale,
+           const float* shift, Number* y) {
+  if (plus == nullptr) {
+    write_map(y, pixels, channels, [=](std::int64_t first, std::int64_t c) {
+      return activated<kRelu>(read(x[first + c]) * scale[c] + shift[c]);
+    });
+  } else {
+    write_map(y, pixels, channels, [=](std::int64_t first, std::int64_t c) {
+      return activated<kRelu>(read(x[first + c]) * scale[c] + shift[c] + read(plus[first + c]));
+    });
+  }
 }
 
 // Sums over the pixels of the gradient g in front of ReLU, and of g * (x - mean).
@@ -274,12 +281,14 @@ bool atrous_batch_norm_statistics(void* x, bool rounded, std::int64_t pixels, st
   });
 }
 
-bool atrous_batch_norm_apply(void* x, bool rounded, std::int64_t pixels, std::int64_t channels, const float* scale,
-                             const float* shift, bool relu, void* y) {
-  const auto compute = [=](auto* x, auto* y) {
-    relu ? apply<true>(x, pixels, channels, scale, shift, y) : apply<false>(x, pixels, channels, scale, shift, y);
+// y = x * scale + shift, with the map `plus` added unless it is null, and ReLU behind it if wanted.
+bool atrous_batch_norm_apply(void* x, void* plus, bool rounded, std::int64_t pixels, std::int64_t channels,
+                             const float* scale, const float* shift, bool relu, void* y) {
+  const auto compute = [=](auto* x, auto* plus, auto* y) {
+    relu ? apply<true>(x, plus, pixels, channels, scale, shift, y)
+         : apply<false>(x, plus, pixels, channels, scale, shift, y);
   };
-  with_maps(rounded, compute, x, y);
+  with_maps(rounded, compute, x, plus, y);
   return true;
 }
 

@@ -1,7 +1,8 @@
-"""Batch norm of a training on a CPU together with the ReLU behind it: `fused_batch_norm.cpp`, compiled once.
+"""Batch norm of a training on a CPU with the sum and the ReLU behind it: `fused_batch_norm.cpp`, compiled once.
 
-PyTorch passes over a map for its mean, for its variance, for the result and for ReLU, each time through memory, and
-once more for ReLU's gradient. Here two passes make the result and two the gradient.
+PyTorch passes over a map for its mean, for its variance, for the result, for a residual unit's sum and for ReLU, each
+time through memory, and once more for ReLU's gradient. Here two passes make the result and two the gradient, with one
+between them for the gradient of a sum.
 """
 
 from __future__ import annotations
@@ -40,6 +41,16 @@ def suits(norm: nn.BatchNorm2d, x_NCHW: Tensor) -> bool:
     )
 
 
+def can_add(x_NCHW: Tensor, plus_NCHW: Tensor) -> bool:
+    """Whether `batch_norm` can add another map to what it makes of x."""
+    return (
+        type(plus_NCHW) is Tensor
+        and plus_NCHW.device.type == "cpu"
+        and (plus_NCHW.shape, plus_NCHW.dtype) == (x_NCHW.shape, x_NCHW.dtype)
+        and plus_NCHW.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
 class InputGradient(NamedTuple):
     """What makes a batch norm's gradient by its input out of the one behind it, for each channel [C].
 
@@ -71,7 +82,12 @@ class Handover:
 
 
 def batch_norm(
-    norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool, handover: Handover | None = None
+    norm: nn.BatchNorm2d,
+    x_NCHW: Tensor,
+    *,
+    relu: bool,
+    plus_NCHW: Tensor | None = None,
+    handover: Handover | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Normalise by the statistics of the batch, which the running ones follow; differentiable once.
 
@@ -79,7 +95,8 @@ def batch_norm(
         norm: A batch norm that `suits`.
         x_NCHW: A map, channels last.
         relu: Whether ReLU follows.
-        handover: Where the gradient by x is left to the convolution that made x.
+        plus_NCHW: What is added in front of ReLU, a map that it `can_add`, in float32: the sum is rounded once.
+        handover: Where the gradient by x is left to the convolution that made x; not with a sum.
 
     Returns:
         The map, and the scale and shift of every channel that make it again with `scaled`.
@@ -94,16 +111,18 @@ def batch_norm(
         *(mean, inverse_deviation, scale, shift),
     )
     batch = _Batch(mean, inverse_deviation, scale, shift, relu)
-    y_NCHW: Tensor = _BatchNorm.apply(  # type: ignore[no-untyped-call]
-        x_NCHW, norm.weight, norm.bias, (batch, handover)
-    )
+    y_NCHW: Tensor
+    if plus_NCHW is None:
+        y_NCHW = _BatchNorm.apply(x_NCHW, norm.weight, norm.bias, (batch, handover))  # type: ignore[no-untyped-call]
+    else:
+        y_NCHW = _BatchNormAndSum.apply(x_NCHW, norm.weight, norm.bias, plus_NCHW, batch)  # type: ignore[no-untyped-call]
     return y_NCHW, scale, shift
 
 
-def scaled(x_NCHW: Tensor, scale: Tensor, shift: Tensor, *, relu: bool) -> Tensor:
-    """Return x * scale + shift, with ReLU behind it if wanted: the bits of `batch_norm`."""
+def scaled(x_NCHW: Tensor, scale: Tensor, shift: Tensor, *, relu: bool, plus_NCHW: Tensor | None = None) -> Tensor:
+    """Return x * scale + shift + plus, with ReLU behind it if wanted: the bits of `batch_norm`."""
     y_NCHW = torch.empty_like(x_NCHW)
-    kernels.call("atrous_batch_norm_apply", x_NCHW, *_layout(x_NCHW), scale, shift, relu, y_NCHW)
+    kernels.call("atrous_batch_norm_apply", x_NCHW, plus_NCHW, *_layout(x_NCHW), scale, shift, relu, y_NCHW)
     return y_NCHW
 
 
@@ -119,13 +138,7 @@ class _Batch(NamedTuple):
 
 class _BatchNorm(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        x_NCHW: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        how: tuple[_Batch, Handover | None],
-    ) -> Tensor:
+    def forward(ctx: Any, x_NCHW: Tensor, weight: Tensor, bias: Tensor, how: tuple[_Batch, Handover | None]) -> Tensor:
         ctx.save_for_backward(x_NCHW)
         ctx.batch, ctx.handover = how
         return scaled(x_NCHW, ctx.batch.scale, ctx.batch.shift, relu=ctx.batch.relu)
@@ -133,19 +146,45 @@ class _BatchNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_NCHW: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        x_NCHW, gradient_NCHW = (
-            map_NCHW.contiguous(memory_format=torch.channels_last) for map_NCHW in (*ctx.saved_tensors, gradient_NCHW)
-        )
-        batch, maps = ctx.batch, (gradient_NCHW, x_NCHW, *_layout(x_NCHW))
-        slope, constant, by_weight, by_bias = (torch.empty_like(batch.mean) for _ in range(4))
-        kernels.call("atrous_batch_norm_sums", *maps, *batch, slope, constant, by_weight, by_bias)
-        by_input = InputGradient(batch.mean, slope, constant, batch.scale, batch.shift, batch.relu)
-        if ctx.handover is not None:
-            ctx.handover.left = by_input
-            return gradient_NCHW, by_weight, by_bias, None
-        by_x = torch.empty_like(x_NCHW)
-        kernels.call("atrous_batch_norm_by_input", *maps, *by_input, by_x)
-        return by_x, by_weight, by_bias, None
+        (x_NCHW,) = ctx.saved_tensors
+        return *_gradients(ctx.batch, x_NCHW, gradient_NCHW, ctx.handover), None
+
+
+class _BatchNormAndSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        x_NCHW, _, _, plus_NCHW, batch = inputs
+        y_NCHW = scaled(x_NCHW, batch.scale, batch.shift, relu=batch.relu, plus_NCHW=plus_NCHW)
+        ctx.save_for_backward(x_NCHW, *((y_NCHW,) if batch.relu else ()))
+        ctx.batch = batch._replace(relu=False)  # of a sum y says where ReLU lets the gradient through, not x
+        return y_NCHW
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient_NCHW: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
+        x_NCHW, *activated = ctx.saved_tensors
+        if activated:
+            gradient_NCHW = torch.ops.aten.threshold_backward(gradient_NCHW, *activated, 0)
+        return *_gradients(ctx.batch, x_NCHW, gradient_NCHW), gradient_NCHW, None
+
+
+def _gradients(
+    batch: _Batch, x_NCHW: Tensor, gradient_NCHW: Tensor, handover: Handover | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """By x, or with a handover the one behind the batch norm, by weight and by bias."""
+    x_NCHW, gradient_NCHW = (
+        map_NCHW.contiguous(memory_format=torch.channels_last) for map_NCHW in (x_NCHW, gradient_NCHW)
+    )
+    maps = gradient_NCHW, x_NCHW, *_layout(x_NCHW)
+    slope, constant, by_weight, by_bias = (torch.empty_like(batch.mean) for _ in range(4))
+    kernels.call("atrous_batch_norm_sums", *maps, *batch, slope, constant, by_weight, by_bias)
+    by_input = InputGradient(batch.mean, slope, constant, batch.scale, batch.shift, batch.relu)
+    if handover is not None:
+        handover.left = by_input
+        return gradient_NCHW, by_weight, by_bias
+    by_x = torch.empty_like(x_NCHW)
+    kernels.call("atrous_batch_norm_by_input", *maps, *by_input, by_x)
+    return by_x, by_weight, by_bias
 
 
 def _layout(x_NCHW: Tensor) -> tuple[bool, int, int]:

@@ -10,15 +10,13 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from atrous.errors import ConfigError
 from atrous.networks import unit_strides
 from atrous.networks.backbone import FeatureInfo, TappedBackbone, tapped_at
-from atrous.networks.layers import ConvBatchNorm, Padding
+from atrous.networks.layers import ConvBatchNorm, Padding, summed
 from atrous.networks.output_stride import UnitPlan, plan_units, whole_number
-from atrous.networks.recomputation import recomputed
 
 # Expansion, channels, repeats, stride of the first (MobileNetV2, Table 2).
 SETTINGS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -60,8 +58,10 @@ class InvertedResidual(nn.Module):
 
     def finish(self, x_NCHW: Tensor, inside_NCHW: Tensor) -> Tensor:
         """Return project(inside), plus x where it is added."""
+        if self.adds_input:
+            return summed(self.project, inside_NCHW, x_NCHW)
         y_NCHW: Tensor = self.project(inside_NCHW)
-        return recomputed(torch.add, x_NCHW, y_NCHW) if self.adds_input else y_NCHW
+        return y_NCHW
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return [N, out_channels, ceil(H / stride), ceil(W / stride)]."""

@@ -1,9 +1,12 @@
-"""Batch norm, with ReLU behind it, whose map is made again in the backward pass rather than kept.
+"""Batch norm, with a sum and ReLU behind it, whose map is made again in the backward pass rather than kept.
 
 On a CPU a training takes `atrous.networks.fused_batch_norm` where that is in use, and PyTorch's kernels elsewhere.
 """
 
 from __future__ import annotations
+
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +19,9 @@ from atrous.networks.recomputation import convolved, is_plain, recomputed, recom
 _NO_EPSILON = 1e-30  # 1 + it is 1, also in float64; torch 2.11 refuses 0
 
 
-def convolved_and_normalised(conv: nn.Conv2d, norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool) -> Tensor:
+def convolved_and_normalised(
+    conv: nn.Conv2d, norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool, plus_NCHW: Tensor | None = None
+) -> Tensor:
     """Return `norm(conv(x))`, with ReLU behind it if wanted; what can be made again is, as `maps_recomputed` says.
 
     Args:
@@ -24,7 +29,10 @@ def convolved_and_normalised(conv: nn.Conv2d, norm: nn.BatchNorm2d, x_NCHW: Tens
         norm: The batch norm behind it.
         x_NCHW: A map.
         relu: Whether ReLU follows.
+        plus_NCHW: What is added in front of ReLU, or None.
     """
+    if plus_NCHW is not None:
+        return _normalised_and_added(norm, convolved(conv, x_NCHW), plus_NCHW, relu=relu)
     if not depthwise_gradients.suits(conv, norm, x_NCHW):
         return normalised(norm, convolved(conv, x_NCHW), relu=relu)
     handover = Handover()
@@ -76,19 +84,39 @@ def normalised(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool, handover: Ha
     return recomputed(forward, x_NCHW, again=again)
 
 
-def _normalised_at_once(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool, handover: Handover | None) -> Tensor:
+def _normalised_at_once(
+    norm: nn.BatchNorm2d, *maps_NCHW: Tensor, relu: bool, handover: Handover | None = None
+) -> Tensor:
+    """Of one map, or of one to which another is added."""
     factors: list[Tensor] = []
 
-    def forward(x_NCHW: Tensor) -> Tensor:
-        y_NCHW, scale, shift = fused_batch_norm.batch_norm(norm, x_NCHW, relu=relu, handover=handover)
+    def forward(x_NCHW: Tensor, plus_NCHW: Tensor | None = None) -> Tensor:
+        how: dict[str, Any] = {"relu": relu, "plus_NCHW": plus_NCHW, "handover": handover}
+        y_NCHW, scale, shift = fused_batch_norm.batch_norm(norm, x_NCHW, **how)
         factors[:] = scale, shift
         return y_NCHW
 
-    def again(x_NCHW: Tensor) -> Tensor:
+    def again(x_NCHW: Tensor, plus_NCHW: Tensor | None = None) -> Tensor:
         scale, shift = factors
-        return fused_batch_norm.scaled(x_NCHW, scale, shift, relu=relu)
+        return fused_batch_norm.scaled(x_NCHW, scale, shift, relu=relu, plus_NCHW=plus_NCHW)
 
-    return recomputed(forward, x_NCHW, again=again)
+    return recomputed(forward, *maps_NCHW, again=again)
+
+
+def _normalised_and_added(norm: nn.BatchNorm2d, x_NCHW: Tensor, plus_NCHW: Tensor, *, relu: bool) -> Tensor:
+    if fused_batch_norm.suits(norm, x_NCHW) and fused_batch_norm.can_add(x_NCHW, plus_NCHW):
+        return _normalised_at_once(norm, x_NCHW, plus_NCHW, relu=relu)
+
+    def add(y_NCHW: Tensor, plus_NCHW: Tensor) -> Tensor:  # in place, one map less in memory: nobody else has it
+        return F.relu(y_NCHW.add_(plus_NCHW), inplace=True) if relu else y_NCHW.add_(plus_NCHW)
+
+    return recomputed(add, normalised(norm, x_NCHW, relu=False), plus_NCHW, again=partial(added, relu=relu))
+
+
+def added(residual_NCHW: Tensor, shortcut_NCHW: Tensor, *, relu: bool) -> Tensor:
+    """Return what a residual unit ends in: the sum, with ReLU behind it if wanted."""
+    sum_NCHW = residual_NCHW + shortcut_NCHW
+    return F.relu(sum_NCHW, inplace=True) if relu else sum_NCHW
 
 
 def _statistics_of_batch(y_NCHW: Tensor) -> tuple[Tensor, ...]:

@@ -7,6 +7,7 @@ Built as the official TensorFlow code does by default ("beta" stem, stride in a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, Literal
 
@@ -16,9 +17,10 @@ from atrous.errors import ConfigError
 from atrous.networks import unit_strides
 from atrous.networks.backbone import LOW_LEVELS, Backbone, FeatureInfo
 from atrous.networks.max_pool import MaxPool
+from atrous.networks.normalisation import added
 from atrous.networks.output_stride import StridesIn, plan_units, whole_number, whole_numbers
 from atrous.networks.recomputation import recomputed
-from atrous.networks.resnet_layers import BasicUnit, Bottleneck, Stem, StemKind, Unit, add_relu
+from atrous.networks.resnet_layers import BasicUnit, Bottleneck, Stem, StemKind, Unit
 
 UnitKind = Literal["bottleneck", "basic"]
 
@@ -133,7 +135,7 @@ class ResNet(Backbone):
                 features[self._inputs[index]] = x
             if self._taps.get(index) in self.low_levels_read:
                 residual = features[self._taps[index]] = self.part(unit.residual, x)
-                x = recomputed(add_relu, residual, unit.shortcut(x))
+                x = recomputed(partial(added, relu=True), residual, unit.shortcut(x))
             else:
                 x = self.part(unit, x)
         return {**features, "high": x}

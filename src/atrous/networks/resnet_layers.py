@@ -7,12 +7,11 @@ from collections import OrderedDict
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from atrous.errors import ConfigError
-from atrous.networks.layers import ConvBatchNorm
+from atrous.networks.layers import ConvBatchNorm, summed
 from atrous.networks.output_stride import UnitPlan
-from atrous.networks.recomputation import is_plain, recomputed
+from atrous.networks.recomputation import recomputed
 
 StemKind = Literal["beta", "7x7"]
 
@@ -88,24 +87,17 @@ class Unit(nn.Module, ABC):
         """The convolution that ends the residual branch."""
 
     @abstractmethod
+    def before_last(self, x_NCHW: Tensor) -> Tensor:
+        """Return what the last convolution reads."""
+
     def residual(self, x_NCHW: Tensor) -> Tensor:
         """Return the residual branch, after its last batch norm."""
+        y_NCHW: Tensor = self.last_convolution(self.before_last(x_NCHW))
+        return y_NCHW
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return [N, out_channels, ceil(H / stride), ceil(W / stride)]."""
-        # In place, one map less in memory; but a hook that has read the residual branch wants it as it was.
-        in_place = all(map(is_plain, self.last_convolution.modules()))
-        add = _add_relu_ if in_place else add_relu
-        return recomputed(add, self.residual(x_NCHW), self.shortcut(x_NCHW), again=add_relu)
-
-
-def add_relu(residual_NCHW: Tensor, shortcut_NCHW: Tensor) -> Tensor:
-    """Return what a residual unit ends in."""
-    return F.relu(residual_NCHW + shortcut_NCHW, inplace=True)
-
-
-def _add_relu_(residual_NCHW: Tensor, shortcut_NCHW: Tensor) -> Tensor:
-    return F.relu(residual_NCHW.add_(shortcut_NCHW), inplace=True)
+        return summed(self.last_convolution, self.before_last(x_NCHW), self.shortcut(x_NCHW), relu=True)
 
 
 class Bottleneck(Unit):
@@ -132,9 +124,9 @@ class Bottleneck(Unit):
         """Return conv3."""
         return self.conv3
 
-    def residual(self, x_NCHW: Tensor) -> Tensor:
-        """Return conv3(conv2(conv1(x)))."""
-        y_NCHW: Tensor = self.conv3(self.conv2(self.conv1(x_NCHW)))
+    def before_last(self, x_NCHW: Tensor) -> Tensor:
+        """Return conv2(conv1(x))."""
+        y_NCHW: Tensor = self.conv2(self.conv1(x_NCHW))
         return y_NCHW
 
 
@@ -168,7 +160,7 @@ class BasicUnit(Unit):
         """Return conv2."""
         return self.conv2
 
-    def residual(self, x_NCHW: Tensor) -> Tensor:
-        """Return conv2(conv1(x))."""
-        y_NCHW: Tensor = self.conv2(self.conv1(x_NCHW))
+    def before_last(self, x_NCHW: Tensor) -> Tensor:
+        """Return conv1(x)."""
+        y_NCHW: Tensor = self.conv1(x_NCHW)
         return y_NCHW

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.errors import ConfigError
 from atrous.networks import unit_strides
 from atrous.networks.backbone import FeatureInfo, TappedBackbone, tapped_at
-from atrous.networks.layers import ConvBatchNorm, SeparableConv
+from atrous.networks.layers import ConvBatchNorm, SeparableConv, summed
 from atrous.networks.output_stride import UnitPlan, plan_units, whole_number, whole_numbers
 from atrous.networks.recomputation import recomputed
 
@@ -83,8 +82,10 @@ class XceptionUnit(nn.Module):
         return y_NCHW
 
     def _third(self, x_NCHW: Tensor, before_NCHW: Tensor) -> Tensor:
+        if self.shortcut is not None:
+            return summed(self.conv3, before_NCHW, self.shortcut(x_NCHW))
         y_NCHW: Tensor = self.conv3(before_NCHW)
-        return y_NCHW if self.shortcut is None else recomputed(torch.add, y_NCHW, self.shortcut(x_NCHW))
+        return y_NCHW
 
 
 class Xception(TappedBackbone):
