@@ -38,6 +38,21 @@ def test_image_pooling_gives_every_pixel_the_mean_of_the_map() -> None:
     torch.testing.assert_close(pooled, expected[:, :, None, None].expand(-1, -1, 5, 7))
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_image_poolings_gradient_is_of_the_mean_and_lies_in_memory_as_the_map(
+    memory_format: torch.memory_format,
+) -> None:
+    aspp = ASPP(in_channels=6, channels=4, rates=()).eval()
+    assert aspp.image_pooling is not None
+    x_NCHW = torch.randn(2, 6, 5, 7).contiguous(memory_format=memory_format).requires_grad_()
+    (by_x,) = torch.autograd.grad(aspp.image_pooling(x_NCHW).square().sum(), x_NCHW)
+    assert by_x.stride() == x_NCHW.stride()
+    mean_NC11 = x_NCHW.detach().mean((2, 3), keepdim=True).requires_grad_()
+    pooled = F.relu(aspp.image_pooling.project(mean_NC11)).expand(-1, -1, 5, 7)
+    (by_mean,) = torch.autograd.grad(pooled.square().sum(), mean_NC11)
+    torch.testing.assert_close(by_x, (by_mean / 35).expand_as(by_x))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

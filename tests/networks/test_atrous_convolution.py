@@ -70,16 +70,16 @@ def test_under_autocast_values_are_those_of_float64_rounded_to_bfloat16(dtype: t
 
 def test_in_bfloat16_it_is_used_where_taps_lie_outside_of_the_map_and_channels_are_many() -> None:
     x_NCHW = torch.randn(1, 256, 33, 33).to(memory_format=torch.channels_last)
-    wide = {"channels": 256, "out": 256, "kernel_size": 3}
-    assert all(_pays(x_NCHW.bfloat16(), **wide, rate=rate) for rate in (6, 12, 36))
-    assert not _pays(x_NCHW.bfloat16(), **wide, rate=4)
-    assert not _pays(x_NCHW.bfloat16(), **wide, rate=12, training=False)
-    assert not _pays(x_NCHW.bfloat16(), **{**wide, "out": 128}, rate=12)
-    assert not _pays(x_NCHW.bfloat16().contiguous(), **wide, rate=12)
-    assert not _pays(x_NCHW.half(), **wide, rate=12)
+    pays = partial(_pays, channels=256, kernel_size=3)
+    assert all(pays(x_NCHW.bfloat16(), out=256, rate=rate) for rate in (6, 12, 36))
+    assert not pays(x_NCHW.bfloat16(), out=256, rate=4)
+    assert not pays(x_NCHW.bfloat16(), out=256, rate=12, training=False)
+    assert not pays(x_NCHW.bfloat16(), out=128, rate=12)
+    assert not pays(x_NCHW.bfloat16().contiguous(), out=256, rate=12)
+    assert not pays(x_NCHW.half(), out=256, rate=12)
     with torch.autocast("cpu", torch.bfloat16):
-        assert _pays(x_NCHW, **wide, rate=12)
-        assert not _pays(x_NCHW, **wide)
+        assert pays(x_NCHW, out=256, rate=12)
+        assert not pays(x_NCHW, out=256)
 
 
 def test_in_bfloat16_the_gradient_of_many_1x1_weights_is_a_product() -> None:

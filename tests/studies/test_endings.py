@@ -30,8 +30,21 @@ def test_endings_are_noted(tmp_path: Path) -> None:
     assert note_restart(folder, -SIGKILL, number=1, of=2).startswith("killed by SIGKILL, at step 3: started again")
     assert (folder.status()["state"], folder.status()["restarts"]) == ("queued", 1)
     assert note_death(folder, 3) == "exit code 3 without a result"
-    note_stop(folder)
+    assert note_stop(folder) == "ended on request before it could save: the steps since its last checkpoint are lost"
     assert folder.status()["reason"] == "ended on request before it could save (exit code 3 without a result)"
+    assert not note_stop(folder)
+
+
+@pytest.mark.parametrize(
+    ("steps", "lost"), [(20, "its training is saved"), (15, "the steps since its last checkpoint")]
+)
+def test_a_run_that_ends_in_its_evaluation_has_lost_no_step(tmp_path: Path, steps: int, lost: str) -> None:
+    folder = RunFolder(tmp_path)
+    folder.create(config_yaml="recipe: {max_steps: 20}\n", facts={})
+    folder.add_results(training={"steps": steps})
+    folder.set_status("running", step=20, evaluating="1/7")
+    assert lost in note_stop(folder)
+    assert ("in its evaluation" in folder.status()["reason"]) is (steps == 20)
 
 
 def test_endings_that_find_no_room_are_printed(

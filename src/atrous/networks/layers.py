@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Literal
 
 import torch
@@ -12,8 +11,8 @@ from torch.nn import functional as F
 
 from atrous.errors import ConfigError
 from atrous.networks import atrous_convolution, depthwise_convolution, strided_depthwise
-from atrous.networks.normalisation import added, convolved_and_normalised
-from atrous.networks.recomputation import is_plain, recomputed
+from atrous.networks.normalisation import convolved_and_normalised
+from atrous.networks.recomputation import recomputed
 
 BATCH_NORM_EPSILON = 1e-5  # ResNet, ASPP, image pooling and decoder; Xception and MobileNetV2 use 1e-3
 
@@ -100,7 +99,7 @@ class ConvBatchNorm(nn.Module):
         Args:
             x_NCHW: A map [N, in_channels, H, W].
             relu: Whether ReLU follows, whatever the activation.
-            plus_NCHW: What is added behind the batch norm; see `summed`.
+            plus_NCHW: What is added behind the batch norm; see `atrous.networks.residual_sum`.
         """
         if self._pads_as_tensorflow:  # a 3x3 window at 0, 2, ... of an even size, at -1, 1, ... of an odd one
             x_NCHW = F.pad(x_NCHW, (x_NCHW.shape[-1] % 2, 1, x_NCHW.shape[-2] % 2, 1))
@@ -155,17 +154,6 @@ class SeparableConv(nn.Module):
         """Return [N, out_channels, ceil(H / stride), ceil(W / stride)]; the others as for `ConvBatchNorm`."""
         y_NCHW: Tensor = self.pointwise(self.depthwise(x_NCHW), relu=relu, plus_NCHW=plus_NCHW)
         return y_NCHW
-
-
-def summed(last: ConvBatchNorm | SeparableConv, x_NCHW: Tensor, shortcut_NCHW: Tensor, *, relu: bool = False) -> Tensor:
-    """Return `last(x) + shortcut`, what a residual unit ends in, with ReLU behind it if wanted.
-
-    In one pass on a CPU, in which the map `last(x)` is never made; it is where a hook may want to read it.
-    """
-    if all(map(is_plain, last.modules())):
-        y_NCHW: Tensor = last(x_NCHW, relu=relu, plus_NCHW=shortcut_NCHW)
-        return y_NCHW
-    return recomputed(partial(added, relu=relu), last(x_NCHW), shortcut_NCHW)
 
 
 def plain_or_separable(

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from atrous.errors import ConfigError
 from atrous.networks import unit_strides
 from atrous.networks.backbone import FeatureInfo, TappedBackbone, tapped_at
-from atrous.networks.layers import ConvBatchNorm, Padding, summed
+from atrous.networks.layers import ConvBatchNorm, Padding
 from atrous.networks.output_stride import UnitPlan, plan_units, whole_number
+from atrous.networks.residual_sum import summed
 
 # Expansion, channels, repeats, stride of the first (MobileNetV2, Table 2).
 SETTINGS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))

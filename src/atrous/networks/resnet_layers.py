@@ -9,9 +9,10 @@ from typing import Literal
 from torch import Tensor, nn
 
 from atrous.errors import ConfigError
-from atrous.networks.layers import ConvBatchNorm, summed
+from atrous.networks.layers import ConvBatchNorm
 from atrous.networks.output_stride import UnitPlan
 from atrous.networks.recomputation import recomputed
+from atrous.networks.residual_sum import summed
 
 StemKind = Literal["beta", "7x7"]
 

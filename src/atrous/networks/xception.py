@@ -14,9 +14,10 @@ from torch.nn import functional as F
 from atrous.errors import ConfigError
 from atrous.networks import unit_strides
 from atrous.networks.backbone import FeatureInfo, TappedBackbone, tapped_at
-from atrous.networks.layers import ConvBatchNorm, SeparableConv, summed
+from atrous.networks.layers import ConvBatchNorm, SeparableConv
 from atrous.networks.output_stride import UnitPlan, plan_units, whole_number, whole_numbers
 from atrous.networks.recomputation import recomputed
+from atrous.networks.residual_sum import summed
 
 EPSILON = 1e-3
 Shortcut = Literal["conv", "sum", "none"]

@@ -2,9 +2,10 @@
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from atrous import full_memory
+from atrous.errors import StoreError
 from atrous.exit_codes import is_of_the_machine, killed_by
 from atrous.run_store import RunFolder
 
@@ -25,19 +26,29 @@ def staying_done(folder: RunFolder) -> Iterator[None]:
                 folder.set_status("done", **({"last_failure": reason} if reason else {}))
 
 
-def note_stop(folder: RunFolder) -> bool:
+def note_stop(folder: RunFolder) -> str:
     """Say that the job was ended on request, where it could not, or took the request for a failure.
 
     Returns:
-        Whether that was so.
+        What was lost, in words, where that was so; else nothing.
     """
-    reason = "ended on request before it could save"
+    reason, lost = "ended on request before it could save", "the steps since its last checkpoint are lost"
+    if _is_trained(folder):
+        reason, lost = "ended on request in its evaluation", "its training is saved, its evaluation will begin again"
     with folder.noting(f"stopped: {reason}"):
         status = folder.status()
         if status["state"] in ("queued", "running", "failed"):
             what = f" ({status['reason']})" if "reason" in status else ""
             folder.set_status("stopped", reason=f"{reason}{what}")
-            return True
+            return f"{reason}: {lost}"
+    return ""
+
+
+def _is_trained(folder: RunFolder) -> bool:
+    """Whether the last step was saved, behind which the results of the training are written."""
+    with suppress(StoreError):
+        steps = folder.results().get("training", {}).get("steps", 0)
+        return bool(steps >= folder.config()["recipe"]["max_steps"])
     return False
 
 

@@ -189,8 +189,8 @@ def run(
             try:
                 code = _run_process(job, process, variables, again, lock=lock, capture=capture, cancelled=cancelled)
             except BaseException:
-                if note_stop(job.folder) and not capture:
-                    print("it could not save: the steps since its last checkpoint are lost", file=sys.stderr)  # noqa: T201
+                if (lost := note_stop(job.folder)) and not capture:
+                    print(lost, file=sys.stderr)  # noqa: T201
                 raise
             return _outcome(job, code, is_cancelled=cancelled())
 
