@@ -40,3 +40,31 @@ def test_poly_follows_its_closed_form_per_step() -> None:
         schedule.step()
     assert optimizer.param_groups[0]["lr"] == 0
     assert optimizer.defaults["fused"], "one kernel for all parameters"
+
+
+@pytest.mark.parametrize("before", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("after", [torch.contiguous_format, torch.channels_last])
+def test_a_momentum_that_was_saved_in_another_memory_format_goes_on(
+    before: torch.memory_format, after: torch.memory_format
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    gradients = [torch.randn(4, 5, 3, 3, generator=draw) for _ in range(3)]
+    weight = torch.randn(4, 5, 3, 3, generator=draw)
+    exact = nn.Parameter(weight.double())
+    plain = torch.optim.SGD([exact], lr=0.1, momentum=0.9)
+
+    def start(weight: torch.Tensor, memory_format: torch.memory_format) -> tuple[nn.Parameter, torch.optim.SGD]:
+        parameter = nn.Parameter(weight.clone(memory_format=memory_format))
+        return parameter, sgd_with_poly([{"params": [parameter], "lr": 0.1}], momentum=0.9, max_steps=10, power=0.9)[0]
+
+    parameter, optimizer = start(weight, before)
+    for step, gradient in enumerate(gradients):
+        if step == 2:
+            saved = optimizer.state_dict()
+            parameter, optimizer = start(parameter.detach(), after)
+            optimizer.load_state_dict(saved)
+        parameter.grad, exact.grad = gradient.clone(memory_format=after if step == 2 else before), gradient.double()
+        optimizer.step()
+        plain.step()
+    torch.testing.assert_close(parameter.double(), exact)
+    assert optimizer.state[parameter]["momentum_buffer"].stride() == parameter.stride()

@@ -102,6 +102,19 @@ def test_a_stopped_run_goes_on_to_the_same_bits(undisturbed: Path, tmp_path: Pat
 
 
 @pytest.mark.exhaustive
+def test_a_run_that_goes_on_in_another_memory_format_ends_near_the_undisturbed_one(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    _train(tmp_path, "recipe.max_steps=8", "trainer.stop_at_step=6")
+    assert _train(tmp_path, "recipe.max_steps=8", "trainer.channels_last=false").returncode == 0
+    found, expected = _weights(_only_run(tmp_path)), _weights(undisturbed)
+    momenta = [name for name in expected if name.endswith("momentum_buffer")]
+    assert momenta
+    for name in momenta:
+        assert (found[name] - expected[name]).norm() <= 0.05 * expected[name].norm() + 1e-6, name
+
+
+@pytest.mark.exhaustive
 def test_parts_that_are_computed_twice_change_no_bit(undisturbed: Path, tmp_path: Path) -> None:
     assert _train(tmp_path, "recipe.max_steps=8", "trainer.activation_checkpointing=units").returncode == 0
     assert _is_equal(_weights(_only_run(tmp_path)), _weights(undisturbed))

@@ -42,7 +42,19 @@ def sgd_with_poly(
     for parameter in (each for group in optimizer.param_groups if momentum for each in group["params"]):
         # PyTorch makes it in the first step, and leaves it as the memory was where a gradient scaler skips that step.
         optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
+    optimizer.register_load_state_dict_post_hook(_lay_out_as_parameters)
     return optimizer, PolynomialLR(optimizer, total_iters=max_steps, power=power)
+
+
+def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Bring what was loaded into the parameters' order in memory, in which the fused step reads both.
+
+    A checkpoint may be of a training with another `trainer.channels_last`.
+    """
+    for parameter, state in optimizer.state.items():
+        loaded = state.get("momentum_buffer")
+        if loaded is not None and loaded.stride() != parameter.stride():
+            state["momentum_buffer"] = torch.empty_like(parameter, requires_grad=False).copy_(loaded)
 
 
 def _is_depthwise(module: nn.Conv2d) -> bool:
