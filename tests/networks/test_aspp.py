@@ -53,6 +53,13 @@ def test_image_poolings_gradient_is_of_the_mean_and_lies_in_memory_as_the_map(
     torch.testing.assert_close(by_x, (by_mean / 35).expand_as(by_x))
 
 
+def test_vmap_maps_over_image_pooling() -> None:
+    aspp = ASPP(in_channels=6, channels=4, rates=(2,)).eval()
+    x_NCHW = torch.randn(3, 2, 6, 5, 7)
+    expected = torch.stack([aspp(each) for each in x_NCHW])
+    torch.testing.assert_close(torch.func.vmap(aspp)(x_NCHW), expected)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

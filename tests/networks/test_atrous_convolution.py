@@ -73,6 +73,7 @@ def test_in_bfloat16_it_is_used_where_taps_lie_outside_of_the_map_and_channels_a
     pays = partial(_pays, channels=256, kernel_size=3)
     assert all(pays(x_NCHW.bfloat16(), out=256, rate=rate) for rate in (6, 12, 36))
     assert not pays(x_NCHW.bfloat16(), out=256, rate=4)
+    assert not pays(x_NCHW[..., :5, :5].bfloat16().contiguous(memory_format=torch.channels_last), out=256)
     assert not pays(x_NCHW.bfloat16(), out=256, rate=12, training=False)
     assert not pays(x_NCHW.bfloat16(), out=128, rate=12)
     assert not pays(x_NCHW.bfloat16().contiguous(), out=256, rate=12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,8 +14,11 @@ from torch.nn import functional as F
 
 from atrous.networks import fused_batch_norm
 from atrous.networks.layers import ConvBatchNorm, SeparableConv
+from atrous.networks.mobilenet import mobilenetv2
 from atrous.networks.recomputation import maps_recomputed
 from atrous.networks.residual_sum import summed
+from atrous.networks.resnet import ResNet
+from atrous.networks.xception import xception41
 
 pytestmark = pytest.mark.usefixtures("compiled_kernels")
 
@@ -130,7 +134,65 @@ def test_a_sum_that_is_made_again_is_not_kept(relu: bool) -> None:
     assert held == {False: True, True: False}
 
 
-@pytest.mark.parametrize("hooked", ["", "conv", "norm"])
+def _nodes(y_NCHW: Tensor) -> list[str]:
+    """The names of what made a map, each once for each time that it was run."""
+    nodes, names, seen = [y_NCHW.grad_fn], [], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        names.append(node.name())
+        nodes += [before for before, _ in node.next_functions]
+    return names
+
+
+@pytest.mark.parametrize(
+    ("backbone", "sums"),
+    [
+        (partial(ResNet, units=(2, 1, 1, 2), width=8), 4),  # the decoder reads one, and one has a strided shortcut
+        (partial(ResNet, units=(2, 1, 1, 2), width=8, unit="basic"), 4),
+        (partial(xception41, width=0.05), 12),
+        (mobilenetv2, 10),
+    ],
+)
+def test_units_of_every_backbone_end_in_the_kernel(backbone: Any, sums: int) -> None:
+    model = backbone().to(memory_format=torch.channels_last).train()
+    model.read_low_levels(["low_level_4"])
+    names = _nodes(model(_map((2, 3, 33, 33), seed=1))["high"])
+    assert names.count("_BatchNormAndSumBackward") == sums
+
+
+def test_a_brick_with_an_activation_is_added_behind_it() -> None:
+    last, x, plus = _last(16), _map((2, 16, 9, 9), seed=1), -10 + _map((2, 16, 9, 9), seed=2)
+    last.activation = "relu"
+    torch.testing.assert_close(summed(last, x, plus), last(x) + plus)
+
+
+def test_another_module_is_called_and_its_map_added() -> None:
+    brick, x, plus = nn.Sequential(_last(16), nn.Tanh()), _map((2, 16, 9, 9), seed=1), _map((2, 16, 9, 9), seed=2)
+    torch.testing.assert_close(summed(brick, x, plus), brick(x) + plus)
+
+
+def test_while_compiling_a_hook_reads_the_branch_too() -> None:
+    last, x, plus = _last(16).eval(), _map((2, 16, 9, 9), seed=1), _map((2, 16, 9, 9), seed=2)
+    last.register_forward_hook(lambda _module, _inputs, y: y * 2)
+    compiled = torch.compile(summed, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(last, x, plus, relu=True), F.relu(last(x) + plus))
+
+
+def test_a_sum_with_a_wider_map_has_its_dtype_also_where_it_is_made_again() -> None:
+    gradients = []
+    for again in (False, True):
+        x, plus = _map((2, 16, 9, 9), seed=1).requires_grad_(), _map((2, 16, 9, 9), seed=2).double().requires_grad_()
+        with maps_recomputed(again):
+            y = summed(_last(16), x, plus, relu=True)
+            assert y.dtype == torch.float64
+            gradients.append(torch.autograd.grad(y.square().sum(), (x, plus)))
+    assert all(map(torch.equal, *gradients))
+
+
+@pytest.mark.parametrize("hooked", ["", "norm"])
 def test_a_hook_reads_the_branch_in_front_of_the_sum(hooked: str) -> None:
     last, x, plus = _last(16), _map((2, 16, 9, 9), seed=1), _map((2, 16, 9, 9), seed=2)
     expected, read = summed(last, x, plus, relu=True), []
@@ -138,8 +200,7 @@ def test_a_hook_reads_the_branch_in_front_of_the_sum(hooked: str) -> None:
     torch.testing.assert_close(summed(last, x, plus, relu=True), expected)
     ((y_NCHW, before_NCHW),) = read
     assert torch.equal(y_NCHW, before_NCHW)
-    if hooked != "conv":
-        torch.testing.assert_close(F.relu(y_NCHW + plus), expected)
+    torch.testing.assert_close(F.relu(y_NCHW + plus), expected)
 
 
 @pytest.mark.parametrize(

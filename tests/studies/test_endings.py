@@ -47,6 +47,15 @@ def test_a_run_that_ends_in_its_evaluation_has_lost_no_step(tmp_path: Path, step
     assert ("in its evaluation" in folder.status()["reason"]) is (steps == 20)
 
 
+def test_a_run_whose_config_says_nothing_of_its_steps_is_noted_as_stopped(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.create(config_yaml="recipe: null\n", facts={})
+    folder.add_results(training={"steps": 20})
+    folder.set_status("running", step=20)
+    assert "before it could save" in note_stop(folder)
+    assert folder.status()["state"] == "stopped"
+
+
 def test_endings_that_find_no_room_are_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

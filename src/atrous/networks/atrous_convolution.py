@@ -50,11 +50,12 @@ def pays(conv: nn.Conv2d, x_NCHW: Tensor) -> bool:
 
 
 def _sees_little(conv: nn.Conv2d, x_NCHW: Tensor) -> bool:
-    """Whether some of a 3x3 kernel's taps lie outside of the map, as in ASPP, and every one is a large product."""
+    """Whether a 3x3 kernel of many channels has a rate at which a fifth of its taps lies outside, as in ASPP."""
     rate = conv.dilation[0]
     shares = [(size + 2 * max(0, size - rate)) / (3 * size) for size in x_NCHW.shape[2:]]
     return (
         (conv.kernel_size, conv.stride, conv.padding) == ((3, 3), (1, 1), (rate, rate))
+        and rate > 1
         and min(conv.weight.shape[:2]) >= 256
         and shares[0] * shares[1] <= _MOST_TAPS
         and x_NCHW.is_contiguous(memory_format=torch.channels_last)

@@ -2,7 +2,7 @@
 
 PyTorch passes over a map for its mean, for its variance, for the result, for a residual unit's sum and for ReLU, each
 time through memory, and once more for ReLU's gradient. Here two passes make the result and two the gradient, with one
-between them for the gradient of a sum.
+more in front of them where ReLU follows a sum.
 """
 
 from __future__ import annotations

@@ -107,8 +107,11 @@ def _normalised_and_added(norm: nn.BatchNorm2d, x_NCHW: Tensor, plus_NCHW: Tenso
     if fused_batch_norm.suits(norm, x_NCHW) and fused_batch_norm.can_add(x_NCHW, plus_NCHW):
         return _normalised_at_once(norm, x_NCHW, plus_NCHW, relu=relu)
 
-    def add(y_NCHW: Tensor, plus_NCHW: Tensor) -> Tensor:  # in place, one map less in memory: nobody else has it
-        return F.relu(y_NCHW.add_(plus_NCHW), inplace=True) if relu else y_NCHW.add_(plus_NCHW)
+    def add(y_NCHW: Tensor, plus_NCHW: Tensor) -> Tensor:
+        if y_NCHW is x_NCHW or y_NCHW.dtype != torch.result_type(y_NCHW, plus_NCHW):  # no norm, or another's dtype
+            return added(y_NCHW, plus_NCHW, relu=relu)
+        sum_NCHW = y_NCHW.add_(plus_NCHW)  # one map less in memory: nobody else has the batch norm's
+        return F.relu(sum_NCHW, inplace=True) if relu else sum_NCHW
 
     return recomputed(add, normalised(norm, x_NCHW, relu=False), plus_NCHW, again=partial(added, relu=relu))
 

@@ -46,9 +46,9 @@ def note_stop(folder: RunFolder) -> str:
 
 def _is_trained(folder: RunFolder) -> bool:
     """Whether the last step was saved, behind which the results of the training are written."""
-    with suppress(StoreError):
-        steps = folder.results().get("training", {}).get("steps", 0)
-        return bool(steps >= folder.config()["recipe"]["max_steps"])
+    with suppress(StoreError, KeyError, TypeError):
+        steps = folder.results().get("training", {}).get("steps")
+        return steps is not None and bool(steps >= folder.config()["recipe"]["max_steps"])
     return False
 
 
