@@ -51,6 +51,26 @@ kept = layers()
 print(resident_mib() - before)
 """
 )
+# Twenty blocks of 8 MiB are kept, with as many holes between them, into which blocks of 12 MiB do not fit.
+_HOLES = (
+    _BEGIN
+    + """
+import threading
+from atrous.process_memory import peak_mib
+machine.use_allocator("auto", sys.argv[1])
+blocks = [torch.full((1 << 21,), float(number)) for number in range(40)]
+del blocks[::2]
+before, larger = peak_mib(), []
+def take():
+    larger.extend(torch.ones(3 << 20) for _ in range(5))
+threads = [threading.Thread(target=take) for _ in range(2)]
+for thread in threads:
+    thread.start()
+    thread.join()
+print(all((block == number).all() for block, number in zip(blocks, range(1, 40, 2))), len(larger))
+print(peak_mib() - before)
+"""
+)
 # What oneDNN does: take memory from PyTorch's allocator of the moment, and give it back to that of a later one.
 _TAKER = """
 #include <c10/core/Allocator.h>
@@ -123,6 +143,15 @@ def test_what_one_layer_frees_the_next_takes(cache: Path) -> None:
     kept_mib = 50
     # As PyTorch asks for it, it is about 100 MiB; with some heaps it fits by luck, so that this is not compared.
     assert float(_run(_LAYERS, cache=cache)) < 1.5 * kept_mib
+
+
+@pytest.mark.parametrize(("recomputes", "most_mib"), [("units", 40), ("maps", 130)])
+def test_where_memory_is_dear_holes_are_handed_back_before_the_process_takes_more(
+    recomputes: str, most_mib: int, cache: Path
+) -> None:
+    kept, grown_mib = _run(_HOLES, recomputes, cache=cache).splitlines()
+    assert kept == "True 10"
+    assert most_mib - 40 <= int(grown_mib) <= most_mib
 
 
 def test_tensors_lie_at_multiples_of_64_bytes_grow_and_fail_as_pytorchs_own(cache: Path) -> None:

@@ -67,7 +67,7 @@ def use_allocator(which: str, activation_checkpointing: str) -> None:
         return
     libc = ctypes.CDLL(None)
     libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-    if which == "auto" and block_allocator.use():
+    if which == "auto" and block_allocator.use(hands_holes_back=activation_checkpointing == "units"):
         libc.mallopt(_M_MMAP_MAX, 0)
     else:
         libc.mallopt(_M_MMAP_THRESHOLD, (4 if activation_checkpointing == "units" else 12) << 20)
