@@ -55,20 +55,44 @@ print(resident_mib() - before)
 _HOLES = (
     _BEGIN
     + """
-import threading
 from atrous.process_memory import peak_mib
-machine.use_allocator("auto", sys.argv[1])
+machine.use_allocator("auto", "none")
 blocks = [torch.full((1 << 21,), float(number)) for number in range(40)]
 del blocks[::2]
-before, larger = peak_mib(), []
-def take():
-    larger.extend(torch.ones(3 << 20) for _ in range(5))
-threads = [threading.Thread(target=take) for _ in range(2)]
+before = peak_mib()
+larger = [torch.ones(3 << 20) for _ in range(10)]
+print(all((block == number).all() for block, number in zip(blocks, range(1, 40, 2))), peak_mib() - before)
+"""
+)
+# Two threads take and give back blocks of 256 KiB to 40 MiB at random.
+_CROWD = (
+    _BEGIN
+    + """
+import random, resource, threading
+if sys.argv[1] == "no addresses":
+    resource.setrlimit(resource.RLIMIT_AS, (64 << 30, 64 << 30))
+machine.use_allocator("auto", "none")
+wrong = []
+def work(seed):
+    draw, kept = random.Random(seed), {}
+    for step in range(400):
+        if kept and draw.random() < 0.55:
+            number = draw.choice(sorted(kept))
+            block = kept.pop(number)
+            if block.data_ptr() % 64 or not (block == number).all():
+                wrong.append(number)
+        elif len(kept) < 12:
+            size = draw.choice([1 << 16, 1 << 18, (1 << 18) + 1, 3 << 18, 10 << 18, 40 << 18])
+            kept[step] = torch.full((size,), step, dtype=torch.int32)
+    for number, block in kept.items():
+        if not (block == number).all():
+            wrong.append(number)
+threads = [threading.Thread(target=work, args=(seed,)) for seed in range(2)]
 for thread in threads:
     thread.start()
+for thread in threads:
     thread.join()
-print(all((block == number).all() for block, number in zip(blocks, range(1, 40, 2))), len(larger))
-print(peak_mib() - before)
+print(wrong)
 """
 )
 # What oneDNN does: take memory from PyTorch's allocator of the moment, and give it back to that of a later one.
@@ -130,7 +154,7 @@ print(max(event.cpu_memory_usage for event in profile.events()))
 def _run(program: str, *arguments: str, cache: Path) -> str:
     environment = {**os.environ, "ATROUS_CACHE": str(cache)}
     command = [sys.executable, "-c", program, *arguments]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment, timeout=120).stdout
 
 
 @pytest.fixture(scope="module")
@@ -145,13 +169,15 @@ def test_what_one_layer_frees_the_next_takes(cache: Path) -> None:
     assert float(_run(_LAYERS, cache=cache)) < 1.5 * kept_mib
 
 
-@pytest.mark.parametrize(("recomputes", "most_mib"), [("units", 40), ("maps", 130)])
-def test_where_memory_is_dear_holes_are_handed_back_before_the_process_takes_more(
-    recomputes: str, most_mib: int, cache: Path
-) -> None:
-    kept, grown_mib = _run(_HOLES, recomputes, cache=cache).splitlines()
-    assert kept == "True 10"
-    assert most_mib - 40 <= int(grown_mib) <= most_mib
+def test_holes_are_handed_back_before_the_process_takes_more(cache: Path) -> None:
+    kept, grown_mib = _run(_HOLES, cache=cache).split()
+    assert kept == "True"
+    assert int(grown_mib) < 40  # of 120: where holes keep their pages, as with glibc's malloc, it is 123
+
+
+@pytest.mark.parametrize("where", ["a range", "no addresses"])  # no addresses: malloc takes large blocks, too
+def test_blocks_of_all_sizes_keep_what_is_written_in_them(where: str, cache: Path) -> None:
+    assert _run(_CROWD, where, cache=cache) == "[]\n"
 
 
 def test_tensors_lie_at_multiples_of_64_bytes_grow_and_fail_as_pytorchs_own(cache: Path) -> None:

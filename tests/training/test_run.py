@@ -102,12 +102,27 @@ def test_a_stopped_run_goes_on_to_the_same_bits(undisturbed: Path, tmp_path: Pat
 
 
 @pytest.mark.exhaustive
-def test_a_run_that_goes_on_in_another_memory_format_ends_near_the_undisturbed_one(
-    undisturbed: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "trainer.channels_last=false",
+        "trainer.activation_checkpointing=none",
+        "trainer.activation_checkpointing=units",
+        "trainer.cpu_kernels=pytorch",
+        "trainer.cpu_allocator=pytorch",
+        "trainer.devices=2",
+        "trainer.compile=true",
+        "data.num_workers=2",
+    ],
+)
+def test_a_run_that_goes_on_with_other_keys_of_the_machine_ends_near_the_undisturbed_one(
+    undisturbed: Path, tmp_path: Path, changed: str
 ) -> None:
-    _train(tmp_path, "recipe.max_steps=8", "trainer.stop_at_step=6")
-    assert _train(tmp_path, "recipe.max_steps=8", "trainer.channels_last=false").returncode == 0
+    assert _train(tmp_path, "recipe.max_steps=8", "trainer.stop_at_step=6").returncode == 0
+    done = _train(tmp_path, "recipe.max_steps=8", changed)
+    assert done.returncode == 0, done.stdout + done.stderr
     found, expected = _weights(_only_run(tmp_path)), _weights(undisturbed)
+    assert found.keys() == expected.keys()
     momenta = [name for name in expected if name.endswith("momentum_buffer")]
     assert momenta
     for name in momenta:

@@ -20,12 +20,10 @@ _SOURCE = Path(__file__).with_suffix(".cpp")
 _INSTEAD = "trainer.cpu_allocator: PyTorch's own"
 
 
-def use(cache: str | Path | None = None, *, hands_holes_back: bool = False) -> bool:
+def use(cache: str | Path | None = None) -> bool:
     """Have PyTorch take the memory of tensors in such blocks from now on.
 
     Args:
-        hands_holes_back: Whether the pages of holes between blocks go back to the system before the process would take
-            more than it ever has. That bounds a training's peak; pages are zeroed when they are taken again.
         cache: Folder for the compiled file; None for $ATROUS_CACHE or ~/.cache/atrous.
 
     Returns:
@@ -36,7 +34,7 @@ def use(cache: str | Path | None = None, *, hands_holes_back: bool = False) -> b
         _log.info("%s: memory comes from another allocator than glibc's", _INSTEAD)
         return False
     library = loaded(_SOURCE, flags=_flags(), made_with=[torch.__version__], wanted_by=_INSTEAD, cache=cache)
-    return library is not None and bool(library.atrous_use_block_allocator(hands_holes_back))
+    return library is not None and bool(library.atrous_use_block_allocator())
 
 
 def _flags() -> list[str]:

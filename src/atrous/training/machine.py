@@ -57,7 +57,7 @@ def use_allocator(which: str, activation_checkpointing: str) -> None:
     between blocks that are kept (`block_allocator.cpp` says why), so that there large blocks are handed back all the
     same. A step of segmentation_models.pytorch's DeepLabv3+ with ResNet-50 (512x512, batch 2, float32, "maps") takes
     2425 MiB with every block kept, 2200 with those below 17 MiB, 2008 and 11% more time with those below 12 MiB, and
-    1638 MiB with every block kept by `block_allocator`, in the time of the first.
+    1638 MiB with every block kept by `block_allocator`, in the time of the first (before it had large blocks apart).
 
     Args:
         which: as `trainer.cpu_allocator`; "auto" is `block_allocator` where there is a C++ compiler.
@@ -67,7 +67,7 @@ def use_allocator(which: str, activation_checkpointing: str) -> None:
         return
     libc = ctypes.CDLL(None)
     libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-    if which == "auto" and block_allocator.use(hands_holes_back=activation_checkpointing == "units"):
+    if which == "auto" and block_allocator.use():
         libc.mallopt(_M_MMAP_MAX, 0)
     else:
         libc.mallopt(_M_MMAP_THRESHOLD, (4 if activation_checkpointing == "units" else 12) << 20)
