@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -18,14 +19,17 @@ pytestmark = pytest.mark.skipif(
     not block_allocator._takes_from_glibc() or cpp_compiler() is None,
     reason="it is for glibc's allocator on x86-64, and needs a C++ compiler",
 )
+_OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
+_IS_COUNTED = _OVERCOMMIT.is_file() and _OVERCOMMIT.read_text().strip() == "2"
+_HAS_RANGE = not _IS_COUNTED and resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
 
 _BEGIN = """
 import sys, torch
 from atrous.training import machine
 torch.set_num_threads(1)
 """
-# Fifty maps of 1 MiB are kept; what is made of each is read by the next and goes, as batch norm's results do. The small
-# blocks are those of a graph's nodes: they lie in what glibc gives back of a block that it aligned.
+# A hundred maps of half a MiB are kept; what is made of each is read by the next and goes, as batch norm's results do.
+# The small blocks are those of a graph's nodes: they lie in what glibc gives back of a block that it aligned.
 _LAYERS = (
     _BEGIN
     + """
@@ -39,8 +43,8 @@ def small(count):
     for _ in range(count):
         malloc(40)
 def layers():
-    kept, normalised = [], torch.ones(1 << 18)
-    for _ in range(50):
+    kept, normalised = [], torch.ones(1 << 17)
+    for _ in range(100):
         kept.append(normalised + 1)
         small(4)
         normalised = kept[-1] * 0.5
@@ -92,7 +96,8 @@ for thread in threads:
     thread.start()
 for thread in threads:
     thread.join()
-print(wrong)
+from atrous.training import block_allocator
+print(wrong, block_allocator.hands_holes_back())
 """
 )
 # What oneDNN does: take memory from PyTorch's allocator of the moment, and give it back to that of a later one.
@@ -169,6 +174,7 @@ def test_what_one_layer_frees_the_next_takes(cache: Path) -> None:
     assert float(_run(_LAYERS, cache=cache)) < 1.5 * kept_mib
 
 
+@pytest.mark.skipif(not _HAS_RANGE, reason="addresses are limited or counted on this machine")
 def test_holes_are_handed_back_before_the_process_takes_more(cache: Path) -> None:
     kept, grown_mib = _run(_HOLES, cache=cache).split()
     assert kept == "True"
@@ -177,7 +183,7 @@ def test_holes_are_handed_back_before_the_process_takes_more(cache: Path) -> Non
 
 @pytest.mark.parametrize("where", ["a range", "no addresses"])  # no addresses: malloc takes large blocks, too
 def test_blocks_of_all_sizes_keep_what_is_written_in_them(where: str, cache: Path) -> None:
-    assert _run(_CROWD, where, cache=cache) == "[]\n"
+    assert _run(_CROWD, where, cache=cache) == f"[] {where == 'a range' and _HAS_RANGE}\n"
 
 
 def test_tensors_lie_at_multiples_of_64_bytes_grow_and_fail_as_pytorchs_own(cache: Path) -> None:

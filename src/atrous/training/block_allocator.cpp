@@ -54,7 +54,7 @@ class BlockAllocator final : public c10::Allocator {
     if (bytes == 0) {
       return {nullptr, nullptr, &give_back, cpu};
     }
-    if (bytes >= LargeBlocks::kSmallest && bytes <= LargeBlocks::kLargest) {
+    if (large_blocks->suits(bytes)) {
       if (void* data = large_blocks->take(bytes)) {
         c10::profiledCPUMemoryReporter().New(data, bytes);
         return {data, data, &give_back, cpu};
@@ -87,8 +87,10 @@ BlockAllocator allocator;
 
 }  // namespace
 
+extern "C" {
+
 // Whether it is PyTorch's allocator from now on: not where another library has registered its own with a higher priority.
-extern "C" int atrous_use_block_allocator() {
+int atrous_use_block_allocator() {
   if (large_blocks == nullptr) {
     large_blocks = new LargeBlocks;
     // A process may be forked while another of its threads takes a block.
@@ -97,3 +99,10 @@ extern "C" int atrous_use_block_allocator() {
   c10::SetCPUAllocator(&allocator, /*priority=*/1);
   return c10::GetCPUAllocator() == &allocator;
 }
+
+// Whether large blocks lie in a range of their own, once it is PyTorch's allocator.
+int atrous_has_large_blocks() {
+  return large_blocks != nullptr && large_blocks->has_range();
+}
+
+}  // extern "C"
