@@ -14,6 +14,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from atrous.errors import CheckpointError
 from atrous.networks.segmenter import Segmenter
 from atrous.prediction.description import Description
 from atrous.prediction.loading import load_network
@@ -110,6 +111,15 @@ def test_a_run_with_a_tampered_config_is_loaded_or_refused(
 
     loaded = read_damaged(data, content, read)
     assert loaded is None or isinstance(loaded, Segmenter)
+
+
+def test_a_file_of_torch_whose_end_is_damaged_is_refused(tmp_path: Path) -> None:
+    torch.save({"classifier.4.bias": torch.zeros(3)}, path := tmp_path / "n.pth")
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"PK\x06\x07") + 16] = 7  # disks over which the archive spreads: zipfile refuses to look
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"n\.pth: damaged: .*multiple disks"):
+        read_torch(path)
 
 
 @given(st.data())

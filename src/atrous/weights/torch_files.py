@@ -30,7 +30,7 @@ def read_torch(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such file ({error.strerror})") from None
     except OSError as error:
         raise UnreachableError(f"{path}: cannot be read now ({error.strerror})") from None
-    if zipfile.is_zipfile(path) and _is_damaged(path):  # what is older than torch 1.6 is no archive and has no sums
+    if _is_archive(path) and _is_damaged(path):  # what is older than torch 1.6 is no archive and has no sums
         raise CheckpointError(
             f"{path}: damaged: the sums (CRC-32) of its content are wrong. If it was saved with "
             "torch.serialization.set_crc32_options(False), torch.load and torch.save it once with right ones"
@@ -48,6 +48,13 @@ def read_torch(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds {type(content).__name__}; expected a mapping of names to tensors")
     return content
+
+
+def _is_archive(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile as error:  # it has the end of one, in which something is wrong
+        raise CheckpointError(f"{path}: damaged: {error}") from None
 
 
 def _is_damaged(path: Path) -> bool:
