@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import torch
 from torch import nn
 
 from atrous.compiling import cpp_compiler
@@ -19,6 +20,16 @@ def shake(model: nn.Module) -> nn.Module:
         nn.init.uniform_(norm.weight, 0.5, 1.5)
         nn.init.normal_(norm.bias, std=0.1)
     return model
+
+
+def drawn_norm(channels: int, *, momentum: float = 0.1) -> nn.BatchNorm2d:
+    """Return a batch norm whose weights, of both signs, and running means are drawn, the same each time."""
+    generator = torch.Generator().manual_seed(0)
+    norm = nn.BatchNorm2d(channels, eps=1e-3, momentum=momentum)
+    with torch.no_grad():
+        for tensor in (norm.weight, norm.bias, norm.get_buffer("running_mean")):
+            tensor.copy_(torch.randn(channels, generator=generator))
+    return norm
 
 
 @pytest.fixture(scope="module")

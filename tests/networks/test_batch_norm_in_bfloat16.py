@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from atrous.networks import fused_batch_norm
 
+from .conftest import drawn_norm
+
 pytestmark = pytest.mark.usefixtures("compiled_kernels")
-
-
-def _norm(channels: int) -> nn.BatchNorm2d:
-    norm = nn.BatchNorm2d(channels, eps=1e-3)
-    with torch.no_grad():
-        for tensor in (norm.weight, norm.bias):
-            tensor.copy_(torch.randn(channels, generator=torch.Generator().manual_seed(0)))
-    return norm
 
 
 def _map(shape: tuple[int, int, int, int], *, seed: int) -> Tensor:
@@ -28,7 +22,7 @@ def _map(shape: tuple[int, int, int, int], *, seed: int) -> Tensor:
 @pytest.mark.parametrize("shape", [(2, 16, 9, 7), (1, 24, 65, 33), (2, 7, 5, 5), (2, 128, 200, 170)])
 def test_bfloat16_is_computed_in_float32_and_rounded_once(shape: tuple[int, int, int, int], relu: bool) -> None:
     """The last shape is large enough to be written past the cache."""
-    x_NCHW, norm, exact = _map(shape, seed=1).requires_grad_(), _norm(shape[1]), _norm(shape[1])
+    x_NCHW, norm, exact = _map(shape, seed=1).requires_grad_(), drawn_norm(shape[1]), drawn_norm(shape[1])
     gradient = _map(shape, seed=2)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert fused_batch_norm.suits(norm, x_NCHW)

@@ -17,6 +17,8 @@ from atrous.networks.normalisation import normalised
 from atrous.networks.recomputation import maps_recomputed
 from atrous.training import batch_norm as policy
 
+from .conftest import drawn_norm
+
 pytestmark = pytest.mark.usefixtures("compiled_kernels")
 
 
@@ -28,16 +30,6 @@ def _threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _norm(channels: int, *, momentum: float = 0.1, seed: int = 0) -> nn.BatchNorm2d:
-    generator = torch.Generator().manual_seed(seed)
-    norm = nn.BatchNorm2d(channels, eps=1e-3, momentum=momentum)
-    assert norm.running_mean is not None
-    with torch.no_grad():
-        for tensor in (norm.weight, norm.bias, norm.running_mean):
-            tensor.copy_(torch.randn(channels, generator=generator))
-    return norm
 
 
 def _map(shape: tuple[int, int, int, int], *, mean: float = 1.0, seed: int = 1) -> Tensor:
@@ -70,7 +62,7 @@ _SHAPES = [(2, 5, 3, 4), (1, 1, 2, 1), (2, 728, 9, 9), (3, 64, 41, 7), (4, 2048,
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("shape", _SHAPES)
 def test_it_is_as_near_to_float64_as_pytorch(shape: tuple[int, int, int, int], relu: bool) -> None:
-    norm, x = _norm(shape[1]), _map(shape)
+    norm, x = drawn_norm(shape[1]), _map(shape)
     gradient = _map(shape, mean=0.3, seed=2)
     if relu:
         gradient = gradient * _away_from_the_bend(x, norm)
@@ -94,7 +86,7 @@ def test_it_is_as_near_to_float64_as_pytorch(shape: tuple[int, int, int, int], r
     momentum=st.sampled_from([0.0, 0.0003, 0.1, 1.0]),
 )
 def test_any_shape_has_pytorchs_results(shape: tuple[int, int, int, int], mean: float, momentum: float) -> None:
-    norm, x, gradient = _norm(shape[1], momentum=momentum), _map(shape, mean=mean), _map(shape, seed=2)
+    norm, x, gradient = drawn_norm(shape[1], momentum=momentum), _map(shape, mean=mean), _map(shape, seed=2)
     ours = _results(norm, x, gradient, relu=False)
     expected = _results(norm.double(), x.double(), gradient.double(), relu=False)
     for name, value in ours.items():
@@ -105,7 +97,7 @@ def test_any_shape_has_pytorchs_results(shape: tuple[int, int, int, int], mean: 
 
 @pytest.mark.parametrize("relu", [False, True])
 def test_the_bits_are_those_of_one_thread_and_those_of_a_map_that_is_made_again(relu: bool) -> None:
-    norm, x, gradient = _norm(96), _map((2, 96, 40, 40)), _map((2, 96, 40, 40), seed=2)
+    norm, x, gradient = drawn_norm(96), _map((2, 96, 40, 40)), _map((2, 96, 40, 40), seed=2)
     with _threads(1):
         expected = _results(norm, x, gradient, relu=relu)
     with _threads(3):
@@ -118,7 +110,7 @@ def test_the_bits_are_those_of_one_thread_and_those_of_a_map_that_is_made_again(
 
 
 def test_a_map_that_is_made_again_gives_the_next_convolution_the_gradient_of_one_that_is_kept() -> None:
-    norm, conv = _norm(16), nn.Conv2d(16, 8, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    norm, conv = drawn_norm(16), nn.Conv2d(16, 8, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = _map((2, 16, 9, 9)).requires_grad_()
     gradients = []
     for enabled in (False, True):
@@ -131,7 +123,7 @@ def test_a_map_that_is_made_again_gives_the_next_convolution_the_gradient_of_one
 def test_what_is_not_a_number_reaches_the_loss() -> None:
     x = _map((2, 4, 6, 6))
     x[1, 2, 3, 4] = float("nan")
-    y = normalised(_norm(4), x.requires_grad_(), relu=True)
+    y = normalised(drawn_norm(4), x.requires_grad_(), relu=True)
     assert y[:, 2].isnan().all()
     assert y[:, [0, 1, 3]].isfinite().all()
     (gradient,) = torch.autograd.grad(y, x, torch.ones_like(y))
@@ -140,35 +132,35 @@ def test_what_is_not_a_number_reaches_the_loss() -> None:
 
 def test_a_single_pixel_has_pytorchs_error() -> None:
     with pytest.raises(ValueError, match="more than 1 value per channel"):
-        normalised(_norm(4), _map((1, 4, 1, 1)), relu=True)
+        normalised(drawn_norm(4), _map((1, 4, 1, 1)), relu=True)
 
 
 def test_another_number_of_channels_has_pytorchs_error() -> None:
     with pytest.raises(RuntimeError, match="running_mean should contain 6 elements"):
-        normalised(_norm(4), _map((2, 6, 5, 5)), relu=True)
+        normalised(drawn_norm(4), _map((2, 6, 5, 5)), relu=True)
 
 
 def test_a_second_derivative_is_refused() -> None:
     x = _map((2, 4, 5, 5)).requires_grad_()
-    (gradient,) = torch.autograd.grad(normalised(_norm(4), x, relu=False).square().sum(), x, create_graph=True)
+    (gradient,) = torch.autograd.grad(normalised(drawn_norm(4), x, relu=False).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         torch.autograd.backward([gradient.sum()])
 
 
 def _frozen() -> nn.BatchNorm2d:
-    norm = _norm(4)
+    norm = drawn_norm(4)
     policy.freeze(norm)
     return norm
 
 
 def _across_ranks() -> nn.BatchNorm2d:
-    norm = nn.Sequential(_norm(4))
+    norm = nn.Sequential(drawn_norm(4))
     policy.synchronise(norm, on_cuda=False)
     return norm[0]  # type: ignore[return-value]
 
 
 def _with(**tensors: Tensor) -> nn.BatchNorm2d:
-    norm = _norm(4)
+    norm = drawn_norm(4)
     for name, tensor in tensors.items():
         setattr(norm, name, nn.Parameter(tensor) if name in ("weight", "bias") else tensor)
     return norm
@@ -179,7 +171,7 @@ def _with(**tensors: Tensor) -> nn.BatchNorm2d:
     [
         (_frozen(), _map((2, 4, 5, 5))),
         (_across_ranks(), _map((2, 4, 5, 5))),
-        (_norm(4).double(), _map((2, 4, 5, 5)).double()),
+        (drawn_norm(4).double(), _map((2, 4, 5, 5)).double()),
         (nn.BatchNorm2d(4, affine=False), _map((2, 4, 5, 5))),
         (nn.BatchNorm2d(4, track_running_stats=False), _map((2, 4, 5, 5))),
         (nn.BatchNorm2d(4, momentum=None), _map((2, 4, 5, 5))),
@@ -187,8 +179,8 @@ def _with(**tensors: Tensor) -> nn.BatchNorm2d:
         (_with(running_var=torch.ones(4).double()), _map((2, 4, 5, 5))),
         (_with(weight=torch.ones(8)[::2]), _map((2, 4, 5, 5))),
         (_with(bias=torch.zeros(8)[::2]), _map((2, 4, 5, 5))),
-        (_norm(4), torch.randn(2, 4, 5, 5)),
-        (_norm(4), _map((2, 4, 5, 5)).to("meta")),
+        (drawn_norm(4), torch.randn(2, 4, 5, 5)),
+        (drawn_norm(4), _map((2, 4, 5, 5)).to("meta")),
     ],
 )
 def test_others_are_left_to_pytorch(norm: nn.BatchNorm2d, x: Tensor) -> None:
@@ -196,14 +188,14 @@ def test_others_are_left_to_pytorch(norm: nn.BatchNorm2d, x: Tensor) -> None:
 
 
 def test_a_map_of_float16_is_left_to_pytorch() -> None:
-    assert fused_batch_norm.suits(_norm(4), _map((2, 4, 5, 5)))
-    assert not fused_batch_norm.suits(_norm(4), _map((2, 4, 5, 5)).half())
+    assert fused_batch_norm.suits(drawn_norm(4), _map((2, 4, 5, 5)))
+    assert not fused_batch_norm.suits(drawn_norm(4), _map((2, 4, 5, 5)).half())
 
 
 def test_a_backward_pass_goes_on_where_a_forward_pass_began_before_it_was_left() -> None:
     x = _map((2, 4, 5, 5)).requires_grad_()
-    y = normalised(_norm(4), x, relu=True)
+    y = normalised(drawn_norm(4), x, relu=True)
     fused_batch_norm.kernels.use(False)
-    assert not fused_batch_norm.suits(_norm(4), x)
+    assert not fused_batch_norm.suits(drawn_norm(4), x)
     assert torch.autograd.grad(y.sum(), x)[0].isfinite().all()
     assert fused_batch_norm.kernels.use()

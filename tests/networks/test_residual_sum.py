@@ -20,6 +20,8 @@ from atrous.networks.residual_sum import summed
 from atrous.networks.resnet import ResNet
 from atrous.networks.xception import xception41
 
+from .conftest import drawn_norm
+
 pytestmark = pytest.mark.usefixtures("compiled_kernels")
 
 _SHAPES = [(2, 5, 3, 4), (1, 64, 17, 9), (2, 728, 9, 9), (3, 7, 41, 7)]
@@ -28,14 +30,6 @@ _SHAPES = [(2, 5, 3, 4), (1, 64, 17, 9), (2, 728, 9, 9), (3, 7, 41, 7)]
 def _map(shape: tuple[int, ...], *, seed: int) -> Tensor:
     x_NCHW = 0.5 + torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     return x_NCHW.contiguous(memory_format=torch.channels_last)
-
-
-def _norm(channels: int) -> nn.BatchNorm2d:
-    norm = nn.BatchNorm2d(channels, eps=1e-3)
-    with torch.no_grad():
-        for tensor in (norm.weight, norm.bias):
-            tensor.copy_(torch.randn(channels, generator=torch.Generator().manual_seed(0)))
-    return norm
 
 
 def _last(channels: int, *, separable: bool = False) -> ConvBatchNorm | SeparableConv:
@@ -62,7 +56,7 @@ def _results(norm: nn.BatchNorm2d, maps: tuple[Tensor, Tensor, Tensor], *, relu:
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("shape", _SHAPES)
 def test_it_is_as_near_to_float64_as_pytorch(shape: tuple[int, int, int, int], relu: bool) -> None:
-    norm = _norm(shape[1])
+    norm = drawn_norm(shape[1])
     x, plus, gradient = (_map(shape, seed=seed) for seed in (1, 2, 3))
     doubles = (x.double(), plus.double(), gradient.double())
     before, *_ = _results(copy.deepcopy(norm).double(), doubles, relu=False, fused=False)
@@ -82,8 +76,8 @@ def test_it_is_as_near_to_float64_as_pytorch(shape: tuple[int, int, int, int], r
 @pytest.mark.parametrize("shape", [(2, 16, 9, 7), (2, 128, 200, 170)])  # the second is written past the cache
 def test_a_sum_in_bfloat16_is_rounded_once(shape: tuple[int, int, int, int], relu: bool) -> None:
     maps = tuple(_map(shape, seed=seed).bfloat16() for seed in (1, 2, 3))
-    found = _results(_norm(shape[1]), maps, relu=relu, fused=True)  # type: ignore[arg-type]
-    wanted = _results(_norm(shape[1]), tuple(own.float() for own in maps), relu=relu, fused=True)  # type: ignore[arg-type]
+    found = _results(drawn_norm(shape[1]), maps, relu=relu, fused=True)  # type: ignore[arg-type]
+    wanted = _results(drawn_norm(shape[1]), tuple(own.float() for own in maps), relu=relu, fused=True)  # type: ignore[arg-type]
     assert [own.dtype for own in found[:3]] == [torch.bfloat16] * 3
     for own, exact in zip(found, wanted, strict=True):
         assert torch.equal(own, exact.to(own.dtype))
@@ -92,12 +86,12 @@ def test_a_sum_in_bfloat16_is_rounded_once(shape: tuple[int, int, int, int], rel
 def test_what_is_not_a_number_in_either_map_reaches_the_loss_and_the_gradients() -> None:
     x, plus = _map((2, 4, 6, 6), seed=1), _map((2, 4, 6, 6), seed=2)
     plus[1, 2, 3, 4] = float("nan")
-    y, by_x, by_plus, *_ = _results(_norm(4), (x, plus, torch.ones_like(x)), relu=True, fused=True)
+    y, by_x, by_plus, *_ = _results(drawn_norm(4), (x, plus, torch.ones_like(x)), relu=True, fused=True)
     assert torch.equal(y.isnan(), plus.isnan())
     assert by_plus[1, 2, 3, 4] == 1
     assert by_x.isfinite().all()
     x[0, 1, 0, 0] = float("nan")
-    y, by_x, *_ = _results(_norm(4), (x, plus, torch.ones_like(x)), relu=True, fused=True)
+    y, by_x, *_ = _results(drawn_norm(4), (x, plus, torch.ones_like(x)), relu=True, fused=True)
     assert y[:, 1].isnan().all()
     assert by_x[:, 1].isnan().all()
 

@@ -2,7 +2,7 @@
 
 A step of segmentation_models.pytorch's DeepLabv3+ with ResNet-50 (512x512, batch 2, float32, "maps", no block handed
 back) took 2425 MiB of a process with PyTorch's allocator and 1638 with this, in the same time, before large blocks had
-a range of addresses of their own (`large_blocks.h`), which takes another 40 to 92 MiB from the peaks of
+a range of addresses of their own (`large_blocks.h`), which takes another 40 to 126 MiB from the peaks of
 DeepLabv3 and v3+ with ResNet-50 (513x513, batch 2, bfloat16).
 """
 
