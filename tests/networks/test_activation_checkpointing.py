@@ -13,6 +13,8 @@ from torch.multiprocessing.spawn import spawn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from atrous import DeepLabV3, DeepLabV3Cascade, DeepLabV3Plus
+from atrous.compiling import cpp_compiler
+from atrous.networks import depthwise_gradients, fused_batch_norm
 from atrous.networks.activation_checkpointing import Recomputed, checkpoint_activations
 from atrous.networks.mobilenet import mobilenetv2
 from atrous.networks.resnet import resnet18, resnet50
@@ -125,25 +127,37 @@ def test_it_can_be_switched_off_and_does_nothing_in_evaluation() -> None:
     assert model(images).shape == (2, 3, 65, 65)
 
 
-def _rank(rank: int, world: int, folder: str) -> None:
+def _rank(rank: int, world: int, folder: str, name: str, ours: bool) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
+    for module in (fused_batch_norm, depthwise_gradients) if ours else ():
+        assert module.kernels.use(cache=folder)
     images = torch.randn(world, 3, 33, 33, generator=torch.Generator().manual_seed(0))
     for what in get_args(Recomputed):
         torch.manual_seed(0)
-        model = NETWORKS["cascade"]()
+        model = NETWORKS[name]().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         batch_norm.synchronise(model, on_cuda=False)
         checkpoint_activations(model, what)
-        _, gradients, buffers, _ = _trained(model, images[rank : rank + 1])
+        own = images[rank : rank + 1].contiguous(memory_format=torch.channels_last)
+        _, gradients, buffers, kept = _trained(model, own)
         torch.save([gradients, buffers], f"{folder}/{what}{rank}.pt")
+        Path(folder, f"{what}{rank}.kept").write_text(str(kept))
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.exhaustive
-def test_batch_norm_across_ranks_is_exchanged_in_both_passes_and_counted_once(tmp_path: Path) -> None:
-    spawn(_rank, args=(2, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
+@pytest.mark.parametrize("ours", [False, True])
+@pytest.mark.parametrize("name", ["cascade", "xception"])
+def test_batch_norm_across_ranks_gives_the_same_bits_and_counts_a_batch_once(
+    tmp_path: Path, name: str, ours: bool
+) -> None:
+    if ours and cpp_compiler() is None:
+        pytest.skip("there is no C++ compiler")
+    spawn(_rank, args=(2, str(tmp_path), name, ours), nprocs=2)  # type: ignore[no-untyped-call]
     for rank in range(2):
         plain, *others = (torch.load(tmp_path / f"{what}{rank}.pt", weights_only=True) for what in get_args(Recomputed))
         for frugal in others:
             for before, after in zip(plain, frugal, strict=True):
                 assert all(torch.equal(before[name], after[name]) for name in before)
+        kept = {what: int((tmp_path / f"{what}{rank}.kept").read_text()) for what in get_args(Recomputed)}
+        assert kept["units"] < kept["maps"] < (0.7 if ours else 1) * kept["none"], kept

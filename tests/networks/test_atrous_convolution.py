@@ -37,7 +37,7 @@ def test_output_and_gradients_are_those_of_pytorch(
     torch.manual_seed(0)
     rate, stride, padding = geometry
     x_NCHW = torch.randn(2, shape[1], 11, 10).to(memory_format=memory_format).requires_grad_()
-    weight = torch.randn(shape, requires_grad=True)
+    weight = torch.randn(shape).to(memory_format=memory_format).requires_grad_()
     exact = F.conv2d(x_NCHW.double(), weight.double(), padding=padding, dilation=rate, stride=stride)
     gradient = torch.randn_like(exact)
     expected = torch.autograd.grad(exact, (x_NCHW, weight), gradient)
@@ -45,6 +45,20 @@ def test_output_and_gradients_are_those_of_pytorch(
     by_input, by_weight = torch.autograd.grad(y_NCHW, (x_NCHW, weight), gradient.float())
     for found, wanted in zip((y_NCHW, by_input, by_weight), (exact, *expected), strict=True):
         assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("shape", [(8, 16, 1, 1), (8, 16, 3, 3), (8, 4, 3, 3), (128, 128, 3, 3)])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_a_gradient_lies_as_its_parameter_so_that_nobody_copies_it(
+    shape: tuple[int, ...], precision: torch.dtype
+) -> None:
+    rate = shape[-1] // 2
+    x_NCHW = torch.randn(1, shape[1], 24, 24).to(memory_format=torch.channels_last)
+    weight = torch.randn(shape).to(memory_format=torch.channels_last).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+        y_NCHW = atrous_conv2d(x_NCHW, weight, padding=rate, rate=max(1, rate))
+    (by_weight,) = torch.autograd.grad(y_NCHW, weight, torch.randn_like(y_NCHW))
+    assert by_weight.stride() == weight.stride()
 
 
 @pytest.mark.parametrize("rate", [1, 9])

@@ -26,10 +26,10 @@ from atrous.networks import depthwise_gradients, fused_batch_norm
 assert all(kernels.use(cache=sys.argv[1]) for kernels in (depthwise_gradients.kernels, fused_batch_norm.kernels))
 pixels, channels = 1 << 15, 1 << 12
 x, of_channel, kernel = torch.empty(pixels, channels), [torch.empty(channels)] * 9, torch.empty(channels, 9)
-of_gradient = [*of_channel[:4], True, *of_channel[:4]]
+sums = [torch.zeros(channels, dtype=torch.float64)] * 2
 calls = (
-    (fused_batch_norm, "statistics", (x, False, pixels, channels, *of_channel[:2], 1e-5, 0.1, *of_channel[:6])),
-    (fused_batch_norm, "sums", (x, x, False, pixels, channels, *of_gradient)),
+    (fused_batch_norm, "moments", (x, False, pixels, channels, *sums)),
+    (fused_batch_norm, "sums", (x, x, False, pixels, channels, *of_channel[:3], True, *sums)),
     (depthwise_gradients, "", (x, x, x, 1, pixels, 1, channels, kernel, *of_channel[:5], True, x, kernel)),
 )
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -49,7 +49,7 @@ def test_without_memory_they_raise_and_the_process_goes_on(tmp_path: Path) -> No
         [sys.executable, "-c", _SCRIPT, str(tmp_path)], capture_output=True, text=True, check=True, timeout=100
     )
     assert done.stdout.splitlines() == [
-        "not enough memory for atrous_batch_norm_statistics",
+        "not enough memory for atrous_batch_norm_moments",
         "not enough memory for atrous_batch_norm_sums",
         "not enough memory for atrous_depthwise_gradients",
     ]

@@ -153,12 +153,6 @@ def _frozen() -> nn.BatchNorm2d:
     return norm
 
 
-def _across_ranks() -> nn.BatchNorm2d:
-    norm = nn.Sequential(drawn_norm(4))
-    policy.synchronise(norm, on_cuda=False)
-    return norm[0]  # type: ignore[return-value]
-
-
 def _with(**tensors: Tensor) -> nn.BatchNorm2d:
     norm = drawn_norm(4)
     for name, tensor in tensors.items():
@@ -170,7 +164,6 @@ def _with(**tensors: Tensor) -> nn.BatchNorm2d:
     ("norm", "x"),
     [
         (_frozen(), _map((2, 4, 5, 5))),
-        (_across_ranks(), _map((2, 4, 5, 5))),
         (drawn_norm(4).double(), _map((2, 4, 5, 5)).double()),
         (nn.BatchNorm2d(4, affine=False), _map((2, 4, 5, 5))),
         (nn.BatchNorm2d(4, track_running_stats=False), _map((2, 4, 5, 5))),

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from atrous.errors import ConfigError
+from atrous.networks.cross_rank_batch_norm import CrossRankBatchNorm2d
 from atrous.networks.dear_outputs import DearOutputs
 from atrous.networks.recomputation import maps_recomputed, recomputes_depthwise
 
@@ -56,7 +57,7 @@ class Checkpointed(nn.Module):
             return checkpoint(compute, *inputs, use_reentrant=False)  # type: ignore[no-any-return]
         owner: Any = getattr(compute, "__self__", compute)
         norms = [module for module in owner.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-        plain = all(type(norm) is nn.BatchNorm2d for norm in norms)  # others speak with other ranks: not made again
+        plain = all(type(norm) in (nn.BatchNorm2d, CrossRankBatchNorm2d) for norm in norms)  # others are not made again
         if self.separable and plain and recomputes_depthwise(inputs[0]):
             return compute(*inputs)
         with maps_recomputed(False):

@@ -173,16 +173,22 @@ def _by_axis(*, padding: int, dilation: int, stride: int) -> Geometry:
 def _weight_gradient(
     x_NCHW: Tensor, weight_OIkk: Tensor, gradient_NOHW: Tensor, *, padding: int, dilation: int, stride: int
 ) -> Tensor:
-    """The gradient [O, I, k, k]: by Winograd's values, or as outer products over the pixels that a tap sees."""
+    """The gradient [O, I, k, k]: by Winograd's values, or as outer products over the pixels that a tap sees.
+
+    It lies in memory as the kernel, so that nobody has to copy it: autograd would, where it becomes the parameter's.
+    """
     size = weight_OIkk.shape[-1]
     x_NHWC, gradient_NHWO = x_NCHW.permute(0, 2, 3, 1), gradient_NOHW.permute(0, 2, 3, 1)
     channels = 64 if dilation > 1 else _FEW_CHANNELS
+    by_weight_OIkk = torch.empty_like(weight_OIkk, dtype=x_NCHW.dtype)
+    if not by_weight_OIkk.is_contiguous(memory_format=torch.channels_last):  # each tap by itself, for matrix products
+        by_weight_OIkk = x_NCHW.new_empty(size, size, *weight_OIkk.shape[:2]).permute(2, 3, 0, 1)
+    by_weight_kkOI = by_weight_OIkk.permute(2, 3, 0, 1)
     if _suits_winograd(x_NCHW, weight_OIkk, padding=padding, dilation=dilation, stride=stride, channels=channels):
         gradient_NHWO = gradient_NOHW.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
-        return winograd.weight_gradient(x_NHWC, gradient_NHWO, rate=dilation).permute(2, 3, 0, 1)
-    by_weight_kkOI = x_NCHW.new_zeros(size, size, gradient_NHWO.shape[-1], x_NHWC.shape[-1])
-    if stride == dilation == 1 and size > 1 and padding == size // 2:
+        winograd.weight_gradient(x_NHWC, gradient_NHWO, by_weight_kkOI, rate=dilation)
+    elif stride == dilation == 1 and size > 1 and padding == size // 2:
         tap_products.near(x_NHWC, gradient_NHWO, by_weight_kkOI)
     else:
         tap_products.far(x_NHWC, gradient_NHWO, by_weight_kkOI, padding=padding, rate=dilation, stride=stride)
-    return by_weight_kkOI.permute(2, 3, 0, 1)
+    return by_weight_OIkk

@@ -259,26 +259,29 @@ void with_maps(bool rounded, const Compute& compute, Maps*... maps) {
 // else of float32.
 extern "C" {
 
-// Statistics of the batch, and what they make of weight and bias: y = x * scale + shift. Running statistics go towards
-// the batch's by `momentum`, the variance with pixels - 1 in place of pixels.
-bool atrous_batch_norm_statistics(void* x, bool rounded, std::int64_t pixels, std::int64_t channels,
-                                  const float* weight, const float* bias, double epsilon, double momentum,
-                                  float* running_mean, float* running_variance, float* mean, float* inverse,
-                                  float* scale, float* shift) {
-  return done([=] {
-    std::vector<double> means(channels), squares(channels);
-    with_maps(rounded, [&](auto* x) { moments(x, Blocks(pixels, channels), means.data(), squares.data()); }, x);
-    for (std::int64_t c = 0; c < channels; ++c) {
-      const double of_batch = 1. / std::sqrt(squares[c] / pixels + epsilon);
-      mean[c] = static_cast<float>(means[c]);
-      inverse[c] = static_cast<float>(of_batch);
-      scale[c] = static_cast<float>(of_batch * weight[c]);
-      shift[c] = static_cast<float>(bias[c] - means[c] * of_batch * weight[c]);
-      const double unbiased = squares[c] / (pixels - 1);
-      running_mean[c] = static_cast<float>((1. - momentum) * running_mean[c] + momentum * means[c]);
-      running_variance[c] = static_cast<float>((1. - momentum) * running_variance[c] + momentum * unbiased);
-    }
-  });
+// Moments of a batch: the mean of each channel and the sum of squared distances from it, both given as zeros.
+bool atrous_batch_norm_moments(void* x, bool rounded, std::int64_t pixels, std::int64_t channels, double* mean,
+                               double* squares) {
+  return done([=] { with_maps(rounded, [=](auto* x) { moments(x, Blocks(pixels, channels), mean, squares); }, x); });
+}
+
+// What moments make of weight and bias: y = x * scale + shift. Running statistics go towards the batch's by `momentum`,
+// the variance with pixels - 1 in place of pixels.
+bool atrous_batch_norm_statistics(std::int64_t pixels, std::int64_t channels, const double* means,
+                                  const double* squares, const float* weight, const float* bias, double epsilon,
+                                  double momentum, float* running_mean, float* running_variance, float* mean,
+                                  float* inverse, float* scale, float* shift) {
+  for (std::int64_t c = 0; c < channels; ++c) {
+    const double of_batch = 1. / std::sqrt(squares[c] / pixels + epsilon);
+    mean[c] = static_cast<float>(means[c]);
+    inverse[c] = static_cast<float>(of_batch);
+    scale[c] = static_cast<float>(of_batch * weight[c]);
+    shift[c] = static_cast<float>(bias[c] - means[c] * of_batch * weight[c]);
+    const double unbiased = squares[c] / (pixels - 1);
+    running_mean[c] = static_cast<float>((1. - momentum) * running_mean[c] + momentum * means[c]);
+    running_variance[c] = static_cast<float>((1. - momentum) * running_variance[c] + momentum * unbiased);
+  }
+  return true;
 }
 
 // y = x * scale + shift, with the map `plus` added unless it is null, and ReLU behind it if wanted.
@@ -292,28 +295,31 @@ bool atrous_batch_norm_apply(void* x, void* plus, bool rounded, std::int64_t pix
   return true;
 }
 
-// Gradients by weight and bias, and for each channel what makes the one by x out of the gradient g in front of ReLU:
-// scale * (g - mean of g - (x - mean) * inverse * mean of (g * (x - mean) * inverse))
-//   = scale * g - (slope * (x - mean) + constant).
+// Sums over the pixels of the gradient g in front of ReLU, and of g * (x - mean), both given as zeros.
 bool atrous_batch_norm_sums(void* gradient, void* x, bool rounded, std::int64_t pixels, std::int64_t channels,
-                            const float* mean, const float* inverse, const float* scale, const float* shift, bool relu,
-                            float* slope, float* constant, float* by_weight, float* by_bias) {
+                            const float* mean, const float* scale, const float* shift, bool relu, double* sums,
+                            double* products) {
   return done([=] {
-    std::vector<double> sums(channels), products(channels);
-    const auto compute = [&](auto* gradient, auto* x) {
+    const auto compute = [=](auto* gradient, auto* x) {
       const Blocks blocks(pixels, channels);
-      relu ? gradient_sums<true>(gradient, x, blocks, scale, shift, mean, sums.data(), products.data())
-           : gradient_sums<false>(gradient, x, blocks, scale, shift, mean, sums.data(), products.data());
+      relu ? gradient_sums<true>(gradient, x, blocks, scale, shift, mean, sums, products)
+           : gradient_sums<false>(gradient, x, blocks, scale, shift, mean, sums, products);
     };
     with_maps(rounded, compute, gradient, x);
-    for (std::int64_t c = 0; c < channels; ++c) {
-      const double of_sums = static_cast<double>(scale[c]) / pixels;
-      slope[c] = static_cast<float>(of_sums * products[c] * inverse[c] * inverse[c]);
-      constant[c] = static_cast<float>(of_sums * sums[c]);
-      by_weight[c] = static_cast<float>(products[c] * inverse[c]);
-      by_bias[c] = static_cast<float>(sums[c]);
-    }
   });
+}
+
+// For each channel what makes the gradient by x out of g:
+// scale * (g - mean of g - (x - mean) * inverse * mean of (g * (x - mean) * inverse))
+//   = scale * g - (slope * (x - mean) + constant).
+bool atrous_batch_norm_slopes(std::int64_t pixels, std::int64_t channels, const double* sums, const double* products,
+                              const float* inverse, const float* scale, float* slope, float* constant) {
+  for (std::int64_t c = 0; c < channels; ++c) {
+    const double of_sums = static_cast<double>(scale[c]) / pixels;
+    slope[c] = static_cast<float>(of_sums * products[c] * inverse[c] * inverse[c]);
+    constant[c] = static_cast<float>(of_sums * sums[c]);
+  }
+  return true;
 }
 
 bool atrous_batch_norm_by_input(void* gradient, void* x, bool rounded, std::int64_t pixels, std::int64_t channels,

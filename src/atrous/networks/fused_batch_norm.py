@@ -2,7 +2,7 @@
 
 PyTorch passes over a map for its mean, for its variance, for the result, for a residual unit's sum and for ReLU, each
 time through memory, and once more for ReLU's gradient. Here two passes make the result and two the gradient, with one
-more in front of them where ReLU follows a sum.
+more in front of them where ReLU follows a sum. Across ranks the passes are the same, and meet between the two.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from atrous.networks.cpu_kernels import Kernels, is_readable
+from atrous.networks.cross_rank_batch_norm import CrossRankBatchNorm2d, Moments, over_all_ranks
 from atrous.networks.own_kernels import is_ours_on_cpu
 from atrous.networks.recomputation import is_plain
 
@@ -28,7 +29,7 @@ def suits(norm: nn.BatchNorm2d, x_NCHW: Tensor) -> bool:
         and is_ours_on_cpu(x_NCHW)
         and x_NCHW.dtype in (torch.float32, torch.bfloat16)  # autocast leaves a batch norm's input as it is
         and type(x_NCHW) is Tensor  # none without data
-        and type(norm) is nn.BatchNorm2d
+        and type(norm) in (nn.BatchNorm2d, CrossRankBatchNorm2d)
         and is_plain(norm)
         and norm.training
         and norm.momentum is not None
@@ -92,7 +93,7 @@ def batch_norm(
     """Normalise by the statistics of the batch, which the running ones follow; differentiable once.
 
     Args:
-        norm: A batch norm that `suits`.
+        norm: A batch norm that `suits`; across ranks the batch is that of all of them.
         x_NCHW: A map, channels last.
         relu: Whether ReLU follows.
         plus_NCHW: What is added in front of ReLU, a map that it `can_add`, in float32: the sum is rounded once.
@@ -103,14 +104,18 @@ def batch_norm(
     """
     if norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
+    is_across_ranks = isinstance(norm, CrossRankBatchNorm2d) and norm.is_in_step
+    moments = _moments(x_NCHW).of_all_ranks() if is_across_ranks else _moments(x_NCHW)
+    pixels = int(moments.pixels)
     mean, inverse_deviation, scale, shift = (torch.empty_like(norm.weight) for _ in range(4))
     running = norm.running_mean, norm.running_var
     kernels.call(
         "atrous_batch_norm_statistics",
-        *(x_NCHW, *_layout(x_NCHW), norm.weight, norm.bias, float(norm.eps), float(norm.momentum or 0.0), *running),
+        *(pixels, norm.num_features, moments.mean, moments.squares),
+        *(norm.weight, norm.bias, float(norm.eps), float(norm.momentum or 0.0), *running),
         *(mean, inverse_deviation, scale, shift),
     )
-    batch = _Batch(mean, inverse_deviation, scale, shift, relu)
+    batch = _Batch(mean, inverse_deviation, scale, shift, relu, pixels, is_across_ranks)
     y_NCHW: Tensor
     if plus_NCHW is None:
         y_NCHW = _BatchNorm.apply(x_NCHW, norm.weight, norm.bias, (batch, handover))  # type: ignore[no-untyped-call]
@@ -127,13 +132,15 @@ def scaled(x_NCHW: Tensor, scale: Tensor, shift: Tensor, *, relu: bool, plus_NCH
 
 
 class _Batch(NamedTuple):
-    """What a batch says of every channel, [C] each, and whether ReLU follows."""
+    """What a batch says of every channel, [C] each, whether ReLU follows, its pixels and whether ranks share it."""
 
     mean: Tensor
     inverse_deviation: Tensor
     scale: Tensor
     shift: Tensor
     relu: bool
+    pixels: int
+    is_across_ranks: bool
 
 
 class _BatchNorm(torch.autograd.Function):
@@ -176,8 +183,13 @@ def _gradients(
         map_NCHW.contiguous(memory_format=torch.channels_last) for map_NCHW in (x_NCHW, gradient_NCHW)
     )
     maps = gradient_NCHW, x_NCHW, *_layout(x_NCHW)
-    slope, constant, by_weight, by_bias = (torch.empty_like(batch.mean) for _ in range(4))
-    kernels.call("atrous_batch_norm_sums", *maps, *batch, slope, constant, by_weight, by_bias)
+    sums, slope, constant = _zeros(x_NCHW), torch.empty_like(batch.mean), torch.empty_like(batch.mean)
+    kernels.call("atrous_batch_norm_sums", *maps, batch.mean, batch.scale, batch.shift, batch.relu, *sums)
+    by_bias, by_weight = sums[0].float(), (sums[1] * batch.inverse_deviation).float()  # of this rank: DDP adds them
+    if batch.is_across_ranks:
+        sums = over_all_ranks(sums)
+    of_channels = batch.pixels, x_NCHW.shape[1], *sums, batch.inverse_deviation, batch.scale
+    kernels.call("atrous_batch_norm_slopes", *of_channels, slope, constant)
     by_input = InputGradient(batch.mean, slope, constant, batch.scale, batch.shift, batch.relu)
     if handover is not None:
         handover.left = by_input
@@ -185,6 +197,17 @@ def _gradients(
     by_x = torch.empty_like(x_NCHW)
     kernels.call("atrous_batch_norm_by_input", *maps, *by_input, by_x)
     return by_x, by_weight, by_bias
+
+
+def _moments(x_NCHW: Tensor) -> Moments:
+    mean, squares = _zeros(x_NCHW)
+    kernels.call("atrous_batch_norm_moments", x_NCHW, *_layout(x_NCHW), mean, squares)
+    return Moments(x_NCHW.numel() // x_NCHW.shape[1], mean, squares)
+
+
+def _zeros(x_NCHW: Tensor) -> Tensor:
+    """For two sums of every channel, [2, C]."""
+    return torch.zeros(2, x_NCHW.shape[1], dtype=torch.float64)
 
 
 def _layout(x_NCHW: Tensor) -> tuple[bool, int, int]:

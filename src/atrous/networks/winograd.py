@@ -82,19 +82,16 @@ def convolve(x_NHWC: Tensor, weight_OIkk: Tensor, *, rate: int, transposed: bool
     return y_NHWO
 
 
-def weight_gradient(x_NHWC: Tensor, gradient_NHWO: Tensor, *, rate: int) -> Tensor:
+def weight_gradient(x_NHWC: Tensor, gradient_NHWO: Tensor, by_weight_kkOI: Tensor, *, rate: int) -> None:
     """The gradient by the kernel of `convolve`.
 
     Args:
         x_NHWC: Its map.
         gradient_NHWO: The gradient by its result.
+        by_weight_kkOI: Is written to, [3, 3, O, I].
         rate: Its rate.
-
-    Returns:
-        [3, 3, O, I].
     """
-    channels_out, channels_in = gradient_NHWO.shape[-1], x_NHWC.shape[-1]
-    by_weight_KOI = x_NHWC.new_empty(9, channels_out, channels_in)
+    channels_out, channels_in = by_weight_kkOI.shape[2:]
     groups = _groups(x_NHWC.shape, rate, channels=channels_out)
     sums: dict[tuple[int, int], Tensor] = {}
     for pieces in groups:
@@ -108,8 +105,7 @@ def weight_gradient(x_NHWC: Tensor, gradient_NHWO: Tensor, *, rate: int) -> Tens
                 else:
                     sums[place] = torch.bmm(gradient_VPO.transpose(1, 2), seen_VPI)
                 if pieces is groups[-1]:
-                    by_weight_KOI[:, outs, ins] = gradient_of_kernel(sums.pop(place))
-    return by_weight_KOI.view(3, 3, channels_out, channels_in)
+                    by_weight_kkOI[:, :, outs, ins] = gradient_of_kernel(sums.pop(place))
 
 
 def _groups(shape_NHWC: Sequence[int], rate: int, *, channels: int) -> list[list[Piece]]:

@@ -182,9 +182,9 @@ def values_of_kernel(weight_OIkk: Tensor, *, flipped: bool = False) -> Tensor:
 
 
 def gradient_of_kernel(values_VOI: Tensor) -> Tensor:
-    """The gradient [9, O, I] of the kernel whose values have this gradient."""
+    """The gradient [3, 3, O, I] of the kernel whose values have this gradient."""
     by_weight_KP = torch.mm(_kernel_matrix(values_VOI.dtype).T, values_VOI.flatten(start_dim=1))
-    return by_weight_KP.view(9, *values_VOI.shape[1:])
+    return by_weight_KP.view(3, 3, *values_VOI.shape[1:])
 
 
 def _kernel_matrix(dtype: torch.dtype) -> Tensor:

@@ -4,11 +4,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from atrous.errors import ConfigError
+from atrous.networks.cross_rank_batch_norm import CrossRankBatchNorm2d
 from atrous.networks.segmenter import Segmenter
 
 _OF_PYTORCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -76,51 +75,6 @@ def _check(kinds: set[type[nn.Module]], *, on_cuda: bool) -> None:
             f"backbone.name: the network has batch norms of {kind.__module__}.{kind.__qualname__}, which cannot be "
             "synchronised over ranks; take trainer.devices=1 and trainer.nodes=1, or another backbone"
         )
-
-
-class _SumOverRanks(torch.autograd.Function):
-    """The sum of a tensor over all ranks, whose gradient is the sum of theirs."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        total = x.detach().clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        total = gradient.contiguous().clone()
-        dist.all_reduce(total)
-        return total
-
-
-class CrossRankBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm2d whose batch is that of all ranks, for devices on which nn.SyncBatchNorm does not run.
-
-    Mean and variance are taken in two passes, so that the result equals one process with the whole batch.
-    """
-
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Normalise; same shape as the input."""
-        if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
-            return super().forward(x_NCHW)
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.momentum is not None
-        x = x_NCHW.float()
-        count = x.new_tensor([x.numel() / x.shape[1]])
-        dist.all_reduce(count)
-        mean_C: Tensor = _SumOverRanks.apply(x.sum((0, 2, 3))) / count  # type: ignore[no-untyped-call]
-        centred = x - mean_C[:, None, None]
-        squares_C: Tensor = _SumOverRanks.apply(centred.square().sum((0, 2, 3)))  # type: ignore[no-untyped-call]
-        variance_C = squares_C / count
-        with torch.no_grad():
-            self.running_mean.lerp_(mean_C, self.momentum)
-            self.running_var.lerp_(variance_C * count / (count - 1), self.momentum)
-            if self.num_batches_tracked is not None:
-                self.num_batches_tracked.add_(1)
-        y: Tensor = centred * torch.rsqrt(variance_C + self.eps)[:, None, None]
-        return (y * self.weight[:, None, None] + self.bias[:, None, None]).to(x_NCHW.dtype)
 
 
 class CrossRankBatchNormAct2d(CrossRankBatchNorm2d):
