@@ -46,6 +46,41 @@ def test_batch_norm_with_relu_has_the_gradients_of_autograd_and_counts_a_batch_o
     assert torch.equal(mean, norm.running_mean) is frozen
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("affine", [False, True])
+def test_pytorchs_batch_norm_across_ranks_is_made_again_with_their_statistics(frozen: bool, affine: bool) -> None:
+    torch.manual_seed(0)
+    norms: list[Any] = [nn.SyncBatchNorm(4, momentum=0.3, eps=1e-3, affine=affine) for _ in range(2)]
+    conv, found = nn.Conv2d(4, 4, 3), []
+    for norm, again in zip(norms, (False, True), strict=True):
+        norm.running_mean = torch.tensor([1.0, -1.0, 0.5, 0.0])
+        if frozen:
+            freeze(norm)
+        found.append(_gradients(lambda x: conv(normalised(norm, x, relu=True)), [conv.weight], again=again))  # noqa: B023
+    for kept, made_again in zip(*found, strict=True):
+        torch.testing.assert_close(made_again, kept)
+    assert norms[1].momentum == 0.3
+    for name, value in norms[0].state_dict().items():
+        torch.testing.assert_close(norms[1].state_dict()[name], value)
+
+
+@pytest.mark.parametrize(
+    ("options", "is_made_again"), [({}, True), ({"momentum": None}, False), ({"track_running_stats": False}, False)]
+)
+def test_without_running_statistics_to_read_those_of_all_ranks_from_the_map_is_kept(
+    options: dict[str, Any], is_made_again: bool
+) -> None:
+    norm: Any = nn.SyncBatchNorm(4, **options)
+    x = torch.randn(2, 4, 9, 9, requires_grad=True)
+    with maps_recomputed():
+        y = normalised(norm, x, relu=False)
+        square: Any = y * y
+    with torch.no_grad():
+        saved = square.grad_fn._saved_self
+    assert (saved.data_ptr() != y.data_ptr()) is is_made_again
+    torch.testing.assert_close(saved, y.detach())
+
+
 def test_a_hook_that_replaces_the_map_is_run_once_and_heeded() -> None:
     torch.manual_seed(0)
     norm, conv, calls = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), [0]

@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 
 from atrous import DeepLabV3Plus
 from atrous.data.spec import VOC_SPEC
 from atrous.networks.activation_checkpointing import checkpoint_activations
+from atrous.networks.normalisation import normalised
+from atrous.networks.recomputation import maps_recomputed
 from atrous.training import machine
 from atrous.training.loss import segmentation_loss
 from atrous.training.task import SegmentationTask
@@ -107,6 +111,35 @@ def _peak(*, frugal: bool) -> float:
     before = torch.cuda.memory_allocated()
     _step(task, batch, optimizer, torch.bfloat16)
     return torch.cuda.max_memory_allocated() - before
+
+
+def _normalise_on_rank(rank: int, world: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
+    norm = torch.nn.SyncBatchNorm(8).cuda()
+    x = _maps()[2 * rank : 2 * rank + 2].cuda().requires_grad_()
+    with maps_recomputed():
+        y = normalised(norm, x, relu=True)  # type: ignore[arg-type]
+        y.square().sum().backward()  # type: ignore[no-untyped-call]
+    assert x.grad is not None
+    torch.save([tensor.detach().cpu() for tensor in (y, x.grad, *norm.buffers())], f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def _maps() -> Tensor:
+    return torch.randn(4, 8, 9, 7, generator=torch.Generator().manual_seed(0)) * 2 + 1
+
+
+def test_batch_norm_across_ranks_that_is_made_again_is_that_of_the_whole_batch(tmp_path: Path) -> None:
+    spawn(_normalise_on_rank, (2, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
+    norm, x = torch.nn.BatchNorm2d(8).cuda(), _maps().cuda().requires_grad_()
+    y = F.relu(norm(x))
+    y.square().sum().backward()  # type: ignore[no-untyped-call]
+    assert x.grad is not None
+    wanted = [tensor.detach().cpu() for tensor in (y, x.grad, *norm.buffers())]
+    of_ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    for number, value in enumerate(wanted):
+        found = [of_rank[number] for of_rank in of_ranks]
+        torch.testing.assert_close(torch.cat(found) if number < 2 else found[0], value, atol=1e-4, rtol=1e-4)
 
 
 def test_parts_that_are_computed_twice_take_less_memory() -> None:

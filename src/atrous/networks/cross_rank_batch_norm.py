@@ -12,6 +12,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+_NO_EPSILON = 1e-30  # 1 + it is 1, also in float64; torch 2.11 refuses 0
 
 
 class Moments(NamedTuple):
@@ -59,12 +62,17 @@ class CrossRankBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Normalise; same shape and dtype as the input; differentiable once where there are other ranks."""
-        if not self.is_in_step:
-            return super().forward(x_NCHW)
+        return self.with_statistics(x_NCHW)[0] if self.is_in_step else super().forward(x_NCHW)
+
+    def with_statistics(self, x_NCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `forward` does, in step, and mean and inverse deviation of the batch of all ranks, [C] each."""
         moments = _moments(x_NCHW.detach()).of_all_ranks()
         self._follow(moments)
-        y_NCHW: Tensor = _Normalised.apply(x_NCHW, self.weight, self.bias, moments, self.eps)  # type: ignore[no-untyped-call]
-        return y_NCHW
+        inverse = (moments.squares / moments.pixels + self.eps).rsqrt()
+        mean, inverse = (of_channels.to(_exact(x_NCHW)) for of_channels in (moments.mean, inverse))
+        of_batch = moments.pixels, mean, inverse
+        y_NCHW: Tensor = _Normalised.apply(x_NCHW, self.weight, self.bias, of_batch)  # type: ignore[no-untyped-call]
+        return y_NCHW, mean, inverse
 
     @torch.no_grad()
     def _follow(self, moments: Moments) -> None:
@@ -77,40 +85,40 @@ class CrossRankBatchNorm2d(nn.BatchNorm2d):
             self.num_batches_tracked.add_(1)
 
 
+def scaled(x_NCHW: Tensor, mean: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+    """Return (x - mean) * scale + bias, each [C], by the kernel with which PyTorch normalises in an evaluation."""
+    return F.batch_norm(x_NCHW, mean, torch.ones_like(mean), scale, bias, False, 0.0, _NO_EPSILON)
+
+
 class _Normalised(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_NCHW: Tensor, *parameters: Any) -> Tensor:
-        weight, bias, moments, epsilon = parameters
-        inverse = (moments.squares / moments.pixels + epsilon).rsqrt()
-        centred, mean, inverse = _centred(x_NCHW, moments.mean, inverse)
+    def forward(ctx: Any, x_NCHW: Tensor, weight: Tensor, bias: Tensor, of_batch: tuple[Any, Tensor, Tensor]) -> Tensor:
         ctx.save_for_backward(x_NCHW, weight)
-        ctx.pixels, ctx.mean, ctx.inverse = moments.pixels, mean, inverse
-        y_NCHW: Tensor = centred * (inverse * weight)[:, None, None] + bias[:, None, None]
-        return y_NCHW.to(x_NCHW.dtype)
+        ctx.of_batch = of_batch
+        _, mean, inverse = of_batch
+        return scaled(x_NCHW, mean, inverse * weight, bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient_NCHW: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, gradient_NCHW: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x_NCHW, weight = ctx.saved_tensors
-        centred, _, inverse = _centred(x_NCHW, ctx.mean, ctx.inverse)
-        gradient = gradient_NCHW.to(centred.dtype)
+        pixels, mean, inverse = ctx.of_batch
+        centred, gradient = x_NCHW - mean[:, None, None], gradient_NCHW.to(mean.dtype)
         sums = torch.stack([gradient.sum((0, 2, 3)), (gradient * centred).sum((0, 2, 3))]).double()
         by_bias, by_weight = sums[0].to(weight), (sums[1] * inverse).to(weight)  # of this rank: DDP adds them
-        of_gradient, of_products = (over_all_ranks(sums) / ctx.pixels).to(centred.dtype)[:, :, None, None]
-        inverse = inverse[:, None, None]
-        by_x = (gradient - of_gradient - centred * inverse.square() * of_products) * (inverse * weight[:, None, None])
-        return by_x.to(x_NCHW.dtype), by_weight, by_bias, None, None
+        of_gradient, of_products = (over_all_ranks(sums) / pixels).to(mean.dtype)[:, :, None, None]
+        slope = of_products * inverse.square()[:, None, None]
+        by_x = (gradient - of_gradient - centred * slope) * (inverse * weight)[:, None, None]
+        return by_x.to(x_NCHW.dtype), by_weight, by_bias, None
 
 
 def _moments(x_NCHW: Tensor) -> Moments:
-    x = x_NCHW.to(torch.promote_types(x_NCHW.dtype, torch.float32))
+    x = x_NCHW.to(_exact(x_NCHW))
     mean = x.mean((0, 2, 3))
     squares = (x - mean[:, None, None]).square().sum((0, 2, 3))
     return Moments(x.numel() // x.shape[1], mean.double(), squares.double())
 
 
-def _centred(x_NCHW: Tensor, mean: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The map less its mean, and mean and inverse deviation, in float32, or float64 as the map."""
-    x = x_NCHW.to(torch.promote_types(x_NCHW.dtype, torch.float32))
-    mean, inverse = mean.to(x.dtype), inverse.to(x.dtype)
-    return x - mean[:, None, None], mean, inverse
+def _exact(x_NCHW: Tensor) -> torch.dtype:
+    """In which dtype statistics of a map are computed: float32, or float64 of a map of that."""
+    return torch.promote_types(x_NCHW.dtype, torch.float32)

@@ -9,14 +9,14 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.networks import depthwise_gradients, fused_batch_norm
+from atrous.networks.cross_rank_batch_norm import CrossRankBatchNorm2d, scaled
 from atrous.networks.fused_batch_norm import Handover
 from atrous.networks.recomputation import convolved, is_plain, recomputed, recomputes_depthwise, recomputes_maps
-
-_NO_EPSILON = 1e-30  # 1 + it is 1, also in float64; torch 2.11 refuses 0
 
 
 def convolved_and_normalised(
@@ -64,24 +64,19 @@ def normalised(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool, handover: Ha
     statistics: list[Tensor] = []
 
     def forward(x_NCHW: Tensor) -> Tensor:
-        y_NCHW: Tensor = norm(x_NCHW)
-        if not frozen:
-            statistics[:] = _statistics_of_batch(y_NCHW)
+        y_NCHW, statistics[:] = _with_statistics(norm, x_NCHW)
         return F.relu(y_NCHW, inplace=True) if relu else y_NCHW
 
     def again(x_NCHW: Tensor) -> Tensor:
         if statistics:
             mean, inverse_deviation = statistics
-            scale = inverse_deviation if norm.weight is None else inverse_deviation * norm.weight
-            y_NCHW = F.batch_norm(x_NCHW, mean, torch.ones_like(mean), scale, norm.bias, False, 0.0, _NO_EPSILON)
+            y_NCHW = scaled(x_NCHW, mean, inverse_deviation * (1 if norm.weight is None else norm.weight), norm.bias)
         else:
             running = (norm.running_mean, norm.running_var) if frozen else (None, None)
             y_NCHW = F.batch_norm(x_NCHW, *running, norm.weight, norm.bias, not frozen, 0.0, norm.eps)
         return F.relu(y_NCHW, inplace=True) if relu else y_NCHW
 
-    if type(norm) is not nn.BatchNorm2d:
-        return forward(x_NCHW)
-    return recomputed(forward, x_NCHW, again=again)
+    return recomputed(forward, x_NCHW, again=again) if _is_known(norm) else forward(x_NCHW)
 
 
 def _normalised_at_once(
@@ -120,6 +115,47 @@ def added(residual_NCHW: Tensor, shortcut_NCHW: Tensor, *, relu: bool) -> Tensor
     """Return what a residual unit ends in: the sum, with ReLU behind it if wanted."""
     sum_NCHW = residual_NCHW + shortcut_NCHW
     return F.relu(sum_NCHW, inplace=True) if relu else sum_NCHW
+
+
+def _is_known(norm: nn.Module) -> bool:
+    """Whether what a batch norm makes can be made again: by PyTorch's alone, or with the statistics of all ranks."""
+    if isinstance(norm, nn.SyncBatchNorm):
+        return not norm.training or (norm.momentum is not None and norm.running_mean is not None)
+    return type(norm) in (nn.BatchNorm2d, CrossRankBatchNorm2d)
+
+
+def _with_statistics(norm: nn.BatchNorm2d, x_NCHW: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return `norm(x)`, and mean and inverse deviation of the batch where it can be made again with them."""
+    if recomputes_maps() and norm.training:
+        if isinstance(norm, CrossRankBatchNorm2d) and norm.is_in_step:
+            y_NCHW, *statistics = norm.with_statistics(x_NCHW)
+            return y_NCHW, tuple(statistics)
+        if isinstance(norm, nn.SyncBatchNorm) and _is_known(norm):
+            return _synchronised(norm, x_NCHW)
+    y_NCHW = norm(x_NCHW)
+    return y_NCHW, _statistics_of_batch(y_NCHW) if norm.training else ()
+
+
+def _synchronised(norm: nn.SyncBatchNorm, x_NCHW: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Have it take the statistics of all ranks for the running ones, to read them, and let those follow as it would.
+
+    Ranks have batches of one size.
+    """
+    own, momentum = (norm.get_buffer("running_mean"), norm.get_buffer("running_var")), norm.momentum or 0.0
+    of_batch = [torch.zeros_like(running) for running in own]
+    norm.running_mean, norm.running_var = of_batch
+    norm.momentum = 1.0
+    try:
+        y_NCHW: Tensor = norm(x_NCHW)
+    finally:
+        (norm.running_mean, norm.running_var), norm.momentum = own, momentum
+    with torch.no_grad():
+        for running, value in zip(own, of_batch, strict=True):
+            running.lerp_(value, momentum)
+        mean, unbiased = of_batch
+        ranks = dist.get_world_size(norm.process_group) if dist.is_initialized() else 1
+        pixels = ranks * x_NCHW.numel() // x_NCHW.shape[1]
+        return y_NCHW, (mean, (unbiased * ((pixels - 1) / pixels) + norm.eps).rsqrt())
 
 
 def _statistics_of_batch(y_NCHW: Tensor) -> tuple[Tensor, ...]:
