@@ -16,7 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from atrous.commands import data, export, predict, report
+from atrous.commands import data, evaluate, export, predict, report
 from atrous.data.class_list import ClassList
 from atrous.resources import conf_folder, experiments_folder
 from atrous.studies.command_line import sweep_of
@@ -131,10 +131,8 @@ def _written_out(name: str, arguments: list[str]) -> Iterator[str]:
             yield f"subject={text}"
         elif name == "predict":
             yield predict.written_out(text)
-        elif name == "evaluate" and text.startswith("protocol="):
-            yield f"protocols=[{text.removeprefix('protocol=')}]"
-        elif name == "evaluate" and text.startswith("run="):
-            yield f"run='{text.removeprefix('run=')}'"
+        elif name == "evaluate":
+            yield evaluate.written_out(text)
         else:
             yield text
 

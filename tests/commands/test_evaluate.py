@@ -26,6 +26,7 @@ from .conftest import Run, Trained
         (("weights=xception65_coco_voc_trainaug",), ("on which data?", "data=voc data.root=FOLDER")),
         (("weights=mobilenetv2_coco_voc_trainaug", "run=."), ("run=.", "one of them at a time")),
         (("run=.", "data.root=."), ("'data.root'", "did you mean data_root?")),
+        (("run=a, b=c",), ("run='a, b=c' is not the folder of a run",)),
     ],
 )
 def test_a_mistake_is_one_line(atrous: Run, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
@@ -98,6 +99,24 @@ def test_an_entry_that_would_change_is_kept_unless_overwriting_is_asked_for(trai
     ended = trained.run(*command, "overwrite=true")
     assert ended.code == 0, ended.err
     assert _entries(run)["single"]["confusion"] == true["confusion"]
+
+
+@pytest.mark.slow
+def test_another_precision_has_an_entry_of_its_own_whose_page_says_how_to_measure_it_again(trained: Trained) -> None:
+    run = trained.rows[0]
+    before = _entries(run)["single"]
+    other = {"32-true": "bf16-mixed", "bf16-mixed": "32-true"}[before["precision"]]
+    words = ("protocol=[single]", f"precision={other}", "batch_size=1", "threads=1")
+    ended = trained.run("evaluate", f"run={run}", *words, "overwrite=true", computes=True)
+    assert ended.code == 0, ended.err
+    after = _entries(run)
+    assert after["single"] == before
+    assert after[f"single@{other}"]["precision"] == other
+    page = (run / "evaluation" / f"single@{other}" / "index.html").read_text()
+    wanted = f"atrous-evaluate run={run} protocol=single precision={other} batch_size=1 threads=1<"
+    assert wanted in page
+    again = trained.run("evaluate", f"run={run}", *words)
+    assert (again.code, again.heavy) == (0, [])
 
 
 @pytest.mark.slow

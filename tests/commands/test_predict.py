@@ -82,10 +82,10 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("model=a b", 'model_path="a b"'),
+        ("model=a b", "model_path='a b'"),
         ("input='x'", "input='x'"),
-        ('output=say "hi"', 'output="say \\"hi\\""'),
-        ("protocol=single", "protocol_name=single"),
+        ("output=say 'hi'", "output=\"say 'hi'\""),
+        ("protocol=single", "protocol_name='single'"),
         ("save=labels,json", "save=[labels,json]"),
         ("save=[json]", "save=[json]"),
         ("--help", "--help"),

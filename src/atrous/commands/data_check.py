@@ -1,5 +1,6 @@
 """atrous-data check: read every file of a data set, name every problem, and write a report with pictures."""
 
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -112,7 +113,7 @@ def _command(config: Node) -> str:
     """The command line that a person would type, out of the keys that its words stand for."""
     given = [str(word) for word in HydraConfig.get().overrides.task]
     keys = [word for word in given if word.partition("=")[0] not in ("action", "name", "data")]
-    return " ".join(["atrous-data check", config["name"], *keys])
+    return shlex.join(["atrous-data", "check", config["name"], *keys])
 
 
 def _figures(result: CheckResult, number: int) -> Iterator[tuple[str, list[Figure]]]:

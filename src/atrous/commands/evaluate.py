@@ -13,6 +13,7 @@ from atrous.commands.app import run_app
 from atrous.commands.evaluate_choice import subject_of_run, subject_of_weights
 from atrous.commands.evaluate_subject import RELEASED, Subject
 from atrous.commands.memory import memory_watched
+from atrous.commands.words import as_list, with_path_quoted
 from atrous.errors import ConfigError, StoreError
 from atrous.evaluation.servers import SERVER_NAMES
 from atrous.files import write_text
@@ -20,6 +21,7 @@ from atrous.hardware import require_device
 from atrous.run_shapes import ENTRY_BYTES, is_entry_name
 from atrous.studies.recipe_checks import PRECISIONS
 
+_PATHS = ("run", "compare", "source", "data_root", "store")
 _INTERRUPTED = "nothing of this pass over the images is kept: the same command begins it anew"
 
 
@@ -61,7 +63,7 @@ def _subjects(config: DictConfig) -> list[Subject]:
     if config.compare is not None:
         if Path(config.compare).resolve() == subjects[0].folder.path.resolve():
             raise ConfigError(f"compare={config.compare!r} is the run itself: give another run")
-        subjects.append(subject_of_run(config.compare, config))
+        subjects.append(subject_of_run(config.compare, config, key="compare"))
     return subjects
 
 
@@ -179,10 +181,14 @@ def _write_pages(subjects: list[Subject], config: DictConfig, name: str, measure
         print(f"comparison: {comparison_page(subjects[0], subjects[1], name)}")  # noqa: T201
 
 
+def written_out(argument: str) -> str:
+    """Return an argument as Hydra takes it: `protocol=a,b` is short for `protocols=[a,b]`, and paths are quoted."""
+    return with_path_quoted(as_list(argument, "protocol", "protocols"), _PATHS)
+
+
 def main() -> None:
-    """Entry point; `protocol=a,b` is short for the list `protocols=[a,b]`."""
-    short = "protocol="
-    sys.argv[1:] = [f"protocols=[{text[len(short) :]}]" if text.startswith(short) else text for text in sys.argv[1:]]
+    """Entry point."""
+    sys.argv[1:] = [written_out(text) for text in sys.argv[1:]]
     run_app(task, config_name="evaluate", interrupted=_INTERRUPTED)
 
 

@@ -10,12 +10,20 @@ from omegaconf import DictConfig, OmegaConf
 
 from atrous.commands.evaluate_subject import RELEASED, Subject
 from atrous.errors import ConfigError, StoreError
+from atrous.hardware import device_type, resolve_precision
 from atrous.run_store import RunFolder
 from atrous.studies.configuration import written
 
+_OF_WEIGHTS = "32-true"  # the precision in which released weights are scored
 
-def subject_of_run(path: str, config: DictConfig) -> Subject:
+
+def subject_of_run(path: str, config: DictConfig, *, key: str = "run") -> Subject:
     """A finished run; nothing heavy is imported.
+
+    Args:
+        path: its folder.
+        config: of the command.
+        key: what has the path, for errors.
 
     Raises:
         StoreError: no run, not finished (says how far it got), without the checkpoint or with a damaged config.
@@ -23,7 +31,7 @@ def subject_of_run(path: str, config: DictConfig) -> Subject:
     """
     folder = RunFolder(Path(path))
     if not folder.config_file.is_file():
-        raise StoreError(f"run={path!r} is not the folder of a run: it has no config.yaml")
+        raise StoreError(f"{key}={path!r} is not the folder of a run: it has no config.yaml")
     if config.checkpoint not in ("last", "best"):
         raise ConfigError(f"checkpoint={config.checkpoint!r}: last or best")
     if not folder.is_done:
@@ -39,7 +47,8 @@ def subject_of_run(path: str, config: DictConfig) -> Subject:
     run_config = written(folder.config(), where=str(folder.config_file))
     trained_on = dict(run_config["data"]["val"])
     suffix = "" if config.checkpoint == "last" else "@best"
-    suffix += _adapt(run_config, config) + _tag(config)
+    own_precision = folder.results().get("training", {}).get("precision") or run_config["recipe"]["precision"]
+    suffix += _adapt(run_config, config) + _precision(run_config, config, own=own_precision) + _tag(config)
     return Subject(
         name="/".join(folder.path.resolve().parts[-2:]),
         folder=folder,
@@ -65,11 +74,12 @@ def subject_of_weights(config: DictConfig) -> Subject:
         raise ConfigError(f"weights={found.name} is a backbone for ImageNet; it can be trained, but not evaluated")
     if config.data is None:
         raise ConfigError(f"weights={found.name} is scored on which data? Give e.g. data=voc data.root=FOLDER")
-    recipe = {"preprocessing": found.preprocessing, "precision": config.precision or "32-true"}
+    recipe = {"preprocessing": found.preprocessing, "precision": _OF_WEIGHTS}
     run_config: dict[str, Any] = {"trainer": {}, "recipe": recipe, "data": {}}
     choice = _adapt(run_config, config).split("@")[1]
     suffix = "" if choice == {"voc2012": "voc"}.get(found.dataset, found.dataset) else f"@{choice}"
-    suffix += (f"@{config.split}" if config.split else "") + _tag(config)
+    suffix += f"@{config.split}" if config.split else ""
+    suffix += _precision(run_config, config, own=_OF_WEIGHTS) + _tag(config)
     folder = RunFolder(Path(config.store) / "weights" / found.name)
     return Subject(
         name=found.name,
@@ -101,10 +111,20 @@ def _adapt(run_config: dict[str, Any], config: DictConfig) -> str:
         suffix += f"@{config.split}"
     if config.batch_size is not None:
         data["val_batch_size"] = config.batch_size
-    if config.precision is not None:
-        run_config["recipe"]["precision"] = config.precision
     run_config["trainer"]["accelerator"] = config.accelerator
     return suffix
+
+
+def _precision(run_config: dict[str, Any], config: DictConfig, *, own: str) -> str:
+    """Put in which precision; returns the suffix that another than the own one gives an entry."""
+    if config.precision is None:
+        return ""
+    run_config["recipe"]["precision"] = config.precision
+    asked: str = config.precision
+    if "auto" in (asked, own):  # PyTorch knows what it means here
+        device = device_type(config.accelerator)
+        asked, own = resolve_precision(asked, device), resolve_precision(own, device)
+    return "" if asked == own else f"@{asked}"
 
 
 def _tag(config: DictConfig) -> str:

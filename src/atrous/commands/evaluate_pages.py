@@ -4,6 +4,8 @@ import hashlib
 import shlex
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
+
 from atrous.commands.evaluate_subject import Subject
 from atrous.evaluation.comparison import most_changed, render_comparison, require_same_images
 from atrous.evaluation.page import Shown, render_evaluation
@@ -15,6 +17,7 @@ from atrous.progress import progress
 from atrous.training.measuring import feeding_of
 
 _IMAGES = 3  # of each kind
+_OF_THIS_COMMAND = ("run", "weights", "protocols", "compare", "page", "overwrite")
 
 
 def evaluation_page(subject: Subject, protocol: str) -> None:
@@ -75,5 +78,8 @@ def _pictures(subject: Subject, protocol: str, records: ImageRecords, places: li
 
 
 def _command(subject: Subject, protocol: str) -> str:
+    """The command that measures this alone: of the words that were given, those that say what is scored."""
     what = f"weights={subject.name}" if subject.checkpoint == "released" else f"run={subject.folder.path}"
-    return shlex.join(["atrous-evaluate", what, f"protocol={protocol}"])
+    given = [str(word) for word in HydraConfig.get().overrides.task]
+    others = [word for word in given if word.partition("=")[0] not in _OF_THIS_COMMAND]
+    return shlex.join(["atrous-evaluate", what, f"protocol={protocol}", *others])

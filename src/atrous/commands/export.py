@@ -12,6 +12,7 @@ from omegaconf import MISSING, DictConfig
 
 from atrous.commands.app import run_app
 from atrous.commands.memory import memory_watched
+from atrous.commands.words import as_list, with_path_quoted
 from atrous.errors import ConfigError
 
 FORMATS = ("pt2", "onnx", "safetensors")
@@ -103,10 +104,8 @@ def _network(settings: dict[str, Any]) -> tuple[Any, Any, Any]:
 def main() -> None:
     """Entry point; `format=onnx` is short for the list `format=[onnx]`."""
     ConfigStore.instance().store(name="export_schema", node=ExportConfig)
-    short = "format="
     sys.argv[1:] = [
-        f"format=[{text[len(short) :]}]" if text.startswith(short) and "[" not in text else text
-        for text in sys.argv[1:]
+        with_path_quoted(as_list(text, "format", "format"), ("run", "output", "image", "name")) for text in sys.argv[1:]
     ]
     run_app(task, config_name="export", interrupted=_INTERRUPTED)
 

@@ -10,6 +10,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from atrous.commands.app import run_app
+from atrous.commands.words import as_list, with_path_quoted
 from atrous.errors import ConfigError, DataError
 
 _INTERRUPTED = "with resume=true the same command leaves out what is finished"
@@ -48,7 +49,7 @@ def task(config: DictConfig) -> None:
     from atrous.studies.configuration import resolve
 
     for key, name in (("model_path", "model"), ("input", "input"), ("output", "output")):
-        if OmegaConf.is_missing(config, key):
+        if OmegaConf.is_missing(config, key) or config[key] == "":
             raise ConfigError(f"{name} has no value: give one as {name}=VALUE")
     settings = {**resolve(config), "output": config.output}
     if settings["batch_size"] < 1:
@@ -111,11 +112,8 @@ def written_out(argument: str) -> str:
     """
     key, equals, value = argument.partition("=")
     key = {"model": "model_path", "protocol": "protocol_name"}.get(key, key)
-    if key == "save" and not value.startswith("["):
-        return f"save=[{value}]"
-    if key in ("model_path", "input", "output") and value and value[0] not in "'\"":
-        value = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return f"{key}{equals}{value}"
+    argument = as_list(f"{key}{equals}{value}", "save", "save")
+    return with_path_quoted(argument, ("model_path", "protocol_name", "input", "output"))
 
 
 if __name__ == "__main__":

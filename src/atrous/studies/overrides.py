@@ -70,11 +70,11 @@ def substitute(overrides: Sequence[str], table: Mapping[str, Mapping[str, Any]])
 
 def parent_entry(overrides: Sequence[str]) -> str:
     """The override `parent=[...]` that lists `overrides`, which may hold one themselves."""
-    return f"parent=[{','.join(_quoted(text) for text in overrides)}]"
+    return f"parent=[{','.join(quoted(text) for text in overrides)}]"
 
 
-def _quoted(text: str) -> str:
-    """Text in quotes as Hydra reads them: a quote inside takes a backslash, and the backslashes before it double."""
+def quoted(text: str) -> str:
+    """Return text in quotes as Hydra reads them: a quote inside takes a backslash, the backslashes before it double."""
     quote = '"' if "'" in text and '"' not in text else "'"
     escaped = re.sub(rf"(\\*)({quote}|$)", lambda found: 2 * found[1] + (f"\\{quote}" if found[2] else ""), text)
     return f"{quote}{escaped}{quote}"

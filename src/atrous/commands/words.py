@@ -1,0 +1,28 @@
+"""Words of a command line, written as in a shell, as Hydra takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from atrous.studies.overrides import quoted
+
+
+def with_path_quoted(argument: str, keys: Container[str]) -> str:
+    """Quote the value of `key=path`, which may hold blanks, commas, brackets or =; a value in quotes stays.
+
+    Args:
+        argument: a word of the command line.
+        keys: those whose values are paths or names.
+    """
+    key, equals, value = argument.partition("=")
+    if key not in keys or not value or value[0] in "'\"":
+        return argument
+    return f"{key}{equals}{quoted(value)}"
+
+
+def as_list(argument: str, short: str, key: str) -> str:
+    """Return `key=[a,b]` for `short=a,b` or `short=[a,b]`; other words as they are."""
+    name, equals, value = argument.partition("=")
+    if name != short or not equals:
+        return argument
+    return f"{key}={value}" if value.startswith("[") else f"{key}=[{value}]"
