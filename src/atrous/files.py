@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, ConfigError
 
 _RESERVE_BYTES = 1 << 20  # left free by large files, so that what a failed run says of itself still fits
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -69,6 +69,23 @@ def _remove(temporary: Path) -> int:
     except OSError:  # it was never made: its folder may be none
         return 0
     return written
+
+
+def check_writable(folder: Path, *, given: str | None = None) -> None:
+    """Look whether a folder can be written to, or made; nothing is made yet.
+
+    Args:
+        folder: that is written to later.
+        given: the key and value that lead to it, for errors; `output=FOLDER` if None.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        reason = "may not be written to" if nearest.is_dir() else "is not a folder"
+        given = given or f"output={str(folder)!r}"
+        raise ConfigError(f"{given} cannot be used: {nearest} {reason}; give another folder")
 
 
 def check_space(path: Path, size: int) -> None:

@@ -35,7 +35,8 @@ def hold(folder: Path, *, wait: Callable[[], bool] | None = None) -> Iterator[in
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / _NAME).open("a")
     except OSError as error:
-        raise StoreError(f"{folder}: cannot be made ({error.strerror}); give another folder as store=") from None
+        what = "cannot be locked, to write into it," if folder.is_dir() else "cannot be made"
+        raise StoreError(f"{folder}: {what} ({error.strerror}); copy it, or train it in another store=") from None
     wait = wait or _announced(folder)
     with stream:
         while not _is_taken(stream.fileno(), folder):

@@ -37,6 +37,19 @@ def test_an_interrupted_command_says_how_to_go_on(
     assert words in line
 
 
+def test_what_may_not_be_read_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(config: DictConfig) -> None:
+        raise PermissionError(13, "Permission denied", "runs/a/seed0/config.yaml")
+
+    module = import_module("atrous.commands.evaluate")
+    monkeypatch.setattr(module, "task", refuse)
+    monkeypatch.setattr("sys.argv", ["atrous-evaluate"])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "error: runs/a/seed0/config.yaml: Permission denied\n"
+
+
 @pytest.mark.parametrize("name", ["train", "report"])
 def test_a_key_of_a_logger_that_was_not_chosen_says_what_chooses_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str

@@ -49,6 +49,7 @@ TABLE = ("-m", "+experiment=deeplabv3/table1")
         pytest.param(TABLE[1:], ("table of 6 runs", "add -m"), id="table without -m"),
         pytest.param(("scale=smoke",), ("scale=smoke", "-m +experiment"), id="scale without a table"),
         pytest.param(("store=file/below",), ("store=", "file/below"), id="store that cannot be made"),
+        pytest.param(("-m", "store=file", "output_stride=8"), ("store='file'", "not a folder"), id="store of a sweep"),
     ],
 )
 def test_a_mistake_is_one_line_soon_and_leaves_nothing(

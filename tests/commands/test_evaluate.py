@@ -68,6 +68,13 @@ def test_other_protocols_are_added_with_their_pages_and_what_is_there_is_not_don
     again = trained.run(*command)
     assert (again.code, again.heavy) == (0, [])
     assert {path: path.stat().st_mtime_ns for path in times} == times
+    (run / "lock").rename(run / "taken")
+    (run / "lock").mkdir()  # as of a run that is somebody else's: root, too, cannot take it
+    assert trained.run(*command).code == 0
+    refused = trained.run(*command, "overwrite=true")
+    assert (refused.code, "cannot be locked, to write into it" in refused.err) == (2, True)
+    (run / "lock").rmdir()
+    (run / "taken").rename(run / "lock")
 
 
 @pytest.mark.slow

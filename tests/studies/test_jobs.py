@@ -9,7 +9,7 @@ import pytest
 import yaml
 from omegaconf import DictConfig
 
-from atrous.errors import ConfigError, DataError
+from atrous.errors import ConfigError, DataError, StoreError
 from atrous.studies import jobs
 from atrous.studies.jobs import JobError
 
@@ -57,6 +57,17 @@ def test_a_finished_run_is_skipped_and_a_new_protocol_measured(fake_jobs: FakeJo
     assert more.todo == ["ms_os8"]
     assert jobs.run(more) == "done"
     assert more.todo == []
+
+
+def test_a_finished_run_of_somebody_else_is_skipped_without_its_lock(fake_jobs: FakeJobs) -> None:
+    job = fake_jobs.job("a")
+    assert jobs.run(job) == "done"
+    (job.folder.path / "lock").unlink()
+    (job.folder.path / "lock").mkdir()  # root, too, cannot take this one
+    assert jobs.run(job) == "skipped"
+    more = jobs.Job({**job.config, "protocols": ["ms_os8"]}, job.identity, job.folder, job.overrides)
+    with pytest.raises(StoreError, match=r"cannot be locked, to write into it, \(Is a directory\)"):
+        jobs.run(more)
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,37 @@ def test_a_sweep_with_failures_keeps_the_rest_reports_it_and_lists_them(
     assert caught.value.exit_code == 1
 
 
+def test_a_report_that_cannot_be_written_is_told_beside_the_runs_that_failed(
+    sweep_of: Callable[..., list[JobReturn]], fake_jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "reports/x")
+
+    fake_jobs.behave(os8="kill")
+    monkeypatch.setattr("atrous.studies.sweeping.write_report", refuse)
+    with pytest.raises(SweepError) as caught:
+        sweep_of("+experiment=deeplabv3/table1", "scale=smoke", "rows=[os8,os16]")
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith(
+        "the report cannot be written ([Errno 13] Permission denied: 'reports/x'); atrous-report"
+    )
+    assert lines[1] == "1 of 2 runs have no result"
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [("reports", ("+experiment=deeplabv3/table1", "scale=smoke")), ("sweeps", ("data=shapes", "output_stride=8,16"))],
+)
+def test_a_store_whose_reports_or_sweeps_cannot_be_written_is_refused_before_the_start(
+    sweep_of: Callable[..., list[JobReturn]], tmp_path: Path, name: str, overrides: tuple[str, ...]
+) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / name).touch()
+    with pytest.raises(ConfigError, match=rf"store='.*/store' cannot be used: .*/store/{name} is not a folder"):
+        sweep_of(*overrides)
+    assert not (tmp_path / "store" / "runs").exists()
+
+
 def test_runs_that_stop_where_they_were_asked_to_are_no_failures_and_go_on_without_it(
     sweep_of: Callable[..., list[JobReturn]], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

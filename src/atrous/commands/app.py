@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from atrous.commands.explain import explain, raised_by_hydra
 from atrous.errors import AtrousError
-from atrous.exit_codes import after_signal
+from atrous.exit_codes import FAILED, after_signal
 from atrous.processes import Interrupted
 from atrous.resources import conf_folder
 from atrous.studies.schema import register
@@ -57,6 +57,10 @@ def run_app(task: Task, *, config_name: str, interrupted: str = "the same comman
         if wants_trace:
             raise
         _stop(explain(error, config_name=config_name))
+    except (PermissionError, NotADirectoryError) as error:
+        if wants_trace or error.filename is None:
+            raise
+        _stop(f"{error.filename}: {error.strerror}", code=FAILED)
     except Exception as error:
         if wants_trace or not raised_by_hydra(error):
             raise

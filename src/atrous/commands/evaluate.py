@@ -32,9 +32,10 @@ def task(config: DictConfig) -> None:
     _check(config, names)
     _check_entries(subjects, names)
     with memory_watched(lambda: _to_lower(subjects[0], names)), ExitStack() as locks:
-        for subject in sorted(subjects, key=lambda subject: subject.folder.path.resolve()):
-            locks.enter_context(subject.folder.lock())
+        changing = [one for one in subjects if _is_changed(one, config, names, is_first=one is subjects[0])]
+        for subject in sorted(changing, key=lambda subject: subject.folder.path.resolve()):
             _require_writable(subject)
+            locks.enter_context(subject.folder.lock())
         if config.submission is not None:
             from atrous.commands.evaluate_submission import write
 
@@ -94,6 +95,19 @@ def _check_entries(subjects: list[Subject], names: list[str]) -> None:
                 f"the entry of results.json, and its folder, would be {entry!r}, after protocol, data, split and tag: "
                 f"at most {ENTRY_BYTES} bytes, with no '.', '..' or nothing between slashes, and no control characters"
             )
+
+
+def _is_changed(subject: Subject, config: DictConfig, names: list[str], *, is_first: bool) -> bool:
+    """Whether the command writes into a subject's folder; what is only read may be somebody else's."""
+    from atrous.commands.evaluate_entries import is_missing
+
+    beside = config.submission is not None or (config.page and config.compare is not None)
+    if config.overwrite or (is_first and beside):
+        return True
+    return any(
+        is_missing(subject, config, subject.entry(name)) or (config.page and not subject.page(name).is_file())
+        for name in names
+    )
 
 
 def _require_writable(subject: Subject) -> None:

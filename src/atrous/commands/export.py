@@ -76,7 +76,7 @@ def _paths(settings: dict[str, Any]) -> dict[str, Path]:
 
 
 def _check_folder(folder: Path) -> None:
-    from atrous.prediction.inputs import check_writable
+    from atrous.files import check_writable
 
     check_writable(folder)
 

@@ -15,7 +15,7 @@ def task(config: DictConfig) -> None:
     """Print a table and write it in every form; or write the site of all tables; or count, or draw."""
     if config.subject not in SUBJECTS:
         raise ConfigError(f"subject={config.subject!r}: one of {', '.join(SUBJECTS)}")
-    from atrous.prediction.inputs import check_writable
+    from atrous.files import check_writable
 
     check_writable(_folder(config))
     if config.subject == "table":

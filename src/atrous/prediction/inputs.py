@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import glob
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from atrous.errors import ConfigError, DataError
+from atrous.files import check_writable
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
@@ -152,15 +152,3 @@ def _refuse_twice(jobs: Sequence[Job]) -> None:
             if path in owner:
                 raise ConfigError(f"{owner[path]} and {job.source} would both become {path}; give them other names")
             owner[path] = job.source
-
-
-def check_writable(output: Path) -> None:
-    """Look whether a folder can be written to, or made; nothing is made yet.
-
-    Raises:
-        ConfigError: it cannot.
-    """
-    nearest = next(path for path in (output, *output.absolute().parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        reason = "may not be written to" if nearest.is_dir() else "is not a folder"
-        raise ConfigError(f"output={str(output)!r} cannot be used: {nearest} {reason}; give another folder")

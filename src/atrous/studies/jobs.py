@@ -174,6 +174,8 @@ def run(
         outcome = run(job.parent, **options)
         if outcome in ("stopped", "elsewhere"):
             return outcome
+    if not job.todo and not job.folder.damaged():
+        return "skipped"  # without the lock, which a reader of somebody else's store cannot take
     with processes.Interrupts() as interrupts, job.folder.lock(wait=on_busy) as lock:
         if lock is None:
             return "elsewhere"

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from atrous.errors import AtrousError, ConfigError, StoreError
-from atrous.files import write_json, write_text
+from atrous.files import check_writable, write_json, write_text
 from atrous.studies import clusters
 from atrous.studies.command_line import sweep_of
 from atrous.studies.jobs import StoppedAsAskedError
@@ -48,18 +48,38 @@ def run_sweep(config: DictConfig, arguments: Sequence[str], launcher: Launcher) 
     refuse_sweep(os.environ)
     sweep = sweep_of(config, arguments)
     store = Path(config.store)
+    for folder in _written(sweep, store):
+        check_writable(folder, given=f"store={str(store)!r}")
     with nullcontext() if sweep.table.paper else _saved(sweep, store):
         returns = _launch(config, [overrides for _, overrides in sweep.jobs()], launcher)
     asked_in_full = sweep_of(config, without_budget(arguments)) if sweep.table.paper else sweep
-    report_sweep(asked_in_full, store=store, output=None)
+    unreported = _reported(asked_in_full, store)
     without = [job._return_value for job in returns if job.status != JobStatus.COMPLETED]
     failed = [str(error) for error in without if not isinstance(error, StoppedAsAskedError)]
     if len(failed) < len(without):
         asked = f"{len(without) - len(failed)} of {len(returns)} runs stopped at trainer.stop_at_step, as asked"
         say(wide_console(), f"{asked}; the same command without it goes on from there")
     if failed:
-        raise SweepError("\n".join([f"{len(failed)} of {len(returns)} runs have no result", *failed]))
+        failed.insert(0, f"{len(failed)} of {len(returns)} runs have no result")
+    if failed or unreported:
+        raise SweepError("\n".join([*unreported, *failed]))
     return returns
+
+
+def _written(sweep: Sweep, store: Path) -> Iterator[Path]:
+    """The folders beside those of runs that a sweep writes to."""
+    yield store / "reports" / sweep.table.slug
+    if not sweep.table.paper:
+        yield _file(store, sweep.table.slug).parent
+
+
+def _reported(sweep: Sweep, store: Path) -> list[str]:
+    """Report, and return why that failed: the runs that failed are told in any case."""
+    try:
+        report_sweep(sweep, store=store, output=None)
+    except OSError as error:
+        return [f"the report cannot be written ({error}); atrous-report output=FOLDER writes it elsewhere"]
+    return []
 
 
 @contextmanager
