@@ -5,10 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from omegaconf import DictConfig
 from PIL import Image
 
 from atrous.errors import StoreError
+from atrous.prediction.label_spaces import spec_of_data
 from atrous.studies import jobs
 from atrous.studies.job_folder import write_folder
 from atrous.studies.jobs import Job
@@ -48,6 +50,21 @@ def test_a_run_is_not_taken_for_one_of_other_images(data: Path, prepare: Prepare
     _add(data, "train/d")
     with pytest.raises(StoreError, match=r"was trained on other images and masks than data\.root=.*store=FOLDER"):
         prepare(data)
+
+
+def test_a_run_tells_its_classes_wherever_it_is_read_and_whatever_becomes_of_their_list(
+    data: Path, prepare: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = prepare(data)
+    write_folder(job)
+    (data / "classes.yaml").write_text("classes: [tree, road]\n")
+    monkeypatch.chdir(tmp_path)
+    Path("classes.yaml").write_text("classes: [cat, dog]\n")
+    config = yaml.safe_load(job.folder.config_file.read_text())
+    assert config["data"]["classes"] == {"classes": ["road", "tree"]}
+    for split in ("train", "val"):
+        assert spec_of_data(config["data"][split]).classes == ("road", "tree")
+    assert prepare(data).identity != job.identity  # another list, another run
 
 
 def test_a_folder_that_was_moved_is_the_same(data: Path, prepare: Prepare) -> None:

@@ -34,8 +34,7 @@ class ClassList:
     def __init__(self, classes: str | Path | Sequence[Any] | Mapping[str, Any], *, root: Path) -> None:
         source = "data.classes"
         if isinstance(classes, str | Path):
-            path = class_list_file(classes, root)
-            source, classes = repr(str(path)), _read(path)
+            source, classes = repr(str(class_list_file(classes, root))), class_list_content(classes, root)
         content = classes if isinstance(classes, Mapping) else {"classes": classes}
         _check_keys(content, _KEYS, source=source)
         entries = content.get("classes")
@@ -73,6 +72,15 @@ class ClassList:
                 )
             label_of[colour], user_of[colour] = label, name
         return label_of
+
+
+def class_list_content(classes: Any, root: Path) -> Any:
+    """Return what a class list holds where `classes` is the path of one, else `classes`.
+
+    Raises:
+        DataError: there is no such file, or it cannot be read.
+    """
+    return _read(class_list_file(classes, root)) if isinstance(classes, str | Path) else classes
 
 
 def class_list_file(path: str | Path, root: Path) -> Path:

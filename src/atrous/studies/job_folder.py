@@ -7,6 +7,7 @@ import json
 import socket
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -46,6 +47,23 @@ def write_folder(job: Job) -> None:
     job.folder.create(config_yaml=yaml.safe_dump(job.config, sort_keys=False), facts=facts)
     if not job.folder.is_done:
         job.folder.set_status("queued", host=socket.gethostname(), max_steps=steps, restarts=0)
+
+
+def with_class_list(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config that holds the class list of one's own images, and not its path: a run tells its classes itself.
+
+    Raises:
+        DataError: the file of the list is gone, or cannot be read.
+    """
+    data = dict(config["data"])
+    if data.get("train", {}).get("_target_") == _OWN_IMAGES:
+        from atrous.data.class_list import class_list_content
+
+        for split in ("train", "val"):
+            node = data[split]
+            data[split] = {**node, "classes": class_list_content(node.get("classes"), Path(str(node.get("root"))))}
+        data["classes"] = data["train"]["classes"]
+    return {**config, "data": data}
 
 
 def check_images(job: Job) -> None:

@@ -21,7 +21,7 @@ from atrous.studies.checks import check
 from atrous.studies.configuration import Config, resolve
 from atrous.studies.endings import note_death, note_full_memory, note_restart, note_stop, staying_done
 from atrous.studies.identity import Identity, identify
-from atrous.studies.job_folder import check_images, set_damaged_aside, write_folder
+from atrous.studies.job_folder import check_images, set_damaged_aside, with_class_list, write_folder
 from atrous.studies.job_process import JobProcess, JobServer, process_environment
 from atrous.studies.machine_checks import check_machine
 from atrous.studies.parents import parent_overrides
@@ -127,7 +127,7 @@ def prepare(config: DictConfig, overrides: list[str], *, starts_here: bool = Fal
     if of_parent is not None:
         parent = prepare(compose(config_name="train", overrides=of_parent), of_parent, starts_here=starts_here)
     identity = identify(plain, parent=None if parent is None else parent.identity)
-    job = Job(plain, identity, identity.folder(plain["store"]), tuple(overrides), parent)
+    job = Job(with_class_list(plain), identity, identity.folder(plain["store"]), tuple(overrides), parent)
     job.folder.damaged()  # a newer version's folder is refused here, before anything is written
     check_images(job)
     if job.todo:
