@@ -48,10 +48,19 @@ def test_only_classes_of_the_images_own_truth_count_for_it() -> None:
     assert records.mean_iou[0] == 0.8
 
 
+def test_an_image_holds_what_is_not_0_of_its_matrix_alone() -> None:
+    matrix = np.zeros((500, 500), np.int64)
+    matrix[3, 400] = 7
+    image = ImageRecord(index=0, sample_id="a", matrix=matrix)
+    assert (image.cells.tolist(), image.counts.tolist()) == ([3 * 500 + 400], [7])
+    assert not any(value is matrix or np.shares_memory(value, matrix) for value in (image.cells, image.counts))
+    assert not hasattr(image, "matrix")
+
+
 def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
     images, _ = _images()
     scored = [
-        ImageRecord(index=image.index, sample_id=image.sample_id, matrix=image.matrix, boundary=np.full(4, 0.25))
+        ImageRecord(index=image.index, sample_id=image.sample_id, matrix=np.eye(4, dtype=np.int64), boundary=np.ones(4))
         for image in images
     ]
     for chosen in (images, scored):

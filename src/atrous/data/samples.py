@@ -176,11 +176,7 @@ class EvaluationSamples(Dataset[Sample]):
 
     def size_for(self, height: int, width: int) -> tuple[int, int]:
         """Return the padded (height, width) of an image of the given size."""
-        return self.padded_size or (self._aligned(height), self._aligned(width))
-
-    def _aligned(self, side: int) -> int:
-        """The next k * output_stride + 1; a side within one stride has one cell anyway and stays as it is."""
-        return side if side <= self.output_stride else -(-(side - 1) // self.output_stride) * self.output_stride + 1
+        return self.padded_size or (aligned(height, self.output_stride), aligned(width, self.output_stride))
 
     def _check_fits(self, label: Pixels, size: tuple[int, int], index: int) -> tuple[int, int]:
         rows, columns = label.shape[0], label.shape[1]
@@ -191,6 +187,11 @@ class EvaluationSamples(Dataset[Sample]):
                 "data.evaluation_size or set it to null"
             )
         return rows, columns
+
+
+def aligned(side: int, output_stride: int) -> int:
+    """Return the next k * output_stride + 1; a side within one stride has one cell anyway and stays as it is."""
+    return side if side <= output_stride else -(-(side - 1) // output_stride) * output_stride + 1
 
 
 def empty_batch(n: int, size: tuple[int, int]) -> Sample:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,19 +20,31 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRecord:
-    """One image.
+    """One image; of its confusion matrix what is not 0, because thousands are kept until the last is counted.
 
     Attributes:
         index: its position in the data set.
         sample_id: its name.
-        matrix: pixel counts [truth, prediction].
         boundary: F-score of each class's outline, NaN where there is none; None where it was not asked for.
+        cells: truth * classes + prediction of every entry that is not 0.
+        counts: pixels of these entries.
+
+    Args:
+        matrix: pixel counts [truth, prediction].
     """
 
     index: int
     sample_id: str
-    matrix: Matrix
+    matrix: InitVar[Matrix]
     boundary: Floats | None = None
+    cells: Ints = field(init=False)
+    counts: Ints = field(init=False)
+
+    def __post_init__(self, matrix: Matrix) -> None:
+        """Keep what is not 0."""
+        cells = np.flatnonzero(matrix)
+        object.__setattr__(self, "cells", cells)
+        object.__setattr__(self, "counts", matrix.ravel()[cells])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +72,7 @@ class ImageRecords:
     @classmethod
     def collect(cls, images: Sequence[ImageRecord], *, num_classes: int) -> ImageRecords:
         """Put images together, in the order in which they are given."""
-        cells = [np.flatnonzero(image.matrix) for image in images]
-        counts = [image.matrix.ravel()[cell] for image, cell in zip(images, cells, strict=True)]
+        cells, counts = [image.cells for image in images], [image.counts for image in images]
         boundary = [image.boundary for image in images if image.boundary is not None]
         return cls(
             num_classes=num_classes,

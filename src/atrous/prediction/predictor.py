@@ -14,6 +14,7 @@ from torch import Tensor
 from atrous.data.files import Pixels, read_image
 from atrous.data.pillow import DAMAGED, is_deep
 from atrous.data.preprocessing import Preprocessing
+from atrous.data.samples import aligned
 from atrous.errors import ConfigError, DataError
 from atrous.evaluation.bands import Passes
 from atrous.evaluation.inference import mean_probabilities, run_passes
@@ -95,7 +96,7 @@ class Predictor:
         if size is not None and height <= size[0] and width <= size[1]:
             return size[0], size[1]
         stride = protocol.output_stride or self.network.output_stride
-        return _aligned(height, stride), _aligned(width, stride)
+        return aligned(height, stride), aligned(width, stride)
 
     def _batch(self, images: Sequence[Pixels], protocol: Protocol) -> tuple[Tensor, Tensor]:
         """Padded images, uint8 [N, 3, H, W] in the machine's memory, and the (height, width) of each."""
@@ -132,11 +133,6 @@ class Predictor:
             Prediction(image, labels[: image.shape[0], : image.shape[1]], self.description.spec)
             for image, labels in zip(images, labels_NHW, strict=True)
         ]
-
-
-def _aligned(side: int, stride: int) -> int:
-    """The next k * stride + 1; a side within one stride is padded to a whole cell."""
-    return max(side, stride) if side <= stride else -(-(side - 1) // stride) * stride + 1
 
 
 def pixels_of(image: AnyImage) -> Pixels:
