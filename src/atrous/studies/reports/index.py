@@ -1,4 +1,4 @@
-"""The first page of a report's site: every table with its progress, the runs that are no row, what is damaged."""
+"""The first page of a report's site: every table with its progress, the runs that are no row, what is left out."""
 
 from __future__ import annotations
 
@@ -45,8 +45,11 @@ def render_index(
         for paper, of_paper in _by_paper(results).items():
             rows = [_row(result, table_page(result)) for result in of_paper]
             parts.append(f"<h3>{escape(paper)}</h3>{table(_HEAD, rows, text=(0, 5, 6))}")
-    parts += _damaged("Damaged run folders", "They are left out of every table.", store.damaged)
-    parts += _damaged("Runs without a page", "Tables show what was read of them, which may be odd too.", odd)
+    left_out = "They are left out of every table."
+    parts += _listed("Damaged run folders", left_out, [damaged.reason for damaged in store.damaged])
+    parts += _listed("Run folders moved or copied aside", left_out, list(map(str, store.aside)))
+    is_odd = "Tables show what was read of them, which may be odd too."
+    parts += _listed("Runs without a page", is_odd, [damaged.reason for damaged in odd])
     parts += _others([run for run in store.runs if run.folder.path not in uses])
     return frame("The tables of both papers beside measurements", "".join(parts))
 
@@ -97,10 +100,10 @@ def _row(result: TableResult, page: PurePosixPath) -> list[str]:
     return [name, tau, picture, count, seeds_of(result), state, escape(result.table.title)]
 
 
-def _damaged(title: str, note: str, runs: Sequence[DamagedRun]) -> list[str]:
-    if not runs:
+def _listed(title: str, note: str, folders: Sequence[str]) -> list[str]:
+    if not folders:
         return []
-    lines = "".join(f"<li>{escape(damaged.reason)}</li>" for damaged in runs)
+    lines = "".join(f"<li>{escape(folder)}</li>" for folder in folders)
     return [f'<h2>{escape(title)}</h2><p>{escape(note)}</p><ul class="bad">{lines}</ul>']
 
 

@@ -36,7 +36,7 @@ def collect_from(store: Store, sweep: Sweep, *, identify: Identify) -> TableResu
     found = {row.name: _collect_row(store, sweep, row, identify, metric) for row in looked_up}
     shown = [found[row.name] for row in sweep.table.rows]
     rows = [replace(row, baseline=found[row.row.against].seeds) if row.row.against else row for row in shown]
-    return TableResult(sweep.table, tuple(rows), store.damaged)
+    return TableResult(sweep.table, tuple(rows), store.damaged, store.aside)
 
 
 def measured_row(

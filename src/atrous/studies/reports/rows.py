@@ -118,6 +118,7 @@ class TableResult:
     table: Table
     rows: tuple[RowResult, ...]
     damaged: tuple[DamagedRun, ...] = ()
+    aside: tuple[Path, ...] = ()
 
     @property
     def folders(self) -> tuple[Path, ...]:

@@ -1,11 +1,15 @@
-"""What lies in a run store, read once for a report; a folder that is damaged is set apart with its reason."""
+"""What lies in a run store, read once for a report.
+
+A folder that is damaged is set apart with its reason, and one that was moved or copied aside within the store with its
+place: what the run's own folder holds is the run.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +60,11 @@ class StoredRun:
         return str(self.status["state"])
 
     @property
+    def is_in_its_place(self) -> bool:
+        """Whether it lies where a training of its name and seed is looked for, in NAME/seedK."""
+        return self.folder.path.parts[-2:] == (self.name, f"seed{self.seed}")
+
+    @property
     def evaluations(self) -> Mapping[str, Any]:
         """What was measured, by protocol; empty until the training has reached its last step."""
         found: Mapping[str, Any] = self.results.get("evaluations", {}) if self.state == "done" else {}
@@ -98,21 +107,24 @@ class DamagedRun:
 
 @dataclass(frozen=True)
 class Store:
-    """Every run of a store."""
+    """Every run of a store; `aside` are the folders of runs that lie elsewhere in it than in their place."""
 
     path: Path
     runs: tuple[StoredRun, ...]
     damaged: tuple[DamagedRun, ...] = ()
+    aside: tuple[Path, ...] = ()
 
 
 def read_store(path: Path) -> Store:
     """Read every run of a store; a folder in which nothing was started yet is none."""
     folders = sorted(path.glob("runs/*/seed*"))
-    return read_runs(path, [folder for folder in folders if any(may_be_there(folder / name) for name in _MARKS)])
+    read = read_runs(path, [folder for folder in folders if any(may_be_there(folder / name) for name in _MARKS)])
+    own = tuple(run for run in read.runs if run.is_in_its_place)
+    return replace(read, runs=own, aside=tuple(run.folder.path for run in read.runs if not run.is_in_its_place))
 
 
 def read_runs(path: Path, folders: Iterable[Path]) -> Store:
-    """Read run folders."""
+    """Read run folders, wherever they lie."""
     runs, damaged = [], []
     for folder in folders:
         try:

@@ -46,7 +46,8 @@ def render_page(result: TableResult, *, page: PurePosixPath, way: Sequence[tuple
     if table.deviations:
         parts.append("<h2>What deviates from the paper</h2>")
         parts.append(f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in table.deviations)}</ul>")
-    parts += _damaged(result)
+    parts += _left_out("Damaged run folders, left out", [damaged.reason for damaged in result.damaged])
+    parts += _left_out("Run folders moved or copied aside, left out", list(map(str, result.aside)))
     if result.rows:
         commands = escape("\n".join(row.command for row in result.rows))
         parts.append(f"<h2>The command of each row</h2><pre>{commands}</pre>")
@@ -98,8 +99,8 @@ def _css(name: str, words: Sequence[str]) -> str:
     return name if name in ("paper", "measured") else ("text" if name in words else "value")
 
 
-def _damaged(result: TableResult) -> list[str]:
-    if not result.damaged:
+def _left_out(title: str, folders: Sequence[str]) -> list[str]:
+    if not folders:
         return []
-    lines = "".join(f"<li>{escape(damaged.reason)}</li>" for damaged in result.damaged)
-    return [f'<h2>Damaged run folders, left out</h2><ul class="bad">{lines}</ul>']
+    lines = "".join(f"<li>{escape(folder)}</li>" for folder in folders)
+    return [f'<h2>{escape(title)}</h2><ul class="bad">{lines}</ul>']

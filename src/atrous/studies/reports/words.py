@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 
 from atrous.studies.metrics import title_of
 from atrous.studies.reports.rows import TableResult
@@ -19,6 +21,8 @@ def headline(result: TableResult) -> list[str]:
         number = len(result.damaged)
         lines.append(f"{number} damaged run folder{'s are' if number > 1 else ' is'} left out:")
         lines += [f"  {damaged.reason}" for damaged in result.damaged]
+    if result.aside:
+        lines += [f"{aside_of(result.aside)}:", *(f"  {folder}" for folder in result.aside)]
     return [line for line in lines if line]
 
 
@@ -46,6 +50,12 @@ def agreement_of(result: TableResult) -> list[str]:
     said += [f"{tied} {'is' if tied == 1 else 'are'} equal in one of both"] if tied else []
     sentence = f"{', '.join(said[:-1])}{' and ' if said[1:] else ''}{said[-1]}"
     return [f"Agreement of the row order with the paper: Kendall tau = {tau:+.2f}: {sentence}."]
+
+
+def aside_of(folders: Sequence[Path]) -> str:
+    """How many folders of runs are left out because they do not lie in the place of theirs."""
+    what = "1 run folder that was" if len(folders) == 1 else f"{len(folders)} run folders that were"
+    return f"{what} moved or copied aside {'is' if len(folders) == 1 else 'are'} left out"
 
 
 def legend_of(result: TableResult) -> str:
