@@ -125,7 +125,8 @@ class FakeJobs:
             "table": None,
             "row": row,
         }
-        identity = Identity(name=f"net-{row}", key=f"key-{row}", family=f"family-{row}", seed=seed)
+        name, key, family = (f"{what}-{row}" for what in ("net", "key", "family"))
+        identity = Identity(name=name, key=key, family=family, seed=seed, former_family=family)
         return Job(config, identity, RunFolder(self.folder / "runs" / f"net-{row}" / f"seed{seed}"), (f"row={row}",))
 
     def events(self) -> list[tuple[str, float, int, str, str]]:

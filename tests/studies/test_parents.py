@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from atrous.errors import ConfigError
 from atrous.studies import jobs
 from atrous.studies.configuration import resolve
-from atrous.studies.identity import identify
+from atrous.studies.identity import Identity, identify
 from atrous.studies.overrides import parent_entry
 from atrous.studies.parents import compose_parent, identity_of, parent_overrides
 
@@ -65,6 +65,20 @@ def test_what_a_run_is_contains_what_it_starts_from(composed: Compose) -> None:
     assert alone == identify(resolve(composed(*CHILD))).name
     again = identity(*CHILD, PARENT, "trainer.log_every=7")
     assert again == chained, "what changes no weights of either changes neither"
+
+
+def test_a_cut_run_is_of_the_family_of_the_full_one_also_where_those_before_it_were_cut(composed: Compose) -> None:
+    def identity(*overrides: str) -> Identity:
+        return identity_of(resolve(composed(*overrides)), overrides)
+
+    grandchild = parent_entry(["recipe.optimizer.lr=0.2", PARENT])
+    for chained in (PARENT, grandchild):
+        full, cut = identity(*CHILD, chained), identity(*CHILD, chained, "recipe.max_steps=1")
+        assert cut.name != full.name
+        assert cut.family == full.family
+        assert cut.former_family != full.former_family, "which is how runs of before noted it"
+    assert identity(*CHILD, grandchild).family != identity(*CHILD, PARENT).family
+    assert identity(*CHILD, PARENT.replace("0.1", "0.2")).family != identity(*CHILD, PARENT).family
 
 
 def test_what_a_chained_run_is_can_be_told_without_its_data(composed: Compose) -> None:

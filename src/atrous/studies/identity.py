@@ -26,14 +26,17 @@ class Identity:
     Attributes:
         name: readable and unique apart from the seed, `[a-z0-9._-]`.
         key: hash of everything, the seed included; the W&B run id.
-        family: hash without the budget (`recipe.max_steps`) and the seed: cut runs of a row are found by it.
+        family: hash without the budget (`recipe.max_steps`), its own and those of the trainings before it, and the
+            seed: cut runs of a row are found by it.
         seed: the seed.
+        former_family: the family as runs of before noted it, with the budgets of the trainings before it.
     """
 
     name: str
     key: str
     family: str
     seed: int
+    former_family: str
 
     def folder(self, store: str | Path) -> RunFolder:
         """Where the training lives in a run store."""
@@ -61,13 +64,15 @@ def identify(config: Mapping[str, Any], *, parent: Identity | None = None) -> Id
     }
     if parent is not None:
         content["parent"] = parent.name
-    without_budget = {key: value for key, value in content["recipe"].items() if key != "max_steps"}
+    recipe = {key: value for key, value in content["recipe"].items() if key != "max_steps"}
+    former = {**content, "recipe": recipe}
     seed = int(config["seed"])
     return Identity(
         name=f"{_slug(config)}-{_hash(content)}",
         key=_hash({**content, "seed": seed, **({"parent": parent.key} if parent is not None else {})}),
-        family=_hash({**content, "recipe": without_budget}),
+        family=_hash({**former, **({"parent": parent.family} if parent is not None else {})}),
         seed=seed,
+        former_family=_hash(former),
     )
 
 

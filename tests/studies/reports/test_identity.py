@@ -92,12 +92,12 @@ def test_a_row_that_starts_from_no_file_is_composed_once(
 
     def identify_row(row: Row, seed: int) -> Identified:
         made.append(row)
-        return Identified("name", "family", seed)
+        return Identified("name", ("family",), seed)
 
     monkeypatch.setattr(identity, "identify_row", identify_row)
     assert (
         identifier(Row("row", overrides, {}), 0)
         == identifier(Row("row", overrides, {}), 0)
-        == Identified("name", "family", 0)
+        == Identified("name", ("family",), 0)
     )
     assert len(made) == 1

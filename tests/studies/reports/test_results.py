@@ -136,6 +136,42 @@ def test_trainings_of_another_budget_are_told_and_never_a_result(swept: Swept, c
     assert states == {1: {"not trained", cut}, 3: {"not trained", cut, longer}, 2: {cut}}
 
 
+COCO = ("+experiment=deeplabv3/table6", "scale=smoke", "rows=[ms-flip-os8-coco]")
+PARENT = "'data=shapes_more','recipe=shapes','recipe.optimizer.lr=0.1','recipe.pretrained=null'"
+
+
+def test_a_cut_training_is_told_also_where_the_one_that_it_starts_from_was_cut(
+    swept: Swept, composed: Compose, store: Path
+) -> None:
+    _run(composed, swept(*COCO, "recipe.max_steps=1")[1], store)
+    (row,) = collect(swept(*COCO)[1], store=store).rows
+    assert row.state == "not trained; unfinished budget: seed 0 has 1 of 2 steps"
+
+
+def test_a_cut_training_is_found_by_the_family_that_was_noted_before(
+    swept: Swept, composed: Compose, store: Path
+) -> None:
+    _run(composed, swept(*COCO, "recipe.max_steps=1", f"parent=[{PARENT},'recipe.max_steps=2']")[1], store)
+    ((_, overrides),) = swept(*COCO)[1].jobs()
+    full = jobs.prepare(composed(*overrides, f"store={store}"), overrides).identity
+    (cut,) = (file for file in store.glob("runs/*/seed0/run.json") if json.loads(file.read_text())["row"])
+    assert full.former_family != full.family
+    for family in (full.family, full.former_family):
+        cut.write_text(json.dumps({**json.loads(cut.read_text()), "family": family}))
+        (row,) = collect(swept(*COCO)[1], store=store).rows
+        assert row.state == "not trained; unfinished budget: seed 0 has 1 of 2 steps"
+
+
+def test_a_training_that_starts_from_one_of_another_budget_is_told_as_that(
+    swept: Swept, composed: Compose, store: Path
+) -> None:
+    _run(composed, swept(*COCO, f"parent=[{PARENT},'recipe.max_steps=1']")[1], store)
+    (row,) = collect(swept(*COCO)[1], store=store).rows
+    assert row.mean is None
+    told = "another budget before it: seed 0 starts from a training with other steps than the row's"
+    assert row.state == f"not trained; {told}"
+
+
 def test_a_training_of_another_table_or_recipe_is_not_a_cut_one(swept: Swept, composed: Compose, store: Path) -> None:
     _run(composed, swept(*TABLE, "recipe.max_steps=1", "recipe.optimizer.lr=0.5")[1], store)
     assert _row(collect(swept(*TABLE)[1], store=store), "os8").state == "not trained"

@@ -35,10 +35,13 @@ _OF_FILES = re.compile(r"pretrained|classes|parent")  # may name files, what is 
 
 @dataclass(frozen=True)
 class Identified:
-    """Who a row is: the name and family of its trainings, their budget, and the server that its archive is for."""
+    """Who a row is: the name of its trainings, their budget, and the server that its archive is for.
+
+    `families` holds their family, and beside it the one that runs of before noted.
+    """
 
     name: str
-    family: str
+    families: Sequence[str]
     max_steps: int
     submission: str | None = None
 
@@ -48,7 +51,8 @@ def identify_row(row: Row, seed: int) -> Identified:
     overrides = [*row.overrides, f"seed={seed}"]
     config = resolve(compose(config_name="train", overrides=overrides), needs_root=False)
     identity = identity_of(config, overrides)
-    return Identified(identity.name, identity.family, int(config["recipe"]["max_steps"]), config["submission"])
+    families, steps = (identity.family, identity.former_family), int(config["recipe"]["max_steps"])
+    return Identified(identity.name, families, steps, config["submission"])
 
 
 class Remembered:

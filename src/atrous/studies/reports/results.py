@@ -74,7 +74,7 @@ def _collect_row(store: Store, sweep: Sweep, row: Row, identify: Identify, metri
     other_budgets = tuple(
         OtherBudget(run.seed, run.folder.path, run.max_steps, who.max_steps)
         for run in store.runs
-        if run.facts["family"] == who.family and (run.max_steps < who.max_steps or not mine)
+        if run.facts["family"] in who.families and run.name != who.name and (run.max_steps <= who.max_steps or not mine)
     )
     result = measured_row(row, mine, metric=metric, command=command, submission=who.submission)
     return replace(result, other_budgets=other_budgets)

@@ -28,7 +28,7 @@ class SeedResult:
 
 @dataclass(frozen=True)
 class OtherBudget:
-    """A training with another budget than its row's: told, never a result."""
+    """A training with another budget than its row's, or after one with another budget: told, never a result."""
 
     seed: int
     folder: Path
@@ -38,6 +38,8 @@ class OtherBudget:
     def __str__(self) -> str:
         if self.steps > self.full_steps:
             return f"longer budget: seed {self.seed} has {self.steps} steps, the row {self.full_steps}"
+        if self.steps == self.full_steps:
+            return f"another budget before it: seed {self.seed} starts from a training with other steps than the row's"
         return f"unfinished budget: seed {self.seed} has {self.steps} of {self.full_steps} steps"
 
 
