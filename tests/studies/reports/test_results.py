@@ -133,7 +133,20 @@ def test_trainings_of_another_budget_are_told_and_never_a_result(swept: Swept, c
         row = _row(collect(swept(*TABLE)[1], store=store), "os8")
         states[steps] = {*row.state.split("; ")}
         assert (row.mean is None) == (steps != 2)
-    assert states == {1: {"not trained", cut}, 3: {"not trained", cut, longer}, 2: {cut}}
+    assert states == {1: {"not trained", cut}, 3: {"not trained", cut, longer}, 2: {"done"}}
+
+
+def test_a_cut_training_is_told_of_a_seed_that_has_no_full_result(
+    swept: Swept, composed: Compose, store: Path, fake_jobs: FakeJobs
+) -> None:
+    _run(composed, swept(*TABLE, "recipe.max_steps=1", "seed=0,1,2")[1], store)
+    _run(composed, swept(*TABLE, "seed=0")[1], store)
+    fake_jobs.behave(os8="fail")
+    _run(composed, swept(*TABLE, "seed=1")[1], store)
+    row = _row(collect(swept(*TABLE)[1], store=store), "os8")
+    failed, *cut = row.state.split("; ")
+    assert failed.startswith("seed 1 failed")
+    assert cut == [f"unfinished budget: seed {seed} has 1 of 2 steps" for seed in (1, 2)]
 
 
 COCO = ("+experiment=deeplabv3/table6", "scale=smoke", "rows=[ms-flip-os8-coco]")

@@ -71,12 +71,16 @@ def _collect_row(store: Store, sweep: Sweep, row: Row, identify: Identify, metri
     if who is None:
         return RowResult(row=row, command=command, metric=metric)
     mine = [run for run in store.runs if run.name == who.name]
+    result = measured_row(row, mine, metric=metric, command=command, submission=who.submission)
+    finished = {seed.seed for seed in result.seeds if seed.score is not None or seed.submission}
     other_budgets = tuple(
         OtherBudget(run.seed, run.folder.path, run.max_steps, who.max_steps)
         for run in store.runs
-        if run.facts["family"] in who.families and run.name != who.name and (run.max_steps <= who.max_steps or not mine)
+        if run.facts["family"] in who.families
+        and run.name != who.name
+        and run.seed not in finished
+        and (run.max_steps <= who.max_steps or not mine)
     )
-    result = measured_row(row, mine, metric=metric, command=command, submission=who.submission)
     return replace(result, other_budgets=other_budgets)
 
 
