@@ -49,7 +49,7 @@ def sweep_of(config: DictConfig, arguments: Sequence[str]) -> Sweep:
     table = _free_table(free, fixed, protocols) if config.experiment is None else _paper_table(config, fixed)
     if config.experiment is not None and free:
         table = changed_by(_crossed(table, free), [override.input_line or "" for override in free.values()])
-    return Sweep(_selected(table, config.rows), seeds)
+    return Sweep(_selected(table, config.rows), seeds, asks_for_seeds="seed" in given)
 
 
 def _check_keys(given: Mapping[str, Override], *, is_table: bool) -> None:

@@ -151,7 +151,8 @@ def load_sweep(store: Path, name: str) -> Sweep:
         raise ConfigError(f"sweep={name!r} is not in {path.parent}; there are: {known}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        sweep = Sweep(Table.from_plain(content["table"]), tuple(content["seeds"]))
+        asks = bool(content.get("asks_for_seeds", True))  # sweeps of before do not say so, and were trained at theirs
+        sweep = Sweep(Table.from_plain(content["table"]), tuple(content["seeds"]), asks_for_seeds=asks)
         sweep.jobs()
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror})") from None

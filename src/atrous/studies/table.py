@@ -71,10 +71,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A table and the values of its seeds."""
+    """A table and the values of its seeds; whether someone asked for these, or they are what is taken otherwise."""
 
     table: Table
     seeds: tuple[int, ...]
+    asks_for_seeds: bool = False
 
     def jobs(self) -> list[tuple[Row, list[str]]]:
         """Every training at every seed, first all at the first seed, as overrides of a single run.

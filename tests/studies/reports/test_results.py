@@ -190,6 +190,26 @@ def test_a_training_of_another_table_or_recipe_is_not_a_cut_one(swept: Swept, co
     assert _row(collect(swept(*TABLE)[1], store=store), "os8").state == "not trained"
 
 
+def test_seeds_that_were_asked_for_and_have_no_run_are_told_of_rows_that_have_others(
+    swept: Swept, composed: Compose, store: Path
+) -> None:
+    _run(composed, swept(*TABLE, "seed=1,3")[1], store)
+    (hurt,) = store.glob("runs/*/seed3")
+    (hurt / "results.json").write_text("{")
+
+    def state(*seeds: str) -> str:
+        return _row(collect(swept(*TABLE, *seeds)[1], store=store), "os8").state
+
+    assert state("seed=2,0,1") == "seeds 0, 2 not trained"
+    assert state("seed=2") == "seed 2 not trained"
+    assert state("seed=1,3") == "done", "a damaged run is told as that"
+    assert state() == "done", "nobody asked for seed 0"
+    _run(composed, swept(*TABLE, "seed=2", "recipe.max_steps=1")[1], store)
+    assert state("seed=1,2") == "seed 2 not trained; unfinished budget: seed 2 has 1 of 2 steps"
+    (result,) = collect(swept(*TABLE[:2], "rows=[os32]", "seed=1,2")[1], store=store).rows
+    assert result.state == "not trained"
+
+
 def test_a_failed_seed_is_told_and_the_others_count(
     swept: Swept, composed: Compose, store: Path, fake_jobs: FakeJobs
 ) -> None:

@@ -81,7 +81,14 @@ def _collect_row(store: Store, sweep: Sweep, row: Row, identify: Identify, metri
         and run.seed not in finished
         and (run.max_steps <= who.max_steps or not mine)
     )
-    return replace(result, other_budgets=other_budgets)
+    return replace(result, other_budgets=other_budgets, missing=_missing(store, sweep, who.name, mine))
+
+
+def _missing(store: Store, sweep: Sweep, name: str, runs: Sequence[StoredRun]) -> tuple[int, ...]:
+    """The seeds that were asked for and have no run; of one whose folder is damaged that is told instead."""
+    known = {run.folder.path for run in runs} | {damaged.path for damaged in store.damaged}
+    asked = sorted(set(sweep.seeds)) if sweep.asks_for_seeds else []
+    return tuple(seed for seed in asked if store.path / "runs" / name / f"seed{seed}" not in known)
 
 
 def _seed_result(run: StoredRun, protocol: str, metric: str, server: str | None) -> SeedResult:

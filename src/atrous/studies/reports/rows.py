@@ -48,13 +48,15 @@ class RowResult:
     """A row and what was measured of it; only finished trainings with the full budget count.
 
     Where it is held against another row, whose seeds are `baseline`, its number is what it has more, seed by seed.
-    `code` holds the versions and commits of atrous that trained it.
+    `missing` are the seeds that were asked for and have no run; `code` holds the versions and commits of atrous that
+    trained it.
     """
 
     row: Row
     command: str
     seeds: tuple[SeedResult, ...] = ()
     other_budgets: tuple[OtherBudget, ...] = ()
+    missing: tuple[int, ...] = ()
     parameters: int | None = None
     multiply_adds: int | None = None
     size: tuple[int, int] | None = None
@@ -103,6 +105,9 @@ class RowResult:
         if self.row.unreachable:
             return f"not reproduced: {self.row.unreachable}"
         notes = [_note(seed) for seed in self.seeds if seed.score is None]
+        if self.seeds and self.missing:
+            which = ", ".join(map(str, self.missing))
+            notes.append(f"{'seeds' if len(self.missing) > 1 else 'seed'} {which} not trained")
         notes += [str(run) for run in self.other_budgets]
         if not self.seeds:
             notes.insert(0, "not trained")
