@@ -24,6 +24,25 @@ def test_two_reports_at_once_are_refused(atrous: Run) -> None:
     assert "one report at a time" in ended.errors[0]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("runs=a,b",), "runs=a,b: several are a list, 'runs=[a,b]'"),
+        (("sweep=a,b",), "sweep=a,b: one at a time"),
+        (("site", "output=a,b"), "output=a,b: one at a time"),
+        pytest.param(("site", "store=a,b"), "store=a,b: one at a time", marks=pytest.mark.exhaustive),
+    ],
+)
+def test_what_a_report_has_one_of_is_not_swept(
+    atrous: Run, tmp_path: Path, arguments: tuple[str, ...], told: str
+) -> None:
+    ended = atrous("report", *arguments)
+    assert ended.code == 2
+    (error,) = ended.errors
+    assert error.startswith(f"error: {told}")
+    assert not [*tmp_path.iterdir()], "nothing is written elsewhere"
+
+
 @pytest.mark.parametrize("glob", ["outputs/runs/nothing*", "*"])
 def test_a_glob_without_runs_is_named(atrous: Run, tmp_path: Path, glob: str) -> None:
     (tmp_path / "a file").touch()

@@ -8,11 +8,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from atrous.commands.app import run_app
 from atrous.errors import ConfigError
 
+_OF_THE_REPORT = ("output", "runs", "store", "subject", "sweep", "tflops")
 SUBJECTS = ("table", "site", "plan", "complexity", "figure4", "diagram", "wandb")
 
 
 def task(config: DictConfig) -> None:
     """Print a table and write it in every form; or write the site of all tables; or count, or draw."""
+    _check_one_of_each()
     if config.subject not in SUBJECTS:
         raise ConfigError(f"subject={config.subject!r}: one of {', '.join(SUBJECTS)}")
     from atrous.files import check_writable
@@ -39,22 +41,38 @@ def task(config: DictConfig) -> None:
         _draw(config)
 
 
-def _report_table(config: DictConfig) -> None:
+def _arguments() -> list[str]:
+    """The overrides of the command line, those that are swept included, of which the config knows nothing."""
     from hydra.core.hydra_config import HydraConfig
 
+    return [str(text) for text in OmegaConf.to_container(HydraConfig.get().overrides.task) or []]
+
+
+def _check_one_of_each() -> None:
+    """Refuse several values of what a report has one of: Hydra reads a comma as a sweep, as of a table's rows."""
+    from atrous.studies.overrides import key_of, parse
+
+    for override in parse(_arguments()):
+        key = key_of(override)
+        if key in _OF_THE_REPORT and override.is_sweep_override():
+            one = f"one at a time; a name that holds a comma takes quotes, \"{key}='a,b'\""
+            several = "several are a list, 'runs=[a,b]', of globs \"runs=['a/runs/*','b/runs/*']\""
+            raise ConfigError(f"{override.input_line}: {several if key == 'runs' else one}")
+
+
+def _report_table(config: DictConfig) -> None:
     from atrous.studies.command_line import sweep_of
     from atrous.studies.sweeping import load_sweep, report_sweep
 
     if sum(value is not None for value in (config.runs, config.sweep, config.experiment)) > 1:
         raise ConfigError("one report at a time: either +experiment=..., or sweep=..., or runs=...")
-    arguments = [str(text) for text in OmegaConf.to_container(HydraConfig.get().overrides.task) or []]
     if config.runs is not None:
         _report_runs(config)
         return
     if config.sweep is not None:
         sweep = load_sweep(Path(config.store), config.sweep)
     elif config.experiment is not None:
-        sweep = sweep_of(config, arguments)
+        sweep = sweep_of(config, _arguments())
     else:
         raise ConfigError(
             "which report? Give +experiment=deeplabv3/table1 scale=shapes, sweep=NAME, or runs='outputs/runs/NAME*', "
@@ -64,8 +82,6 @@ def _report_table(config: DictConfig) -> None:
 
 
 def _publish(config: DictConfig) -> None:
-    from hydra.core.hydra_config import HydraConfig
-
     from atrous.studies.command_line import sweep_of
     from atrous.studies.reports.results import collect
     from atrous.studies.schema import WandbConfig
@@ -73,8 +89,7 @@ def _publish(config: DictConfig) -> None:
 
     if config.experiment is None:
         raise ConfigError("which table goes to W&B? Give e.g. +experiment=deeplabv3/table1 scale=shapes")
-    arguments = [str(text) for text in OmegaConf.to_container(HydraConfig.get().overrides.task) or []]
-    result = collect(sweep_of(config, arguments), store=Path(config.store))
+    result = collect(sweep_of(config, _arguments()), store=Path(config.store))
     settings = config.logger.wandb or OmegaConf.structured(WandbConfig)
     folder = _folder(config) if config.output else _folder(config) / result.table.slug
     published = publish_table(

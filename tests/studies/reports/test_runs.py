@@ -173,6 +173,30 @@ def test_a_glob_without_runs_is_named(runs: Runs, pattern: str) -> None:
         collect_runs([str(runs.folder / pattern) if pattern else ""])
 
 
+def test_a_folder_whose_path_holds_brackets_is_itself_and_not_a_pattern(tmp_path: Path) -> None:
+    runs = Runs(tmp_path / "fold [1]")
+    folder = runs.add("a[b]")
+    runs.add("c")
+    Runs(tmp_path / "fold 1").add("elsewhere")
+    named = {folder: ["a[b]"], folder.parent: ["a[b]"], runs.folder / "runs" / "*": ["a[b]", "c"]}
+    for pattern, names in named.items():
+        assert [row.row.name for row in collect_runs([str(pattern)]).rows] == names
+
+
+def test_brackets_that_no_folder_bears_are_a_pattern(runs: Runs) -> None:
+    for name in ("a1", "a2", "a3"):
+        runs.add(name)
+    assert [row.row.name for row in collect_runs([str(runs.folder / "runs" / "a[13]")]).rows] == ["a1", "a3"]
+
+
+def test_what_is_no_glob_is_refused_with_what_is_one(runs: Runs) -> None:
+    runs.add("deeplab")
+    pattern = str(runs.folder / "runs" / "deeplab**")
+    with pytest.raises(ConfigError, match=r"^runs='.*/runs/deeplab\*\*' is no glob: .* runs='outputs/\*\*/seed0'"):
+        collect_runs([pattern])
+    assert len(collect_runs([str(runs.folder / "**" / "seed0")]).rows) == 1
+
+
 def _report(runs: Runs) -> Path:
     """Write the report of all runs; returns the site."""
     site = runs.folder / "deep" / "within" / "site"

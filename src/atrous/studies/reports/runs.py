@@ -25,7 +25,7 @@ def collect_runs(patterns: Sequence[str]) -> TableResult:
     a row of its own.
 
     Raises:
-        ConfigError: A glob finds no run.
+        ConfigError: A glob finds no run, or is none.
     """
     found = [folder for pattern in patterns for folder in _folders(pattern)]
     folders = {folder.resolve(): folder for folder in reversed(found)}  # of two names of a folder, the first
@@ -46,8 +46,7 @@ def collect_runs(patterns: Sequence[str]) -> TableResult:
 
 
 def _folders(pattern: str) -> Iterator[Path]:
-    path = Path(pattern)
-    found = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if path.name else [path]
+    found = _named(pattern)
     runs = [run for path in found for run in ([path] if _is_run(path) else sorted(path.glob("seed*"))) if _is_run(run)]
     if not runs:
         what = "finds nothing" if not found else f"finds {len(found)} path(s), but no folder of a run"
@@ -56,6 +55,27 @@ def _folders(pattern: str) -> Iterator[Path]:
             "several \"runs=['a/runs/*','b/runs/*']\""
         )
     return iter(runs)
+
+
+def _named(pattern: str) -> list[Path]:
+    """The paths that a glob stands for; where it begins with the very name of a folder, brackets too, that is meant."""
+    path = Path(pattern)
+    place, rest = Path(path.anchor), [*path.relative_to(path.anchor).parts]
+    while rest and _is_there(place / rest[0]):
+        place /= rest.pop(0)
+    if any("**" in part and part != "**" for part in rest):  # what that stands for is Python's version's own
+        raise ConfigError(
+            f"runs={pattern!r} is no glob: * is any part of a name, as in runs='outputs/runs/deeplabv3-*', and ** any "
+            "folders, alone between slashes as in runs='outputs/**/seed0'"
+        )
+    return sorted(place.glob("/".join(rest))) if rest else [place]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _is_run(path: Path) -> bool:
