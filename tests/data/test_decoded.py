@@ -177,7 +177,7 @@ def damage_manifest(folder: Path) -> None:
 
 def damage_version(folder: Path) -> None:
     (folder / "manifest.json").write_text(
-        (folder / "manifest.json").read_text().replace('"version": 2', '"version": 1')
+        (folder / "manifest.json").read_text().replace('"version": 3', '"version": 1')
     )
 
 
@@ -194,7 +194,7 @@ def lose_pixels(folder: Path) -> None:
     [
         (damage_length, "has 100 bytes instead of"),
         (damage_manifest, "has been changed or damaged"),
-        (damage_version, "has version 1, this program writes 2"),
+        (damage_version, "has version 1, this program writes 3"),
         (lose_manifest, "is missing or damaged"),
         (lose_pixels, "is missing or cannot be read"),
     ],

@@ -19,6 +19,8 @@ from atrous.hardware import usable_cores
 
 Counts = NDArray[np.int64]
 
+_VERSION = 2  # of how masks are read; another number counts anew
+
 _log = logging.getLogger(__name__)
 
 
@@ -61,7 +63,7 @@ def _count(dataset: SegmentationDataset) -> Counts:
 
 
 def _key(dataset: PairList) -> str:
-    digest = hashlib.sha256(repr(dataset.spec).encode())
+    digest = hashlib.sha256(f"{_VERSION} {dataset.spec!r}".encode())
     for fact in _facts(dataset):
         digest.update(f"{fact}\n".encode())
     return digest.hexdigest()[:32]

@@ -18,7 +18,7 @@ from atrous.data.files import Pixels
 from atrous.errors import DataError
 from atrous.files import write_text
 
-VERSION = 2  # of the files; another number decodes anew
+VERSION = 3  # of the files and of how they are read; another number decodes anew
 PIXELS, MANIFEST = "pixels", "manifest.json"
 
 Size = tuple[int, int]

@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
 from atrous.data.class_list import ClassList
 from atrous.data.dataset import Pair, PairList
 from atrous.data.files import Pixels, check_labels, read_mask
 from atrous.data.listing import check_limit, existing_root, found_in, names_in, read_list
+from atrous.data.mask_colours import ColourTable
 from atrous.errors import DataError
 
 _ENDS = (".jpg", ".jpeg", ".png")
@@ -23,7 +21,8 @@ class Folder(PairList):
     Split by lists: splits/train.txt and splits/val.txt name the images, one a line, as `a` or `a.jpg`; images/a.jpg,
     masks/a.png. The lists decide where both are there.
 
-    A mask is an 8-bit PNG of palette or gray indices, or an RGB one when every class has a colour.
+    A mask is an 8-bit PNG of palette or gray indices, or an RGB one when every class has a colour. Then a palette or
+    gray mask that shows the classes' colours is read by them as well, see `ColourTable.by_colour`.
 
     Args:
         root: the folder that holds images and masks.
@@ -50,11 +49,13 @@ class Folder(PairList):
         pairs = [pair for part in split.split("+") for pair in _pairs(home, part)]
         super().__init__(spec=class_list.spec, pairs=pairs[:limit], source=f"{class_list.spec.name} {split}")
         self.split = split
-        self._colours = _ColourTable(class_list) if class_list.label_of else None
+        self._colours = ColourTable(class_list) if class_list.label_of else None
 
     def _decode(self, mask_path: str) -> Pixels:
         mask = read_mask(mask_path, colours=True)
         if mask.ndim == 2:
+            if self._colours is not None and (labels := self._colours.by_colour(mask, path=mask_path)) is not None:
+                return labels
             check_labels(
                 mask,
                 num_classes=self.spec.num_classes,
@@ -69,31 +70,6 @@ class Folder(PairList):
                 "class one in the class list, or save the masks as indices"
             )
         return self._colours.labels(mask, path=mask_path)
-
-
-class _ColourTable:
-    """From RGB masks to labels: a byte for each of the 2^24 colours, which is faster than a search."""
-
-    def __init__(self, classes: ClassList) -> None:
-        spec = classes.spec
-        self._name = spec.name
-        self._unknown = next(value for value in range(spec.num_classes, 256) if value != spec.ignore_label)
-        self._labels = np.full(1 << 24, self._unknown, np.uint8)
-        for (red, green, blue), label in classes.label_of.items():
-            self._labels[red | green << 8 | blue << 16] = label
-
-    def labels(self, mask: Pixels, *, path: str) -> Pixels:
-        codes = np.asarray(cv2.cvtColor(mask, cv2.COLOR_RGB2RGBA)).view("<u4")[:, :, 0] & 0xFFFFFF
-        labels: Pixels = self._labels[codes]
-        wrong = labels == self._unknown
-        if wrong.any():
-            row, column = (int(place[0]) for place in np.nonzero(wrong))
-            raise DataError(
-                f"mask {path!r} holds the colour {mask[row, column].tolist()} in row {row}, column {column} "
-                f"({np.count_nonzero(wrong)} pixels have no class's colour); add it to the class list of "
-                f"{self._name!r} (as ignore_colour, if it means nothing) or correct the mask"
-            )
-        return labels
 
 
 def _pairs(home: Path, split: str) -> list[Pair]:

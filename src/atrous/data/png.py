@@ -1,5 +1,6 @@
 """PNG files from the inside: what the pixels are, palette indices without colours, and the ordinary kinds at speed."""
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -60,6 +61,23 @@ def png_size(data: bytes) -> tuple[int, int] | None:
         return None
     width, height = struct.unpack(">II", data[16:24])
     return height, width
+
+
+def read_palette(path: str) -> NDArray[np.uint8] | None:
+    """Read the colours of a palette PNG, uint8 [colours, 3], without its pixels; None where it has no palette.
+
+    Args:
+        path: a file that has been decoded, so that its chunks are whole.
+    """
+    with open(path, "rb") as file:  # noqa: PTH123  # a Path costs more than opening the file
+        if file.read(len(PNG_START) + 25)[25:26] != bytes([PALETTE]):
+            return None
+        while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
+            length = int.from_bytes(head[:4], "big")
+            if head[4:] == b"PLTE":
+                return np.frombuffer(file.read(length), np.uint8).reshape(-1, 3)
+            file.seek(length + 4, os.SEEK_CUR)
+    return None
 
 
 def decode_plain(data: bytes, *, channels: int, rows: int | None = None) -> NDArray[np.uint8] | None:
