@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atrous.data.files import Pixels, read_mask
+from atrous.data.files import Pixels, read_image, read_mask
 from atrous.errors import ConfigError, DataError
 from atrous.evaluation.protocol import Protocol
 from atrous.networks.segmenter import Segmenter
@@ -184,6 +184,36 @@ def test_the_batch_size_changes_no_file(predictor: Predictor, folder: Path, tmp_
     predict_images(predictor, jobs, protocol=Protocol(), batch_size=batch_size)
     for job in jobs:
         np.testing.assert_array_equal(read_mask(job.outputs["labels"]), predictor.predict(job.source).labels)
+
+
+@pytest.mark.parametrize("side", [17, 900])
+def test_images_of_many_sizes_do_not_pile_up_until_all_are_read(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: int
+) -> None:
+    read, waited, sizes = 0, [], []
+
+    def counted(path: Path, **options: bool) -> Pixels:
+        nonlocal read
+        read += 1
+        return read_image(path, **options)
+
+    def noted(batch: list[Pixels], **_: object) -> list[Prediction]:
+        sizes.append(len(batch))
+        waited.append(read - sum(sizes))
+        return [Prediction(image, image[:, :, 0], predictor.description.spec) for image in batch]
+
+    monkeypatch.setattr("atrous.prediction.images.read_image", counted)
+    monkeypatch.setattr(predictor, "predict_batch", noted)
+    count = 80 if side == 17 else 16
+    for number in range(count):
+        width = side + 16 * (0 if number in (2, 7) else number)
+        Image.new("RGB", (width, side)).save(tmp_path / f"{number:02d}.png")
+    jobs = plan(str(tmp_path), tmp_path / "out", save=["json"], overwrite=False)
+    assert predict_images(predictor, jobs, protocol=Protocol(), batch_size=4) == {}
+    assert max(waited) < (32 if side == 17 else 12)  # 8 batches of 4 images, or of 2^20 pixels
+    if side == 17:
+        assert sizes == [3, *[1] * 77], "the batch that is nearest to being full goes first"
+    assert sum(sizes) == len(list((tmp_path / "out").iterdir())) == count
 
 
 def test_a_write_that_fails_leaves_no_part_of_a_file(

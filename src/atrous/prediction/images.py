@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from atrous.prediction.result import Prediction
 from atrous.prediction.writing import TooLargeError, write_prediction
 
 _BATCHED_PIXELS = 1 << 20  # larger images go alone: a batch of them would gain nothing but memory
+_WAITING_BATCHES = 8  # of images and of pixels (24 MiB): enough to fill batches, little to lose where it is killed
 
 Read = tuple[Job, Pixels]
 
@@ -92,11 +93,24 @@ def _write(job: Job, prediction: Prediction, broken: dict[Path, str]) -> bool:
 
 
 def _batches(images: Iterator[Read], predictor: Predictor, protocol: Protocol, size: int) -> Iterator[list[Read]]:
+    """Batches of one padded size; where too many images wait for others of theirs, the largest batch goes first."""
     waiting: dict[tuple[int, int], list[Read]] = {}
     for job, image in images:
         padded = predictor.padded_size(image, protocol)
-        batch = waiting.setdefault(padded, [])
-        batch.append((job, image))
-        if len(batch) >= size or len(batch) * padded[0] * padded[1] >= _BATCHED_PIXELS:
+        waiting.setdefault(padded, []).append((job, image))
+        if len(waiting[padded]) >= size or _pixels(waiting, padded) >= _BATCHED_PIXELS:
             yield waiting.pop(padded)
-    yield from waiting.values()
+        elif _is_much(waiting, size):
+            yield waiting.pop(max(waiting, key=lambda each: len(waiting[each])))  # of equal ones the oldest
+    while waiting:
+        yield waiting.pop(next(iter(waiting)))
+
+
+def _is_much(waiting: Mapping[tuple[int, int], Sequence[Read]], size: int) -> bool:
+    images = sum(map(len, waiting.values()))
+    pixels = sum(_pixels(waiting, padded) for padded in waiting)
+    return images >= _WAITING_BATCHES * size or pixels >= _WAITING_BATCHES * _BATCHED_PIXELS
+
+
+def _pixels(waiting: Mapping[tuple[int, int], Sequence[Read]], padded: tuple[int, int]) -> int:
+    return len(waiting[padded]) * padded[0] * padded[1]
