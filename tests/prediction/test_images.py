@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,28 @@ def test_files_say_what_was_predicted(predictor: Predictor, folder: Path, tmp_pa
     assert np.abs(overlay[..., ::-1].astype(int) - expected.overlay()).mean() < 12
     facts = json.loads(job.outputs["json"].read_text())
     assert (facts["height"], facts["width"], facts["shares"]) == (100, 41, expected.shares())
+
+
+def test_an_image_whose_files_would_have_too_long_names_is_named_and_the_others_are_finished(
+    predictor: Predictor, folder: Path, tmp_path: Path
+) -> None:
+    for name in ("a" * 240, "\u00e4" * 120, "c" * 232):  # of bytes a name has 255 at most
+        (folder / f"{name}.png").hardlink_to(folder / "a.png")
+    (folder / "broken.png").unlink()
+    saved = ["overlay", "labels", "probabilities", "json"]
+    jobs = plan(str(folder), tmp_path / "out", save=saved, overwrite=False)
+    broken = predict_images(predictor, jobs, protocol=Protocol(), batch_size=2)
+    long = [job for job in jobs if len(job.source.name) > 100]
+    assert sorted(broken) == sorted(job.source for job in long)
+    for job in jobs:
+        assert job in long or all(path.is_file() for path in job.outputs.values())
+    shortest = next(job for job in long if job.source.name.startswith("c"))
+    assert [path.name for path in (tmp_path / "out").glob("c*c*")] == [shortest.outputs["json"].name]
+    assert re.search(
+        r"c_overlay\.jpg cannot be written: its name is too long there \(244 bytes", broken[shortest.source]
+    )
+    again = plan(str(folder), tmp_path / "out", save=saved, overwrite=False, resume=True)
+    assert [job.source for job in again] == [job.source for job in long]
 
 
 def test_the_files_of_a_photo_on_its_side_show_it_upright(predictor: Predictor, tmp_path: Path) -> None:

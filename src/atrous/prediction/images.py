@@ -15,7 +15,7 @@ from atrous.prediction.inputs import Job
 from atrous.prediction.memory import too_large
 from atrous.prediction.predictor import Predictor
 from atrous.prediction.result import Prediction
-from atrous.prediction.writing import TooLargeError, write_prediction
+from atrous.prediction.writing import InputError, write_prediction
 
 _BATCHED_PIXELS = 1 << 20  # larger images go alone: a batch of them would gain nothing but memory
 _WAITING_BATCHES = 8  # of images and of pixels (24 MiB): enough to fill batches, little to lose where it is killed
@@ -86,7 +86,7 @@ def _predict(batch: list[Read], predictor: Predictor, protocol: Protocol, broken
 def _write(job: Job, prediction: Prediction, broken: dict[Path, str]) -> bool:
     try:
         write_prediction(prediction, job.outputs, source=job.source)
-    except TooLargeError as error:
+    except InputError as error:
         broken[job.source] = str(error)
         return False
     return True

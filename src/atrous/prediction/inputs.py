@@ -69,7 +69,7 @@ def plan(given: str, output: str | Path, *, save: Sequence[str], overwrite: bool
     _refuse_twice(jobs)
     if resume:
         jobs = [job for job in map(_missing_of, jobs) if job.outputs]
-    there = [path for job in jobs for path in job.outputs.values() if path.exists()]
+    there = [path for job in jobs for path in job.outputs.values() if _exists(path)]
     if there and not overwrite:
         raise ConfigError(
             f"output={str(output)!r} has {len(there)} of the files already, such as {there[0]}; "
@@ -142,7 +142,12 @@ def _job(source: Path, relative: Path, output: Path, save: Sequence[str]) -> Job
 
 def _missing_of(job: Job) -> Job:
     """What is still to be written: files appear whole, so those that are there are finished."""
-    return Job(job.source, {kind: path for kind, path in job.outputs.items() if not path.exists()})
+    return Job(job.source, {kind: path for kind, path in job.outputs.items() if not _exists(path)})
+
+
+def _exists(path: Path) -> bool:
+    """Whether a file is there; one whose name is too long for its folder is not."""
+    return os.path.exists(path)  # noqa: PTH110  # Path.exists raises
 
 
 def _refuse_twice(jobs: Sequence[Job]) -> None:

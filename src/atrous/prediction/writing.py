@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +23,11 @@ from atrous.prediction.result import Prediction
 _JPEG_QUALITY, _JPEG_SIDE = 92, 65500
 
 
-class TooLargeError(DataError):
+class InputError(DataError):
+    """A file that cannot be written of this input, while those of others can."""
+
+
+class TooLargeError(InputError):
     """A picture that its format cannot hold."""
 
 
@@ -34,29 +40,37 @@ def write_prediction(prediction: Prediction, outputs: Mapping[str, Path], *, sou
         source: the image, named in the JSON.
 
     Raises:
-        TooLargeError: the overlay is larger than its format allows; the other files are written.
+        InputError: the overlay is larger than its format allows, or a name is too long; the other files are written.
         DataError: a file cannot be written.
     """
-    too_large: TooLargeError | None = None
-    try:
-        for kind, path in outputs.items():
-            if kind == "overlay":
-                try:
-                    write_picture(path, prediction.overlay())
-                except TooLargeError as error:
-                    too_large = error
-            elif kind == "labels":
-                write_labels(path, prediction.labels, prediction.spec)
-            elif kind == "probabilities":
-                write_probabilities(path, prediction)
-            else:
-                height, width = prediction.labels.shape
-                facts = {"image": str(source), "height": height, "width": width, "shares": prediction.shares()}
-                write_json(path, facts)
-    except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror or error})") from None
-    if too_large is not None:
-        raise too_large
+    first: InputError | None = None
+    for kind, path in outputs.items():
+        try:
+            _write(kind, path, prediction, source)
+        except InputError as error:
+            first = first or error
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise DataError(f"{path} cannot be written ({error.strerror or error})") from None
+            first = first or InputError(
+                f"{path} cannot be written: its name is too long there ({len(os.fsencode(path.name))} bytes, and some "
+                f"are needed while it is written); give {str(source)!r} a shorter one"
+            )
+    if first is not None:
+        raise first
+
+
+def _write(kind: str, path: Path, prediction: Prediction, source: Path) -> None:
+    if kind == "overlay":
+        write_picture(path, prediction.overlay())
+    elif kind == "labels":
+        write_labels(path, prediction.labels, prediction.spec)
+    elif kind == "probabilities":
+        write_probabilities(path, prediction)
+    else:
+        height, width = prediction.labels.shape
+        facts = {"image": str(source), "height": height, "width": width, "shares": prediction.shares()}
+        write_json(path, facts)
 
 
 def write_picture(path: Path, image: Pixels) -> None:
