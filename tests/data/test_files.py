@@ -55,8 +55,19 @@ def test_palette_images_become_rgb_and_alpha_is_dropped(scene: Scene, tmp_path: 
     np.testing.assert_array_equal(read_image(tmp_path / "alpha.png"), scene(0, 20, 30)[0])
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
+def test_alpha_is_dropped_and_darkens_no_colour(scene: Scene, tmp_path: Path, suffix: str, mode: str) -> None:
+    image, alpha = scene(0, 20, 30)[0], np.arange(600, dtype=np.uint16).reshape(20, 30) % 256
+    both = Image.fromarray(image).convert("L" if mode == "LA" else "RGB")
+    expected = np.asarray(both.convert("RGB"))
+    both.putalpha(Image.fromarray(alpha.astype(np.uint8)))
+    both.save(tmp_path / f"alpha.{suffix}", lossless=True, exact=True)
+    np.testing.assert_array_equal(read_image(tmp_path / f"alpha.{suffix}"), expected)
+
+
 @pytest.mark.parametrize(
-    ("suffix", "channels"), [("png", 1), ("png", 3), ("tif", 1), ("tif", 3), ("pgm", 1), ("ppm", 3)]
+    ("suffix", "channels"), [("png", 1), ("png", 3), ("tif", 1), ("tif", 3), ("tif", 4), ("pgm", 1), ("ppm", 3)]
 )
 def test_an_image_of_16_bits_is_an_error_because_its_range_is_unknown(
     tmp_path: Path, suffix: str, channels: int

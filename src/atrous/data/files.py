@@ -32,18 +32,20 @@ from atrous.errors import DataError
 
 Pixels = NDArray[np.uint8]
 
+IMAGE_ENDS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # of the names of files that are images
+
 _COLOURS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH  # otherwise 16 bits would be cut to 8 without a word
 
 
 def read_image(path: str | Path, *, upright: bool = False) -> Pixels:
-    """Read a JPEG or PNG image as RGB.
+    """Read an image, a JPEG or another of `IMAGE_ENDS`, as RGB.
 
     Gray becomes three equal channels, CMYK and palettes become RGB, and alpha is dropped.
 
     Args:
         path: the image file.
         upright: whether an image is turned as its EXIF orientation says, such as a phone's photo. Not for data sets,
-            whose masks are drawn on the stored pixels.
+            whose masks are drawn on the stored pixels. A TIFF is turned in any case, as every decoder does.
 
     Returns:
         uint8 array [H, W, 3], RGB.
@@ -54,8 +56,8 @@ def read_image(path: str | Path, *, upright: bool = False) -> Pixels:
     data = _read_bytes(path, kind="image")
     if not (upright and b"eXIf" in data) and (plain := decode_plain(data, channels=3)) is not None:
         return plain
-    if not _looks_whole(data):
-        check_whole(data, path)
+    if not _looks_whole(data) and (pixels := check_whole(data, path)) is not None:
+        return pixels
     check_can_hold(data, path)
     flags = _COLOURS if upright else _COLOURS | cv2.IMREAD_IGNORE_ORIENTATION
     try:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from atrous.data.jpeg import JPEG_START
 from atrous.data.png import PNG_START
@@ -25,12 +26,15 @@ _STARTS = (JPEG_START, PNG_START)  # of which something is missing where Pillow 
 _DEEP_MODES = ("I", "F")  # Pillow's 16 and 32 bits per pixel, I;16 among them
 
 
-def check_whole(data: bytes, path: str | Path) -> None:
+def check_whole(data: bytes, path: str | Path) -> NDArray[np.uint8] | None:
     """Decode strictly: unlike OpenCV, Pillow refuses what is cut off, but accepts bytes after the end marker.
 
     Args:
         data: the file's content.
         path: the file, for messages.
+
+    Returns:
+        The pixels, RGB, of a TIFF with alpha, by which OpenCV would multiply its colours; of others None.
 
     Raises:
         DataError: the content is truncated, corrupt or no image, or has more than 8 bits per channel.
@@ -38,7 +42,9 @@ def check_whole(data: bytes, path: str | Path) -> None:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
-            mode = image.mode
+            mode, has_alpha = image.mode, image.format == "TIFF" and image.has_transparency_data
+            pixels = np.asarray(image.convert("RGB")) if has_alpha else None
+            deepest = max(image.tag_v2.get(BITSPERSAMPLE, (8,))) if isinstance(image, TiffImageFile) else 8
     except Image.DecompressionBombError as error:
         raise DataError(
             f"image {str(path)!r} claims more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which are read of "
@@ -50,8 +56,9 @@ def check_whole(data: bytes, path: str | Path) -> None:
         raise no_image(path) from error
     except DAMAGED as error:
         raise _damaged(data, path) from error
-    if is_deep(mode):
+    if is_deep(mode) or deepest > 8:  # of several channels Pillow would take the upper 8 bits
         raise too_deep(path)
+    return pixels
 
 
 def no_image(path: str | Path) -> DataError:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from atrous.data.files import IMAGE_ENDS
 from atrous.errors import ConfigError, DataError
 from atrous.files import check_writable
 
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 SAVES = ("overlay", "labels", "probabilities", "json")
 _ENDINGS = {
@@ -93,7 +93,7 @@ def _find(given: str) -> tuple[Path, list[Path]]:
     if path.is_dir():
         found = _known(file for file in path.rglob("*") if not _is_hidden(file.relative_to(path)))
         if not found:
-            raise DataError(f"input={given!r} is a folder without images or videos ({', '.join(IMAGES + VIDEOS)})")
+            raise DataError(f"input={given!r} is a folder without images or videos ({', '.join(IMAGE_ENDS + VIDEOS)})")
         return path, found
     names = glob.glob(str(path), recursive=True) if glob.has_magic(given) else []  # noqa: PTH207  # may be absolute
     found = _known(map(Path, names))
@@ -103,7 +103,7 @@ def _find(given: str) -> tuple[Path, list[Path]]:
 
 
 def _known(paths: Iterable[Path]) -> list[Path]:
-    return sorted(path for path in paths if path.suffix.lower() in IMAGES + VIDEOS and path.is_file())
+    return sorted(path for path in paths if path.suffix.lower() in IMAGE_ENDS + VIDEOS and path.is_file())
 
 
 def _is_hidden(path: Path) -> bool:
