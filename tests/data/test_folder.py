@@ -167,6 +167,50 @@ def test_two_images_of_one_name_are_an_error(by_list: Path) -> None:
         Folder(root=by_list, split="train", classes=CLASSES)
 
 
+@pytest.mark.parametrize("suffix", [".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".WEBP"])
+def test_images_of_every_type_that_can_be_read_belong_to_a_split(by_folder: Path, suffix: str) -> None:
+    _write(by_folder, "val/c", 4, suffix=suffix)
+    dataset = Folder(root=by_folder, split="val", classes=CLASSES)
+    assert _ids(dataset) == ["val/a", "val/c"]
+    assert np.abs(dataset.read(1)[0].astype(int) - (40, 20, 30)).max() <= 3
+    np.testing.assert_array_equal(dataset.read(1)[1], _label(4))
+    (by_folder / "splits").mkdir()
+    (by_folder / "splits" / "some.txt").write_text(f"val/c{suffix}\n")
+    assert _ids(Folder(root=by_folder, split="some", classes=CLASSES)) == ["val/c"]
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "message"),
+    [
+        ("val/c.gif", "val/d.png", r"'c\.gif' in '.*images/val' is an image that is not read \(1 in all\); convert it"),
+        (
+            "val/c.xyz",
+            "val/c.png",
+            r"mask 'c\.png' in '.*masks/val' has no image \(1 such masks\); add 'c' with one of",
+        ),
+        (
+            "val/c/d.jpg",
+            "val/c/d.png",
+            r"the folder 'c' in '.*images/val' is not looked into; .* in val\.txt in a folder",
+        ),
+    ],
+)
+def test_what_would_be_left_out_of_a_split_is_an_error(by_folder: Path, image: str, mask: str, message: str) -> None:
+    for path in (by_folder / "images" / image, by_folder / "masks" / mask):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    for construct in (Folder, Folder.unverified):
+        with pytest.raises(DataError, match=rf"your data, val: {message}"):
+            construct(root=by_folder, split="val", classes=CLASSES)
+    assert len(Folder(root=by_folder, split="train", classes=CLASSES)) == 2
+
+
+def test_lists_leave_out_what_they_do_not_name(by_list: Path) -> None:
+    (by_list / "images" / "three.gif").touch()
+    (by_list / "masks" / "three.png").touch()
+    assert _ids(Folder(root=by_list, split="val", classes=CLASSES)) == ["one", "v1.5"]
+
+
 def test_a_wrong_root_or_split_is_an_error_that_says_what_was_expected_and_found(by_folder: Path) -> None:
     with pytest.raises(
         DataError, match=r"data\.root='.*nowhere' does not exist; it must be the folder that holds images"
@@ -179,5 +223,7 @@ def test_a_wrong_root_or_split_is_an_error_that_says_what_was_expected_and_found
     ):
         Folder(root=by_folder, split="test", classes=CLASSES)
     (by_folder / "images" / "test").mkdir()
-    with pytest.raises(DataError, match=r"your data, test: expected images \(\.jpg, \.jpeg, \.png\); found nothing in"):
+    with pytest.raises(
+        DataError, match=r"your data, test: expected images \(\.jpg, \.jpeg, \.png, .*\); found nothing"
+    ):
         Folder(root=by_folder, split="test", classes=CLASSES)

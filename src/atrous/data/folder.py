@@ -6,12 +6,12 @@ from typing import Any
 
 from atrous.data.class_list import ClassList
 from atrous.data.dataset import Pair, PairList
-from atrous.data.files import Pixels, check_labels, read_mask
+from atrous.data.files import IMAGE_ENDS, Pixels, check_labels, read_mask
 from atrous.data.listing import check_limit, existing_root, found_in, names_in, read_list
 from atrous.data.mask_colours import ColourTable
 from atrous.errors import DataError
 
-_ENDS = (".jpg", ".jpeg", ".png")
+_OTHER_ENDS = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm", ".dng")  # images that are not read
 
 
 class Folder(PairList):
@@ -20,6 +20,8 @@ class Folder(PairList):
     Split by folders: images/train/a.jpg with masks/train/a.png, images/val/b.jpg with masks/val/b.png.
     Split by lists: splits/train.txt and splits/val.txt name the images, one a line, as `a` or `a.jpg`; images/a.jpg,
     masks/a.png. The lists decide where both are there.
+
+    An image is a file that ends as `IMAGE_ENDS` do. A split by folders has as many masks as images.
 
     A mask is an 8-bit PNG of palette or gray indices, or an RGB one when every class has a colour. Then a palette or
     gray mask that shows the classes' colours is read by them as well, see `ColourTable.by_colour`.
@@ -32,7 +34,8 @@ class Folder(PairList):
 
     Raises:
         ConfigError: the limit is impossible.
-        DataError: the class list is wrong, a folder, list, image or mask is missing, or an image's name is ambiguous.
+        DataError: the class list is wrong, a folder, list, image or mask is missing, a mask has no image, or an image's
+            name is ambiguous.
     """
 
     def __init__(
@@ -85,7 +88,8 @@ def _pairs(home: Path, split: str) -> list[Pair]:
         images, masks, prefix = images / split, masks / split, f"{split}/"
         names = sorted(_by_stem(images))
         if not names:
-            raise DataError(f"your data, {split}: expected images ({', '.join(_ENDS)}); {found_in(images)}")
+            raise DataError(f"your data, {split}: expected images ({', '.join(IMAGE_ENDS)}); {found_in(images)}")
+        _refuse_leftovers(images, masks, set(names), split)
     else:
         raise DataError(
             f"your data, {split}: expected the list {str(lists / f'{split}.txt')!r} or the folder "
@@ -93,6 +97,33 @@ def _pairs(home: Path, split: str) -> list[Pair]:
         )
     files = _image_files(images, names)
     return [Pair(f"{prefix}{name}", image, f"{masks}/{name}.png") for name, image in zip(names, files, strict=True)]
+
+
+def _refuse_leftovers(images: Path, masks: Path, names: set[str], split: str) -> None:
+    """Refuse what was meant to be an image of the split and is none: the scores would be those of the others alone."""
+    unread = sorted(name for name in _visible(images) if name.lower().endswith(_OTHER_ENDS))
+    if unread:
+        raise DataError(
+            f"your data, {split}: {unread[0]!r} in {str(images)!r} is an image that is not read ({len(unread)} in all); "
+            f"convert it to one of {', '.join(IMAGE_ENDS)}, or move it elsewhere"
+        )
+    alone = sorted(name for name in _visible(masks) if name.endswith(".png") and name[:-4] not in names)
+    if alone:
+        raise DataError(
+            f"your data, {split}: mask {alone[0]!r} in {str(masks)!r} has no image ({len(alone)} such masks); add "
+            f"{alone[0][:-4]!r} with one of {', '.join(IMAGE_ENDS)} to {str(images)!r}, or move the mask elsewhere"
+        )
+    deeper = sorted(name for name in _visible(images) & _visible(masks) if (images / name).is_dir())
+    if deeper:
+        raise DataError(
+            f"your data, {split}: the folder {deeper[0]!r} in {str(images)!r} is not looked into; move its images and "
+            f"masks up, or name all images of the split in {split}.txt in a folder splits, a line each"
+        )
+
+
+def _visible(folder: Path) -> set[str]:
+    """What lies in a folder, without hidden files, which are neither images nor masks."""
+    return {name for name in names_in(folder) if not name.startswith(".")}
 
 
 def _image_files(images: Path, names: Sequence[str]) -> list[str]:
@@ -104,7 +135,7 @@ def _image_files(images: Path, names: Sequence[str]) -> list[str]:
         folder = images / below
         if below not in folders:
             folders[below] = _by_stem(folder)
-        candidates = folders[below].get(stem, [f"{stem}{_ENDS[0]}"])
+        candidates = folders[below].get(stem, [f"{stem}{IMAGE_ENDS[0]}"])
         if len(candidates) > 1:
             both = " and ".join(sorted(candidates))
             raise DataError(f"image {name!r} is ambiguous: there are {both} in {str(folder)!r}; keep one")
@@ -113,13 +144,13 @@ def _image_files(images: Path, names: Sequence[str]) -> list[str]:
 
 
 def _by_stem(folder: Path) -> dict[str, list[str]]:
-    """The image files of a folder by their name without its end; hidden files are no images."""
+    """The image files of a folder by their name without its end."""
     files: dict[str, list[str]] = {}
-    for name in names_in(folder):
-        if name.lower().endswith(_ENDS) and not name.startswith("."):
+    for name in _visible(folder):
+        if name.lower().endswith(IMAGE_ENDS):
             files.setdefault(_stem(name), []).append(name)
     return files
 
 
 def _stem(name: str) -> str:
-    return name[: -len(Path(name).suffix)] if name.lower().endswith(_ENDS) else name
+    return name[: -len(Path(name).suffix)] if name.lower().endswith(IMAGE_ENDS) else name
