@@ -18,7 +18,7 @@ from atrous.evaluation.protocol import Protocol
 from atrous.networks.segmenter import Segmenter
 from atrous.prediction import Description, Prediction, Predictor
 from atrous.prediction.images import predict_images
-from atrous.prediction.inputs import SAVES, plan
+from atrous.prediction.inputs import SAVES, broken_off, plan
 from atrous.prediction.writing import write_prediction
 
 
@@ -52,18 +52,21 @@ def test_a_file_and_a_glob_are_found(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("below", ["out", "deep/out", "."])
 def test_what_was_predicted_into_the_folder_of_the_inputs_is_no_input(folder: Path, below: str) -> None:
-    (folder / "drive.mp4").touch()
+    for name in ("drive.mp4", "v1.5.avi"):
+        (folder / name).touch()
     saved = ["overlay", "labels"]
     jobs = plan(str(folder), folder / below, save=saved, overwrite=False)
     for job in jobs:
         job.outputs["overlay"].parent.mkdir(parents=True, exist_ok=True)
         job.outputs["overlay"].touch()
         if job.is_video:
-            job.outputs["labels"].mkdir()
-            (job.outputs["labels"] / "000001.png").touch()
+            for path in (job.outputs["labels"], broken_off(job.outputs["labels"])):
+                path.mkdir()
+                (path / "000001.png").touch()
+            broken_off(job.outputs["overlay"]).touch()
         else:
             job.outputs["labels"].touch()
-    assert len(jobs) == 6
+    assert len(jobs) == 7
     assert plan(str(folder), folder / below, save=saved, overwrite=True) == jobs
     again = plan(str(folder / "**" / "*"), folder / below, save=["json"], overwrite=True)
     assert [job.source for job in again] == [job.source for job in jobs]

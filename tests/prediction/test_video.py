@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from atrous.evaluation.protocol import Protocol
 from atrous.networks.segmenter import Segmenter
 from atrous.prediction import Description, Predictor
 from atrous.prediction.inputs import plan
-from atrous.prediction.video import predict_video
+from atrous.prediction.video import Frames, predict_video
 
 from .conftest import scene
 
@@ -72,6 +73,75 @@ def test_what_is_no_video_leaves_nothing_behind(predictor: Predictor, tmp_path: 
     with pytest.raises(DataError, match=r"broken\.mp4' cannot be read"):
         predict_video(predictor, job, protocol=Protocol(), batch_size=2)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.fixture
+def long_video(tmp_path: Path) -> Path:
+    """Forty frames of 64x48 pixels; cut off, an .avi can still be read as far as it goes."""
+    path = tmp_path / "in" / "ride.avi"
+    path.parent.mkdir()
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 24.0, (64, 48))
+    if not writer.isOpened():
+        pytest.skip("this build of OpenCV writes no avi")
+    for number in range(40):
+        writer.write(np.ascontiguousarray(scene(48, 140)[:, number : number + 64, ::-1]))
+    writer.release()
+    return path
+
+
+def test_a_video_that_breaks_off_is_named_and_what_there_is_of_it_is_kept_but_not_taken_for_finished(
+    predictor: Predictor, long_video: Path, tmp_path: Path
+) -> None:
+    whole = long_video.read_bytes()
+    long_video.write_bytes(whole[: len(whole) * 6 // 10])
+    saved, out = ["overlay", "labels", "json"], tmp_path / "out"
+    (job,) = plan(str(long_video), out, save=saved, overwrite=False)
+    with pytest.raises(
+        DataError, match=r"ride\.avi' breaks off after \d\d of 40 frames; .* kept: ride_overlay_broken_off"
+    ):
+        predict_video(predictor, job, protocol=Protocol(), batch_size=7)
+    names = ["ride_broken_off.json", "ride_labels_broken_off", "ride_overlay_broken_off.mp4"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    frames = json.loads((out / names[0]).read_text())["frames"]
+    assert 10 < frames < 35
+    assert len(list((out / names[1]).iterdir())) == len(_frames(out / names[2])[0]) == frames
+    long_video.write_bytes(whole)
+    (job,) = plan(str(long_video), out, save=saved, overwrite=False, resume=True)
+    predict_video(predictor, job, protocol=Protocol(), batch_size=7)
+    assert json.loads((out / "ride.json").read_text())["frames"] == 40
+    assert plan(str(long_video), out, save=saved, overwrite=False, resume=True) == []
+
+
+@pytest.mark.parametrize(
+    ("listed", "rate", "shown_ms", "breaks_off"),
+    [
+        (40, 24.0, 1625.0, False),
+        (42, 24.0, 1625.0, False),
+        (43, 24.0, 1625.0, True),
+        (80, 48.0, 1625.0, False),  # at a varying rate its duration is guessed to be so many
+        (80, 48.0, 0.0, True),
+        (80, 0.0, 1625.0, True),
+        (0, 24.0, 1625.0, False),
+        (-9223372036854775808, 24.0, 1625.0, False),  # a container without a duration
+    ],
+)
+def test_a_video_breaks_off_where_frames_are_missing_and_time_is_left(
+    listed: int, rate: float, shown_ms: float, breaks_off: bool
+) -> None:
+    class Capture:
+        left = 40
+
+        def get(self, what: int) -> float:
+            facts = {cv2.CAP_PROP_FRAME_COUNT: listed, cv2.CAP_PROP_FPS: rate, cv2.CAP_PROP_POS_MSEC: shown_ms}
+            return facts[what]
+
+        def read(self) -> tuple[bool, Pixels]:
+            self.left -= 1
+            return self.left >= 0, np.zeros((4, 4, 3), np.uint8)
+
+    frames = Frames(cast(cv2.VideoCapture, Capture()))
+    assert sum(map(len, frames.batches(7))) == 40
+    assert frames.break_off() == breaks_off
 
 
 def test_frames_of_an_earlier_video_do_not_outlive_it_and_other_files_do(

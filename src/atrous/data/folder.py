@@ -104,8 +104,8 @@ def _refuse_leftovers(images: Path, masks: Path, names: set[str], split: str) ->
     unread = sorted(name for name in _visible(images) if name.lower().endswith(_OTHER_ENDS))
     if unread:
         raise DataError(
-            f"your data, {split}: {unread[0]!r} in {str(images)!r} is an image that is not read ({len(unread)} in all); "
-            f"convert it to one of {', '.join(IMAGE_ENDS)}, or move it elsewhere"
+            f"your data, {split}: {unread[0]!r} in {str(images)!r} is an image that is not read ({len(unread)} in all)"
+            f"; convert it to one of {', '.join(IMAGE_ENDS)}, or move it elsewhere"
         )
     alone = sorted(name for name in _visible(masks) if name.endswith(".png") and name[:-4] not in names)
     if alone:

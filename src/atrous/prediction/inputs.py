@@ -121,7 +121,14 @@ def _without_own(files: Sequence[Path], root: Path, output: Path) -> list[Path]:
 
 def _made_of(source: Path) -> list[Path]:
     endings = _VIDEO_ENDINGS if source.suffix.lower() in VIDEOS else _ENDINGS
-    return [source.with_name(source.stem + ending) for ending in endings.values()]
+    whole = [source.with_name(source.stem + ending) for ending in endings.values()]
+    return [*whole, *map(broken_off, whole)] if endings is _VIDEO_ENDINGS else whole
+
+
+def broken_off(path: Path) -> Path:
+    """The name of what is written of a video that breaks off; the whole one's would say that it is finished."""
+    stem = path.name.removesuffix(suffix := path.suffix if path.suffix in (".mp4", ".json") else "")
+    return path.with_name(f"{stem}_broken_off{suffix}")
 
 
 def _common_folder(paths: Sequence[Path]) -> Path:

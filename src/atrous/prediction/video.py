@@ -14,10 +14,12 @@ from atrous.errors import DataError
 from atrous.evaluation.protocol import Protocol
 from atrous.files import write_json
 from atrous.hardware import is_memory_full
-from atrous.prediction.inputs import Job
+from atrous.prediction.inputs import Job, broken_off
 from atrous.prediction.memory import too_large
 from atrous.prediction.predictor import Predictor
 from atrous.prediction.video_files import LabelFolder, OverlayVideo
+
+_TOLERATED_FRAMES, _TOLERATED_SHARE = 2, 0.03  # that may be missing of a whole video: its sound may end later
 
 
 def predict_video(
@@ -38,28 +40,31 @@ def predict_video(
         on_done: told (frames done, frames in all as the file says) after every batch.
 
     Raises:
-        DataError: the video cannot be read or holds no frame, or a file cannot be written.
+        DataError: the video cannot be read or holds no frame, or a file cannot be written; or it breaks off, and what
+            there is has been written under other names, see `broken_off`.
     """
     capture = cv2.VideoCapture(str(job.source))
     writers: list[OverlayVideo | LabelFolder] = []
     shares: list[dict[str, float]] = []
     try:
-        if "overlay" in job.outputs:
-            writers.append(OverlayVideo(job.outputs["overlay"], capture))
-        if "labels" in job.outputs:
-            writers.append(LabelFolder(job.outputs["labels"]))
-        for frames in _batches(capture, batch_size):
-            for prediction in predictor.predict_batch(frames, protocol=protocol):
+        _open(writers, job, capture)
+        frames = Frames(capture)
+        for batch in frames.batches(batch_size):
+            for prediction in predictor.predict_batch(batch, protocol=protocol):
                 shares.append(prediction.shares())
                 for writer in writers:
                     writer.add(prediction)
-            on_done(len(shares), int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+            on_done(len(shares), frames.listed)
         if not shares:
             raise DataError(f"video {str(job.source)!r} cannot be read: OpenCV finds no frame in it")
+        whole = not frames.break_off()
         for writer in writers:
-            writer.finish()
+            writer.finish(whole=whole)
         if "json" in job.outputs:
-            write_json(job.outputs["json"], _facts(job.source, capture, shares))
+            path = job.outputs["json"]
+            write_json(path if whole else broken_off(path), _facts(job.source, capture, shares))
+        if not whole:
+            raise _breaks_off(job, len(shares), frames.listed)
     except Exception as error:
         told = _in_words(error, job, protocol, batch_size)
         if told is None:
@@ -69,6 +74,21 @@ def predict_video(
         capture.release()
         for writer in writers:
             writer.discard()
+
+
+def _open(writers: list[OverlayVideo | LabelFolder], job: Job, capture: cv2.VideoCapture) -> None:
+    if "overlay" in job.outputs:
+        writers.append(OverlayVideo(job.outputs["overlay"], capture))
+    if "labels" in job.outputs:
+        writers.append(LabelFolder(job.outputs["labels"]))
+
+
+def _breaks_off(job: Job, read: int, listed: int) -> DataError:
+    kept = ", ".join(broken_off(path).name for path in job.outputs.values())
+    return DataError(
+        f"video {str(job.source)!r} breaks off after {read} of {listed} frames; copy it again, if there is more of it. "
+        f"What is predicted of them is kept: {kept}"
+    )
 
 
 def _in_words(error: Exception, job: Job, protocol: Protocol, batch_size: int) -> DataError | None:
@@ -81,17 +101,43 @@ def _in_words(error: Exception, job: Job, protocol: Protocol, batch_size: int) -
     return None
 
 
-def _batches(capture: cv2.VideoCapture, size: int) -> Iterator[list[Pixels]]:
-    frames: list[Pixels] = []
-    while True:
-        there, frame_bgr = capture.read()
-        if there:
-            frames.append(np.ascontiguousarray(frame_bgr[..., ::-1], np.uint8))
-        if frames and (not there or len(frames) == size):
-            yield frames
-            frames = []
-        if not there:
-            return
+class Frames:
+    """The frames of a video in batches, and whether there should be more of them.
+
+    Attributes:
+        listed: how many frames there are, as the file says.
+
+    Args:
+        capture: the video, before its first frame.
+    """
+
+    def __init__(self, capture: cv2.VideoCapture) -> None:
+        self._capture, self._read, self._shown_ms = capture, 0, 0.0
+        self.listed = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+
+    def batches(self, size: int) -> Iterator[list[Pixels]]:
+        """Yield the frames, RGB, so many at a time."""
+        frames: list[Pixels] = []
+        while True:
+            there, frame_bgr = self._capture.read()
+            if there:
+                frames.append(np.ascontiguousarray(frame_bgr[..., ::-1], np.uint8))
+                self._read, self._shown_ms = self._read + 1, self._capture.get(cv2.CAP_PROP_POS_MSEC)
+            if frames and (not there or len(frames) == size):
+                yield frames
+                frames = []
+            if not there:
+                return
+
+    def break_off(self) -> bool:
+        """Whether frames are missing at the end.
+
+        Some containers hold a duration and no count, which is then guessed of the average rate: where fewer frames are
+        read, the last one must be shown well before the end, too.
+        """
+        shown = self._shown_ms / 1000 * self._capture.get(cv2.CAP_PROP_FPS) + 1
+        missing = self.listed - max(self._read, shown)
+        return missing > max(_TOLERATED_FRAMES, _TOLERATED_SHARE * self.listed)
 
 
 def _facts(source: Path, capture: cv2.VideoCapture, shares: list[dict[str, float]]) -> dict[str, Any]:

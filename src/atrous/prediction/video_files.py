@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 
 from atrous.errors import DataError
+from atrous.prediction.inputs import broken_off
 from atrous.prediction.result import Prediction
 from atrous.prediction.writing import write_labels
 
@@ -44,9 +45,10 @@ class OverlayVideo:
             raise DataError(f"{self._path} cannot be written: this build of OpenCV writes no mp4 there")
         self._writer.write(prediction.overlay()[..., ::-1])
 
-    def finish(self) -> None:
-        """Close the file and give it its name."""
+    def finish(self, *, whole: bool) -> None:
+        """Close the file and give it its name, or that of a video that breaks off."""
         self._writer.release()
+        self._path = self._path if whole else broken_off(self._path)
         self._part.replace(self._path)
 
     def discard(self) -> None:
@@ -76,8 +78,9 @@ class LabelFolder:
         self._number += 1
         write_labels(self._part / f"{self._number:06d}.png", prediction.labels, prediction.spec)
 
-    def finish(self) -> None:
-        """Give the folder its name."""
+    def finish(self, *, whole: bool) -> None:
+        """Give the folder its name, or that of a video that breaks off."""
+        self._path = self._path if whole else broken_off(self._path)
         if self._path.is_dir():
             self._path.rename(self._old)
         self._part.rename(self._path)
