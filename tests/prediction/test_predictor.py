@@ -194,6 +194,44 @@ def test_what_is_no_image_is_refused(predictor: Predictor, network: Segmenter, d
         Predictor(network=network, description=description, precision="int8")
 
 
+@pytest.mark.parametrize(
+    ("image", "found"),
+    [
+        (np.zeros((4, 5, 3), np.float32), r"float32 \[4, 5, 3\]"),
+        (np.zeros((4, 5, 3), np.uint16), r"uint16 \[4, 5, 3\]"),
+        (np.zeros((4, 5, 3), bool), r"bool \[4, 5, 3\]"),
+        (np.zeros((4, 5), np.uint8), r"uint8 \[4, 5\]"),
+        (np.zeros((4, 5, 1), np.uint8), r"uint8 \[4, 5, 1\]"),
+        (np.zeros((4, 5, 4), np.uint8), r"uint8 \[4, 5, 4\]"),
+        (np.zeros((0, 5, 3), np.uint8), r"uint8 \[0, 5, 3\]"),
+        (np.zeros((4, 0, 3), np.uint8), r"uint8 \[4, 0, 3\]"),
+        (None, "a NoneType"),
+        ([[1, 2]], "a list"),
+        (torch.zeros(4, 5, 3, dtype=torch.uint8), "a Tensor"),
+    ],
+)
+def test_what_is_no_image_is_refused_alone_and_in_a_batch(predictor: Predictor, image: Any, found: str) -> None:
+    expected = rf"^image is {found}; expected .*uint8 RGB \[height, width, 3\]"
+    with pytest.raises(DataError, match=expected):
+        predictor.predict(image)
+    with pytest.raises(DataError, match=expected):
+        predictor.predict_batch([scene(40, 50), image])
+
+
+def test_a_pil_image_without_pixels_is_refused(predictor: Predictor) -> None:
+    with pytest.raises(DataError, match=r"uint8 \[5, 0, 3\]; expected"):
+        predictor.predict(Image.new("RGB", (0, 5)))
+
+
+def test_a_batch_of_no_image_or_of_several_sizes_is_refused(predictor: Predictor) -> None:
+    with pytest.raises(DataError, match="images is empty; expected at least one"):
+        predictor.predict_batch([])
+    with pytest.raises(
+        DataError, match=r"images\[0\] is padded to \[65, 97\] and images\[2\] to \[33, 97\] .*one by one"
+    ):
+        predictor.predict_batch([scene(60, 90), scene(58, 82), scene(20, 90)])
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
 def test_a_pil_image_of_a_file_that_is_cut_off_is_an_error_that_names_it(
     predictor: Predictor, tmp_path: Path, suffix: str

@@ -74,8 +74,18 @@ class Predictor:
         return self.predict_batch([pixels_of(image)], protocol=protocol)[0]
 
     def predict_batch(self, images: Sequence[Pixels], *, protocol: str | Protocol = "single") -> list[Prediction]:
-        """Predict images [H, W, 3] that are padded to one size, see `padded_size`; each as it would be alone."""
+        """Predict images that are padded to one size, see `padded_size`; each as it would be alone.
+
+        Args:
+            images: at least one, uint8 RGB [H, W, 3].
+            protocol: as in `predict`.
+
+        Raises:
+            DataError: there is none, one is no such image, or they are padded to several sizes.
+            ConfigError: as in `predict`.
+        """
         protocol = load_protocol(protocol) if isinstance(protocol, str) else protocol
+        self._check(images, protocol)
         trained_stride = self.network.output_stride
         self.network.set_output_stride(protocol.output_stride or trained_stride)
         try:
@@ -98,11 +108,22 @@ class Predictor:
         stride = protocol.output_stride or self.network.output_stride
         return aligned(height, stride), aligned(width, stride)
 
+    def _check(self, images: Sequence[Pixels], protocol: Protocol) -> None:
+        if not len(images):
+            raise DataError("images is empty; expected at least one image, uint8 RGB [height, width, 3]")
+        for image in images:
+            _check_pixels(image)
+        sizes = [self.padded_size(image, protocol) for image in images]
+        for place, size in enumerate(sizes):
+            if size != sizes[0]:
+                raise DataError(
+                    f"images[0] is padded to {list(sizes[0])} and images[{place}] to {list(size)} (height, width); "
+                    "expected one size: predict them one by one, or those together that padded_size gives the same"
+                )
+
     def _batch(self, images: Sequence[Pixels], protocol: Protocol) -> tuple[Tensor, Tensor]:
         """Padded images, uint8 [N, 3, H, W] in the machine's memory, and the (height, width) of each."""
-        sizes = {self.padded_size(image, protocol) for image in images}
-        assert len(sizes) == 1, sizes
-        (height, width) = sizes.pop()
+        height, width = self.padded_size(images[0], protocol)
         batch_NHWC = np.zeros((len(images), height, width, 3), np.uint8)
         for place, image in enumerate(images):
             batch_NHWC[place, : image.shape[0], : image.shape[1]] = image
@@ -154,9 +175,19 @@ def pixels_of(image: AnyImage) -> Pixels:
                 f"image has mode {image.mode}, more than 8 bits per channel; map the range that matters to 0..255 first"
             )
         return np.asarray(_upright(image).convert("RGB"))
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise DataError(f"image is {image.dtype} {list(image.shape)}; expected uint8 RGB [height, width, 3]")
+    _check_pixels(image)
     return image
+
+
+def _check_pixels(image: object) -> None:
+    """Refuse what is no uint8 RGB [H, W, 3] of at least one pixel."""
+    if not isinstance(image, np.ndarray):
+        raise DataError(
+            f"image is a {type(image).__name__}; expected an array, uint8 RGB [height, width, 3] (`predict` takes a "
+            "file's path or a PIL image, too)"
+        )
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise DataError(f"image is {image.dtype} {list(image.shape)}; expected uint8 RGB [height, width, 3], 0..255")
 
 
 def _upright(image: Image.Image) -> Image.Image:
