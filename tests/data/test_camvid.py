@@ -67,3 +67,17 @@ def test_splits_may_be_joined_by_plus(camvid_root: Path) -> None:
     dataset = CamVid(root=camvid_root, split="train+val")
     assert [dataset.sample_id(index) for index in range(len(dataset))] == ["f2", "f1"]
     assert CamVid(root=camvid_root, split="train").official_count == 367
+
+
+def test_an_image_that_is_listed_twice_is_an_error_that_names_it(camvid_root: Path) -> None:
+    line = "val/f1.jpg valannot/f1.png\n"
+    (camvid_root / "val.txt").write_text(2 * line)
+    with pytest.raises(DataError, match=r"CamVid val: 'f1' is listed 2 times; list an image once, .* data\.bootstrap"):
+        CamVid(root=camvid_root, split="val")
+    assert len(CamVid.unverified(root=camvid_root, split="val")) == 2, "a check names them all"
+    assert len(CamVid(root=camvid_root, split="val", limit=1)) == 1
+    (camvid_root / "train.txt").write_text(line.replace("val/", "train/"))
+    with pytest.raises(
+        DataError, match=r"train\+val: 'f1' is the name of several images \(.*train/f1\.jpg and .*val/f1"
+    ):
+        CamVid(root=camvid_root, split="train+val", limit=2)

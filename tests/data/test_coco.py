@@ -50,14 +50,17 @@ OBJECTS = [
 ]
 
 
-def _write_tree(home: Path, folder: str = "train2017", split: str = "train2017", prefix: str = "") -> Path:
-    numbers = sorted({each["image_id"] for each in OBJECTS})
+def _write_tree(
+    home: Path, folder: str = "train2017", split: str = "train2017", prefix: str = "", first: int = 0
+) -> Path:
+    objects = [{**each, "image_id": first + each["image_id"]} for each in OBJECTS]
+    numbers = sorted({each["image_id"] for each in objects})
     images = [
         {"id": i, "file_name": f"{prefix}{i:012d}.jpg", "height": HEIGHT, "width": WIDTH} for i in reversed(numbers)
     ]
     content = {
         "images": images,
-        "annotations": [{"id": 700 + i, **each} for i, each in enumerate(OBJECTS)],
+        "annotations": [{"id": 700 + i, **each} for i, each in enumerate(objects)],
         "categories": [{"id": i, "name": name} for i, name in enumerate(NAMES, start=1)],
     }
     (home / folder).mkdir(parents=True, exist_ok=True)
@@ -152,11 +155,11 @@ def test_changed_annotations_give_new_masks(home: Path) -> None:
 
 def test_the_release_of_2014_has_its_own_names_and_the_same_ids(tmp_path: Path) -> None:
     _write_tree(tmp_path, "train2014", "train2014", "COCO_train2014_")
-    _write_tree(tmp_path, "val2014", "valminusminival2014", "COCO_val2014_")
+    _write_tree(tmp_path, "val2014", "valminusminival2014", "COCO_val2014_", first=100)
     dataset = CocoVoc(root=tmp_path, split="train+valminusminival", year=2014)
-    assert _ids(dataset) == ["000000000009", "000000000030"] * 2
+    assert _ids(dataset) == ["000000000009", "000000000030", "000000000109", "000000000130"]
     assert dataset.pairs[0].image.endswith("train2014/COCO_train2014_000000000009.jpg")
-    assert dataset.pairs[2].image.endswith("val2014/COCO_val2014_000000000009.jpg")
+    assert dataset.pairs[2].image.endswith("val2014/COCO_val2014_000000000109.jpg")
     assert dataset.read(3)[1].max() == PERSON
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.files import Pixels
 from atrous.data.folder import Folder
+from atrous.data.repeated import Repeated
 from atrous.errors import DataError
 
 SaveMask = Callable[[Path, Pixels], None]
@@ -203,6 +204,18 @@ def test_what_would_be_left_out_of_a_split_is_an_error(by_folder: Path, image: s
         with pytest.raises(DataError, match=rf"your data, val: {message}"):
             construct(root=by_folder, split="val", classes=CLASSES)
     assert len(Folder(root=by_folder, split="train", classes=CLASSES)) == 2
+
+
+def test_a_split_that_holds_an_image_twice_is_an_error(by_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"folder val\+val: 'val/a' is listed 2 times; list an image once"):
+        Folder(root=by_folder, split="val+val", classes=CLASSES)
+    (by_folder / "splits").mkdir()
+    (by_folder / "splits" / "train.txt").write_text("val/a\ntrain/b\nval/a.JPG\n")
+    with pytest.raises(DataError, match=r"folder train: 'val/a' is listed 2 times"):
+        Folder(root=by_folder, split="train", classes=CLASSES)
+    (by_folder / "splits" / "train.txt").write_text("val/a\ntrain/b\n")
+    train = Folder(root=by_folder, split="train", classes=CLASSES)
+    assert len(Repeated(dataset=train, classes=["sky"], factor=3, cache=tmp_path / "cache")) == 6
 
 
 def test_lists_leave_out_what_they_do_not_name(by_list: Path) -> None:

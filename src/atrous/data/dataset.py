@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from atrous.data.files import Pixels, check_labels, check_sizes, image_size, read_image, read_mask
-from atrous.data.listing import found_in, names_in
+from atrous.data.listing import found_in, names_in, refuse_repeated
 from atrous.data.png import read_top
 from atrous.data.spec import DatasetSpec
 from atrous.errors import DataError
@@ -65,7 +65,8 @@ class Pair(NamedTuple):
 class PairList:
     """A data set that is a list of image files and mask files.
 
-    Constructing it checks that every listed file exists and reads no pixels; `unverified` leaves that check out.
+    Constructing it checks that every image is listed once and every file exists, and reads no pixels; `unverified`
+    leaves these checks out.
 
     Attributes:
         pairs: the files.
@@ -81,7 +82,7 @@ class PairList:
         official_count: see above.
 
     Raises:
-        DataError: the list is empty, or a listed image or mask does not exist.
+        DataError: the list is empty, names an image twice, or a listed image or mask does not exist.
     """
 
     _verified = True
@@ -99,6 +100,7 @@ class PairList:
         if not pairs:
             raise DataError(f"{source}: the split is empty; its list names no image")
         if self._verified:
+            refuse_repeated([pair.sample_id for pair in pairs], [pair.image for pair in pairs], source=source)
             require_files([pair.image for pair in pairs], kind="image", source=source)
             require_files([pair.mask for pair in pairs if pair.mask is not None], kind="mask", source=source)
         self._spec = spec

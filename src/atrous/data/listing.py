@@ -1,7 +1,8 @@
 """What lies in a folder and what a list names, with errors that say what was expected and what was found."""
 
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from atrous.errors import ArgumentError, DataError
@@ -72,6 +73,30 @@ def check_limit(limit: int | None) -> None:
     """
     if limit is not None and (type(limit) is not int or limit < 1):
         raise ArgumentError(f"limit={limit!r}: null for all images, or a whole number of at least 1")
+
+
+def refuse_repeated(names: Sequence[str], images: Sequence[str], *, source: str) -> None:
+    """Refuse a name that stands for several entries of a list: an evaluation would count each of them.
+
+    Args:
+        names: of the entries.
+        images: their files.
+        source: which data set and split, for messages.
+
+    Raises:
+        DataError: names one, and its files where they differ.
+    """
+    if len(set(names)) == len(names):
+        return
+    name, times = Counter(names).most_common(1)[0]
+    files = sorted({image for of, image in zip(names, images, strict=True) if of == name})
+    what = (
+        f"is listed {times} times" if len(files) == 1 else f"is the name of several images ({' and '.join(files[:2])})"
+    )
+    raise DataError(
+        f"{source}: {name!r} {what}; list an image once, under a name of its own (for a training that sees images of "
+        "some classes more often there is data.bootstrap)"
+    )
 
 
 def names_in(folder: Path) -> set[str]:
