@@ -67,19 +67,22 @@ class CrossRankBatchNorm2d(nn.BatchNorm2d):
     def with_statistics(self, x_NCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return what `forward` does, in step, and mean and inverse deviation of the batch of all ranks, [C] each."""
         moments = _moments(x_NCHW.detach()).of_all_ranks()
-        self._follow(moments)
+        self.follow(moments)
         inverse = (moments.squares / moments.pixels + self.eps).rsqrt()
         mean, inverse = (of_channels.to(_exact(x_NCHW)) for of_channels in (moments.mean, inverse))
+        weight = torch.ones_like(mean) if self.weight is None else self.weight
+        bias = torch.zeros_like(mean) if self.bias is None else self.bias
         of_batch = moments.pixels, mean, inverse
-        y_NCHW: Tensor = _Normalised.apply(x_NCHW, self.weight, self.bias, of_batch)  # type: ignore[no-untyped-call]
+        y_NCHW: Tensor = _Normalised.apply(x_NCHW, weight, bias, of_batch)  # type: ignore[no-untyped-call]
         return y_NCHW, mean, inverse
 
     @torch.no_grad()
-    def _follow(self, moments: Moments) -> None:
+    def follow(self, moments: Moments) -> None:
+        """Have the running statistics follow those of a batch, by the same bits on ranks with other kernels."""
         assert self.momentum is not None
         variance = moments.squares / (moments.pixels - 1)
         for running, of_batch in ((self.running_mean, moments.mean), (self.running_var, variance)):
-            if running is not None:  # in float64, so that the bits are those of the other kernels
+            if running is not None:
                 running.copy_((1 - self.momentum) * running.double() + self.momentum * of_batch)
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
@@ -114,9 +117,10 @@ class _Normalised(torch.autograd.Function):
 
 def _moments(x_NCHW: Tensor) -> Moments:
     x = x_NCHW.to(_exact(x_NCHW))
-    mean = x.mean((0, 2, 3))
+    pixels = x.numel() // x.shape[1]
+    mean = x.sum((0, 2, 3)) / max(1, pixels)  # 0 of a rank that sees nothing
     squares = (x - mean[:, None, None]).square().sum((0, 2, 3))
-    return Moments(x.numel() // x.shape[1], mean.double(), squares.double())
+    return Moments(pixels, mean.double(), squares.double())
 
 
 def _exact(x_NCHW: Tensor) -> torch.dtype:

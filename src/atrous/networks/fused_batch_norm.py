@@ -102,17 +102,19 @@ def batch_norm(
     Returns:
         The map, and the scale and shift of every channel that make it again with `scaled`.
     """
-    if norm.num_batches_tracked is not None:
+    moments, momentum, is_across_ranks = _moments(x_NCHW), float(norm.momentum or 0.0), False
+    if isinstance(norm, CrossRankBatchNorm2d) and norm.is_in_step:
+        moments, momentum, is_across_ranks = moments.of_all_ranks(), 0.0, True
+        norm.follow(moments)
+    elif norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
-    is_across_ranks = isinstance(norm, CrossRankBatchNorm2d) and norm.is_in_step
-    moments = _moments(x_NCHW).of_all_ranks() if is_across_ranks else _moments(x_NCHW)
     pixels = int(moments.pixels)
     mean, inverse_deviation, scale, shift = (torch.empty_like(norm.weight) for _ in range(4))
     running = norm.running_mean, norm.running_var
     kernels.call(
         "atrous_batch_norm_statistics",
         *(pixels, norm.num_features, moments.mean, moments.squares),
-        *(norm.weight, norm.bias, float(norm.eps), float(norm.momentum or 0.0), *running),
+        *(norm.weight, norm.bias, float(norm.eps), momentum, *running),
         *(mean, inverse_deviation, scale, shift),
     )
     batch = _Batch(mean, inverse_deviation, scale, shift, relu, pixels, is_across_ranks)
