@@ -165,6 +165,23 @@ def test_a_killed_run_goes_on_to_the_same_bits(undisturbed: Path, tmp_path: Path
     assert _is_equal(_weights(run), _weights(undisturbed))
 
 
+@pytest.mark.no_cover
+def test_a_run_that_is_asked_to_end_in_a_validation_ends_with_its_loaders(tmp_path: Path) -> None:
+    overrides = ("recipe.max_steps=8", "trainer.val_every=1", "data.val.length=500", "data.num_workers=1")
+    with subprocess.Popen(_command(tmp_path, *overrides), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("step 1/"):
+                break
+        status = _only_run(tmp_path) / "status.json"
+        os.kill(json.loads(status.read_text())["pid"], signal.SIGTERM)  # as SLURM asks a job
+        try:
+            process.wait(timeout=60)
+        finally:
+            process.kill()
+    assert json.loads(status.read_text())["reason"] == "stopped at step 1"
+
+
 @pytest.mark.exhaustive
 def test_ctrl_c_saves_where_it_is_and_the_same_command_goes_on(undisturbed: Path, tmp_path: Path) -> None:
     command = _command(tmp_path, "recipe.max_steps=8")

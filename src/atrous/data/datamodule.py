@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from atrous.data.augmentation import CropConfig
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.leakage import require_image_per_rank
-from atrous.data.loading import EvaluationSamples, Sample, TrainSamples, evaluation_loader, train_loader
+from atrous.data.loading import EvaluationSamples, Loader, Sample, TrainSamples, evaluation_loader, train_loader
 from atrous.data.sampling import KeyedBatchSampler, ShardSampler
 from atrous.errors import ConfigError
 
@@ -86,6 +86,7 @@ class SegmentationDataModule(LightningDataModule):
         self.batch_per_device, self.max_steps = batch_per_device, max_steps
         self.seed, self.start_step = seed, start_step
         self.val_batch_size, self.num_workers, self.pin_memory = val_batch_size, num_workers, pin_memory
+        self._loaders: list[DataLoader[Sample]] = []
 
     @property
     def replicas(self) -> tuple[int, int]:
@@ -121,19 +122,30 @@ class SegmentationDataModule(LightningDataModule):
             start_step=self.start_step,
             max_steps=self.max_steps,
         )
-        return train_loader(self.train_samples, sampler, num_workers=self.num_workers, pin_memory=self.pin_memory)
+        loader = train_loader(self.train_samples, sampler, num_workers=self.num_workers, pin_memory=self.pin_memory)
+        self._loaders.append(loader)
+        return loader
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Return this rank's share of the validation images; each image is in exactly one share."""
         num_replicas, rank = self.replicas
         sampler = ShardSampler(length=len(self.val_samples), num_replicas=num_replicas, rank=rank)
-        return evaluation_loader(
+        loader = evaluation_loader(
             self.val_samples,
             sampler,
             batch_size=self.val_batch_size,
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
         )
+        self._loaders.append(loader)
+        return loader
+
+    def end_workers(self) -> None:
+        """Stop the workers of all loaders, which a training that ended before its last step has left in its midst."""
+        for loader in self._loaders:
+            if isinstance(loader, Loader):
+                loader.end_workers()
+        self._loaders.clear()
 
 
 def _pair(size: int | Sequence[int], *, key: str) -> tuple[int, int]:

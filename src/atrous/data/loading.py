@@ -96,13 +96,17 @@ class Loader(DataLoader[Sample]):
             raise type(error)(str(error).rstrip().rpartition(f"{type(error).__name__}: ")[2]) from None
         finally:
             if not go_on:
-                self._end_workers(batches)
+                self._end(batches)
 
-    def _end_workers(self, batches: Any) -> None:
-        """Stop the workers now: an error's traceback keeps them from being collected.
+    def end_workers(self) -> None:
+        """Stop the workers now, if there are any: who has left the loop before its end, or by an error, keeps them.
 
-        The garbage collector would wait for each in vain for seconds, and for ever in a process that was forked since.
+        The garbage collector would wait for each in vain for seconds, and for ever in a process that was forked since;
+        so does Python's exit, which asks them by the signal that `start_worker` keeps from them.
         """
+        self._end(self._iterator)
+
+    def _end(self, batches: Any) -> None:
         self._iterator = None
         if hasattr(batches, "_shutdown_workers"):
             batches._shutdown_workers()

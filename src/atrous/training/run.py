@@ -156,8 +156,11 @@ def _fit(
     if is_first_rank() and (warning := batch_norm.warning_of_parts(recipe, settings["accumulate"])):
         print(f"warning: {warning}", file=sys.stderr, flush=True)  # noqa: T201
     trainer = build_trainer(folder, config, data=data, loggers=loggers)
-    with suppress(StoppedInValidationError):
-        trainer.fit(task, datamodule=data, ckpt_path=str(saved) if start else None)
+    try:
+        with suppress(StoppedInValidationError):
+            trainer.fit(task, datamodule=data, ckpt_path=str(saved) if start else None)
+    finally:
+        data.end_workers()
     if trainer.is_global_zero:
         record(folder, config, trainer, cost, first_step=start)
     return trainer.global_step >= recipe["max_steps"] and not was_asked_to_end(trainer)
