@@ -92,15 +92,20 @@ def test_a_program_whose_starter_is_gone_is_not_begun(tmp_path: Path) -> None:
     assert not (tmp_path / "begun").exists()
 
 
-def test_the_first_signal_interrupts_and_later_ones_ask_for_haste() -> None:
+def test_the_first_signal_interrupts_and_later_ones_ask_for_haste(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with Interrupts() as interrupts:
         with pytest.raises(Interrupted) as caught:
             os.kill(os.getpid(), signal.SIGTERM)
         assert isinstance(caught.value, KeyboardInterrupt)
         assert caught.value.number == signal.SIGTERM
+        for number in (signal.SIGTERM, signal.SIGHUP):  # a shell's beside the kernel's, of one closed terminal
+            os.kill(os.getpid(), number)
         assert not interrupts.hurried()
+        monkeypatch.setattr(processes, "_AT_ONCE_SECONDS", 0.0)
         os.kill(os.getpid(), signal.SIGHUP)
+        assert not interrupts.hurried()
+        os.kill(os.getpid(), signal.SIGINT)
         assert interrupts.hurried()
     assert signal.getsignal(signal.SIGTERM) == before
 

@@ -24,6 +24,7 @@ _PR_SET_PDEATHSIG = 1
 _LONGEST_PATH = 4096
 _POLL_SECONDS = 0.05
 _ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_AT_ONCE_SECONDS = 0.5  # a signal that comes so soon after the first is the same one, delivered by two
 
 
 class Leader(Protocol):
@@ -149,17 +150,20 @@ class Interrupted(KeyboardInterrupt):
 class Interrupts:
     """Ctrl-C, SIGTERM and SIGHUP while jobs run: the first raises Interrupted, later ones ask for haste.
 
+    Nobody is impatient who closes a terminal, of which both the kernel and the shell tell, or whose `timeout` sends its
+    signal to a process and to its group: a SIGHUP asks for no haste, nor does what comes together with the first.
     Signals that are ignored (nohup) or that somebody else handles (submitit) stay as they are. Outside the main
     thread, where signals do not arrive, nothing is changed.
     """
 
     def __init__(self) -> None:
-        self._count = 0
+        self._first: float | None = None
+        self._is_hurried = False
         self._before: dict[signal.Signals, object] = {}
 
     def hurried(self) -> bool:
-        """Whether a second signal has come."""
-        return self._count > 1
+        """Whether a second signal has come, of somebody who repeats the first."""
+        return self._is_hurried
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
@@ -175,9 +179,12 @@ class Interrupts:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        self._count += 1
-        if self._count == 1:
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
             raise Interrupted(number)
+        if number != signal.SIGHUP and now - self._first > _AT_ONCE_SECONDS:
+            self._is_hurried = True
 
 
 def end_with(parent: int, *, by: signal.Signals = signal.SIGTERM) -> None:

@@ -1,13 +1,65 @@
-"""Words of others on a terminal, as they are: rich would take what stands in brackets for its own markup."""
+"""What is printed: words of others as they are, and nothing that ends with the terminal that showed it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING
+import errno
+import os
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+
+_GONE = (errno.EPIPE, errno.EIO)  # of a pipe that nobody reads any more, of a terminal that was closed
+
+
+@contextmanager
+def lasting_output() -> Iterator[None]:
+    """Have what is printed go nowhere, and the work on, once nobody is there to read it.
+
+    Ctrl-C ends a `tee` beside the command whose output it takes, and a dropped connection closes the terminal: a line
+    about the last step would be an error before that step is saved.
+    """
+    with ExitStack() as streams:
+        for redirect, stream in ((redirect_stdout, sys.stdout), (redirect_stderr, sys.stderr)):
+            if stream is not None:  # of a process without any
+                lasting = _Lasting(stream)
+                streams.enter_context(redirect(lasting))
+                streams.callback(lasting.flush)
+        yield
+
+
+class _Lasting:
+    """A stream that is turned to the null device when its reader is gone."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._lasting(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._lasting(self._stream.flush)
+
+    def _lasting(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+            with suppress(OSError):
+                self._stream.flush()  # of what it holds
 
 
 def plain_table(

@@ -26,7 +26,7 @@ Compose = Callable[..., DictConfig]
         ("recipe.crop_size=130", ("recipe.crop_size=130", "output_stride=16", "129 or 145")),
         ("recipe.crop_size=9 output_stride=8", ("recipe.crop_size=9", "at least 17")),
         ("recipe.batch_size=1", ("recipe.batch_size=1", "at least 2", "recipe.batch_norm.frozen=true")),
-        ("recipe.batch_size=4 trainer.devices=2 trainer.accumulate=2", ("one image per device", "trainer.devices=2")),
+        ("recipe.batch_size=4 trainer.accumulate=4", ("recipe.batch_size=4", "one image at a time", "accumulate=4")),
         ("trainer.devices=3", ("recipe.batch_size=16", "trainer.devices=3", "15 or 18")),
         ("trainer.devices=32", ("trainer.devices=32", "32 would be right")),
         ("trainer.devices=2 trainer.batch_per_device=4", ("batch_per_device=4", "= 8", "recipe.batch_size=16")),

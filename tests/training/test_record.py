@@ -73,6 +73,7 @@ def test_results_tell_the_speed_of_the_training_alone_and_the_seconds_of_all(
     monkeypatch.setattr(time, "monotonic", lambda: now)
     folder, clock = RunFolder(tmp_path), Clock()
     guard = FiniteGuard(folder=folder, action="stop", every=1, sample_id=str)
+    clock.load_state_dict({"seconds": 30.0, "validating": 16.0})
     clock.setup(nothing, nothing, "fit")
     now += 2
     clock.on_validation_start(nothing, nothing)
@@ -80,9 +81,9 @@ def test_results_tell_the_speed_of_the_training_alone_and_the_seconds_of_all(
     clock.on_validation_end(nothing, nothing)
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
     trainer: Any = SimpleNamespace(callbacks=[guard, clock], global_step=8, strategy=strategy)
-    record.record(folder, CONFIG, trainer, {}, first_step=4)
+    record.record(folder, CONFIG, trainer, {})
     found = folder.results()["training"]
-    assert (found["seconds"], found["images_per_second"]) == (8.0, 8.0)
+    assert (found["seconds"], found["images_per_second"]) == (38.0, 2.0)  # 32 images in 14 + 2 seconds
 
 
 def test_a_kill_behind_the_last_step_leaves_what_its_checkpoint_knows(tmp_path: Path) -> None:

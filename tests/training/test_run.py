@@ -182,6 +182,24 @@ def test_a_run_that_is_asked_to_end_in_a_validation_ends_with_its_loaders(tmp_pa
     assert json.loads(status.read_text())["reason"] == "stopped at step 1"
 
 
+@pytest.mark.no_cover
+def test_a_run_whose_output_nobody_reads_any_more_saves_where_it_is(tmp_path: Path) -> None:
+    command = _command(tmp_path, "recipe.max_steps=800", "trainer.log_every=1", "trainer.checkpoint_every=1000")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("step 2/"):
+                break
+        process.stdout.close()  # as Ctrl-C ends `| tee log` beside the command
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+    assert process.returncode == 130
+    run = _only_run(tmp_path)
+    status = json.loads((run / "status.json").read_text())
+    assert (status["state"], status["reason"]) == ("stopped", f"stopped at step {status['step']}")
+    assert (run / "checkpoints" / "last.ckpt").is_file()
+
+
 @pytest.mark.exhaustive
 def test_ctrl_c_saves_where_it_is_and_the_same_command_goes_on(undisturbed: Path, tmp_path: Path) -> None:
     command = _command(tmp_path, "recipe.max_steps=8")

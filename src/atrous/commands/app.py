@@ -23,6 +23,7 @@ from atrous.exit_codes import FAILED, after_signal
 from atrous.processes import Interrupted
 from atrous.resources import conf_folder
 from atrous.studies.schema import register
+from atrous.terminal import lasting_output
 
 Task = Callable[[DictConfig], Any]
 
@@ -46,7 +47,7 @@ def run_app(task: Task, *, config_name: str, interrupted: str = "the same comman
     sys.argv[1:] = sorted(sys.argv[1:], key=_is_override)
     errors: list[Exception] = []
     try:
-        with _errors_raised(), _help_wrapped():
+        with lasting_output(), _errors_raised(), _help_wrapped():
             run = _keeping_errors(task, errors)
             hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(run)()
         if errors:
@@ -124,6 +125,7 @@ def _help_wrapped() -> Iterator[None]:
 
 
 def _stop(message: str, *, code: int = AtrousError.exit_code) -> None:
-    for line in message.splitlines():
-        print(f"error: {line}" if not line.startswith("  ") else line, file=sys.stderr)  # noqa: T201
+    with lasting_output():
+        for line in message.splitlines():
+            print(f"error: {line}" if not line.startswith("  ") else line, file=sys.stderr)  # noqa: T201
     sys.exit(code)

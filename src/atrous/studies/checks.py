@@ -96,10 +96,10 @@ def _check_batch(config: Mapping[str, Any]) -> Iterator[str]:
             f"{shown} x trainer.batch_per_device={each} x trainer.accumulate={accumulate} = "
             f"{parts * each}, but recipe.batch_size={size} (the global batch): they must be equal"
         )
-    elif each == 1 and not recipe["batch_norm"]["frozen"]:
+    elif size == accumulate and not recipe["batch_norm"]["frozen"]:
         yield (
-            f"recipe.batch_size={size} leaves one image per device while batch norm trains ({shown}, "
-            f"trainer.accumulate={accumulate}): use at least 2, or recipe.batch_norm.frozen=true"
+            f"recipe.batch_size={size} leaves batch norm, which trains, one image at a time (trainer.accumulate="
+            f"{accumulate}; it sees those of all devices): use at least 2, or recipe.batch_norm.frozen=true"
         )
 
 

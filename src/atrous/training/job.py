@@ -17,8 +17,10 @@ from typing import Any
 from atrous import full_memory
 from atrous.errors import AtrousError, StoreError
 from atrous.exit_codes import DONE, FAILED, TEMPORARY, killed_by
+from atrous.hardware import usable_cores
 from atrous.processes import ask_to_end, bound_command, members
 from atrous.run_store import RunFolder
+from atrous.terminal import lasting_output
 
 PROGRAM = ("-m", "atrous.training.job")
 
@@ -90,6 +92,7 @@ def _start_ranks(arguments: Sequence[str], devices: int) -> int:
     from torch.distributed.run import main as torchrun
 
     folder, asked = RunFolder(Path(arguments[0])), threading.Event()
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // devices)))  # torchrun would take one
     signal.signal(signal.SIGTERM, lambda *_: _hand_on(folder, asked))
     leaves_sigterm = Path("/proc/self").exists() and "--signals-to-handle" in get_args_parser().format_help()
     options = ["--signals-to-handle=SIGINT,SIGHUP,SIGQUIT"] if leaves_sigterm else []
@@ -184,4 +187,6 @@ def _quieten() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with lasting_output():
+        code = main(sys.argv[1:])
+    sys.exit(code)

@@ -36,6 +36,11 @@ class Clock(Callback):
         return time.monotonic() - self._began - self._validating
 
     @property
+    def training(self) -> float:
+        """Seconds of all processes, without validations."""
+        return self.seconds - self._validating_before - self._validating
+
+    @property
     def seconds(self) -> float:
         """Seconds of all processes, validations and the reading of the first images included."""
         return self._before + time.monotonic() - self._began
@@ -68,7 +73,7 @@ class Clock(Callback):
         self._validating_here, self._validating_since = self._validating, None
 
 
-def record(folder: RunFolder, config: Config, trainer: Trainer, cost: Mapping[str, Any], *, first_step: int) -> None:
+def record(folder: RunFolder, config: Config, trainer: Trainer, cost: Mapping[str, Any]) -> None:
     """Add to results.json what is known when the training ends, whether it is complete or stopped.
 
     Args:
@@ -76,16 +81,15 @@ def record(folder: RunFolder, config: Config, trainer: Trainer, cost: Mapping[st
         config: the resolved config.
         trainer: of this process, which has ended.
         cost: parameters and Multiply-Adds.
-        first_step: where this process began.
     """
     clock = next(each for each in trainer.callbacks if isinstance(each, Clock))  # type: ignore[attr-defined]
     guard = next(each for each in trainer.callbacks if isinstance(each, FiniteGuard))  # type: ignore[attr-defined]
-    images = (trainer.global_step - first_step) * config["recipe"]["batch_size"]
+    images = trainer.global_step * config["recipe"]["batch_size"]
     training = {
         **_of_config(folder, config),
         "steps": trainer.global_step,
         "seconds": round(clock.seconds, 2),
-        "images_per_second": round(images / max(clock.training_here, 1e-9), 3),
+        "images_per_second": round(images / max(clock.training, 1e-9), 3),
         "skipped_steps": guard.skipped,
         "peak_memory_mib": _peak_memory_mib(trainer),
     }

@@ -162,7 +162,7 @@ def _fit(
     finally:
         data.end_workers()
     if trainer.is_global_zero:
-        record(folder, config, trainer, cost, first_step=start)
+        record(folder, config, trainer, cost)
     return trainer.global_step >= recipe["max_steps"] and not was_asked_to_end(trainer)
 
 
