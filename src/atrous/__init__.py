@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from atrous.prediction.loading import load
 
 __version__ = "0.1.0"
+_ROOMS = ("networks", "weights")
 __all__ = ["DeepLabV3", "DeepLabV3Cascade", "DeepLabV3Plus", "__version__", "load"]
 
 
@@ -26,13 +27,13 @@ def __getattr__(name: str) -> object:
         from atrous.prediction.loading import load
 
         return load
-    if name == "weights":
+    if name in _ROOMS:
         from importlib import import_module
 
-        return import_module("atrous.weights")
+        return import_module(f"atrous.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     """List the lazy names too."""
-    return sorted(__all__)
+    return sorted([*__all__, *_ROOMS])

@@ -19,6 +19,7 @@ from atrous.evaluation.protocol import Protocol, load_protocol
 from atrous.networks.complexity import multiply_adds
 from atrous.networks.deeplab import DeepLabV3, DeepLabV3Plus
 from atrous.networks.layers import ConvBatchNorm
+from atrous.networks.resnet import resnet18
 from atrous.networks.segmenter import BackboneName, Segmenter
 
 pytestmark = [pytest.mark.slow, pytest.mark.no_cover]  # what it runs is counted in other tests, in half the time
@@ -111,6 +112,14 @@ def test_a_convolution_counts_as_its_definition_says() -> None:
 
 def test_grouped_convolutions_count_their_groups() -> None:
     assert multiply_adds(nn.Conv2d(3, 6, 3, groups=3, padding=1), size=(5, 5)).true == 6 * 9 * 25
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_network_counts_the_same_in_any_precision(dtype: torch.dtype) -> None:
+    model = DeepLabV3(backbone=partial(resnet18, width=4), aspp_channels=4)
+    expected = multiply_adds(model, size=(65, 65))
+    assert multiply_adds(model.to(dtype), size=(65, 65)) == expected
+    assert next(model.parameters()).dtype == dtype
 
 
 def test_counting_leaves_the_model_as_it_was_and_takes_no_time() -> None:

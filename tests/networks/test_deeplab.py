@@ -299,6 +299,7 @@ def test_the_cascade_has_the_blocks_that_it_is_given(blocks: int) -> None:
         (lambda: DeepLabV3Cascade(backbone="xception65"), "blocks=7: Xception has no blocks 5 to 7"),
         (lambda: DeepLabV3Cascade(backbone="mobilenetv2", multi_grid=None), "blocks=7: MobileNetV2 has no blocks"),
         (lambda: DeepLabV3(backbone="mobilenetv2", multi_grid=(1, 2, 4)), "MobileNetV2 has no multi-grid"),
+        (lambda: DeepLabV3(multi_grid=()), r"multi_grid=\(\) .* 3 units"),
         (lambda: DeepLabV3(backbone="xception65", multi_grid=(1, 2)), "each of the 3 convolutions"),
         (lambda: DeepLabV3(backbone="xception65", output_stride=64), "4, 8, 16, 32"),
         (lambda: DeepLabV3(backbone="mobilenetv2", output_stride=2), "4, 8, 16, 32"),

@@ -162,6 +162,18 @@ def test_processes_that_start_together_fetch_once(server: Server, tmp_path: Path
     assert server.asked == [None]
 
 
+def test_what_is_there_is_taken_without_the_lock_of_a_cache_that_may_only_be_read(
+    server: Server, tmp_path: Path
+) -> None:
+    target = cached_path(server.url, cache=tmp_path)
+    target.parent.mkdir(parents=True)
+    target.write_bytes(b"weights")
+    target.with_name(f"{target.name}.lock").mkdir()  # root, too, cannot open this one
+    assert fetch(server.url, sha256=hashlib.sha256(b"weights").hexdigest(), cache=tmp_path) == target
+    with pytest.raises(CheckpointError, match="is not the file that was meant"):
+        fetch(server.url, sha256="0" * 64, cache=tmp_path)
+
+
 @pytest.mark.parametrize("as_url", [True, False])
 def test_local_files_are_checked_where_they_are(tmp_path: Path, as_url: bool) -> None:
     path = tmp_path / "a file.bin"

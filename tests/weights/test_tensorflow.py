@@ -42,9 +42,11 @@ def test_kernels_are_turned_from_hwio() -> None:
     np.testing.assert_array_equal(loaded[5, 2, 0, 1], kernel[0, 1, 2, 5])
 
 
-def test_training_state_is_ignored() -> None:
-    slots: dict[str, ArrayLike] = {f"{name}/Momentum": value for name, value in variables().items()}
-    report = from_tensorflow(DeepLabV3(), {**variables(), **slots, "global_step": np.int64(30000)})
+@pytest.mark.parametrize("slots", [("Momentum",), ("Adam", "Adam_1")])
+def test_training_state_is_ignored(slots: tuple[str, ...]) -> None:
+    state: dict[str, ArrayLike] = {f"{name}/{slot}": value for name, value in variables().items() for slot in slots}
+    state |= {"global_step": np.int64(30000), "beta1_power": np.float32(0.5), "scope/beta2_power": np.float32(0.5)}
+    report = from_tensorflow(DeepLabV3(), {**variables(), **state})
     assert set(report.loaded) == set(variables())
 
 

@@ -68,6 +68,15 @@ def test_an_archive_is_unpacked_once_and_anew_when_it_changes(tmp_path: Path) ->
     assert open_checkpoint(path, cache=tmp_path).prefix != first
 
 
+def test_what_is_unpacked_is_taken_without_the_lock_of_a_cache_that_may_only_be_read(tmp_path: Path) -> None:
+    path = archive(tmp_path / "release.tar.gz", release())
+    folder = tf_archive.unpack_once(path, cache=tmp_path / "cache")
+    lock = folder.with_name(f"{folder.name}.lock")
+    lock.unlink()
+    lock.mkdir()  # root, too, cannot open this one
+    assert tf_archive.unpack_once(path, cache=tmp_path / "cache") == folder
+
+
 def test_what_a_killed_process_left_half_unpacked_is_removed_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

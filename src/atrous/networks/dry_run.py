@@ -37,11 +37,17 @@ def dry_run(model: nn.Module, *, size: Sequence[int], kinds: tuple[type[nn.Modul
     hooks = [module.register_forward_hook(partial(tell, name)) for name, module in watched]
     try:
         with evaluating(model), torch.no_grad(), _BatchNormPasses():
-            state = {name: tensor.detach().to("meta") for name, tensor in model.state_dict(keep_vars=True).items()}
-            torch.func.functional_call(model, state, torch.empty(1, 3, *size, device="meta"))
+            state = {name: _without_data(tensor) for name, tensor in model.state_dict(keep_vars=True).items()}
+            image = torch.empty(1, 3, *size, dtype=torch.float32, device="meta")
+            torch.func.functional_call(model, state, image)
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _without_data(tensor: Tensor) -> Tensor:
+    """The shape of a tensor, in float32 where it is of floats: the counts of a network are those of any precision."""
+    return tensor.detach().to("meta", torch.float32 if tensor.is_floating_point() else tensor.dtype)
 
 
 class _BatchNormPasses(TorchFunctionMode):

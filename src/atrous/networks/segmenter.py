@@ -144,7 +144,8 @@ def build_backbone(
         known = get_args(BackboneName)
         if backbone not in known:
             raise ConfigError(f"backbone={backbone!r} is unknown; choose {', '.join(known)}, or give a factory")
-        multi_grid = multi_grid or (_PAPER_MULTI_GRID.get(backbone) if aspp else None)
+        if multi_grid is None and aspp:
+            multi_grid = _PAPER_MULTI_GRID.get(backbone)
         home = next(file for start, file in _HOMES.items() if backbone.startswith(start))
         factory: BackboneFactory = getattr(import_module(f"atrous.networks.{home}"), backbone)
         return factory(output_stride=output_stride, multi_grid=multi_grid, blocks=blocks)

@@ -66,11 +66,13 @@ def fetch(
         _check(local, sha256, source=str(local), advice="give its own sum, or another file", quiet=checked_later)
         return local
     target = cached_path(str(url), cache=cache)
-    with locked(target):
-        if target.is_file():
-            _check(target, sha256, source=str(target), advice="move it away to fetch it anew", quiet=checked_later)
-        else:
-            _fetch(str(url), target, sha256, progress=progress, quiet=checked_later, megabytes=megabytes)
+    if not target.is_file():
+        with locked(target):
+            if not target.is_file():
+                _fetch(str(url), target, sha256, progress=progress, quiet=checked_later, megabytes=megabytes)
+                return target
+    # It came whole, by its name; without the lock it can be had of a cache that may only be read.
+    _check(target, sha256, source=str(target), advice="move it away to fetch it anew", quiet=checked_later)
     return target
 
 

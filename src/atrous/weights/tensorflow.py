@@ -21,7 +21,8 @@ from atrous.weights.tensorflow_scopes import CLASSIFIER_SCOPE, backbone_scopes, 
 
 # What an ImageNet checkpoint has behind the features that a segmentation network takes.
 _IMAGENET_HEADS = ("/logits/", "/Logits/", "MobilenetV2/Conv_1/")
-_TRAINING_STATE = ("/Momentum", "/ExponentialMovingAverage", "/RMSProp", "/RMSProp_1")
+_TRAINING_STATE = ("/Momentum", "/ExponentialMovingAverage", "/RMSProp", "/RMSProp_1", "/Adam", "/Adam_1")
+_COUNTERS = ("global_step", "beta1_power", "beta2_power")
 
 
 def from_tensorflow(
@@ -82,7 +83,7 @@ def variables_of(model: Segmenter | Backbone) -> dict[str, Tensor]:
 
 
 def _is_training_state(name: str) -> bool:
-    return name == "global_step" or name.endswith(_TRAINING_STATE)
+    return name.rpartition("/")[2] in _COUNTERS or name.endswith(_TRAINING_STATE)
 
 
 def _to_pytorch_layout(name: str, value: ArrayLike) -> Tensor:

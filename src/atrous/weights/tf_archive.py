@@ -32,6 +32,8 @@ def unpack_once(archive: Path, *, cache: Path) -> Path:
     identity = f"{archive.resolve()} {state.st_size} {state.st_mtime_ns}"
     name = archive.name.removesuffix(".gz").removesuffix(".tar").removesuffix(".tgz")
     folder = cache / "unpacked" / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    if folder.is_dir():  # whole, and perhaps of a cache that may only be read
+        return folder
     with locked(folder):
         if not folder.is_dir():
             with folder_made_whole(folder) as temporary:
