@@ -135,8 +135,8 @@ def test_a_single_rank_and_an_evaluation_are_pytorchs_batch_norm() -> None:
 def test_moments_of_ranks_are_those_of_their_pixels_together(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = torch.randn(50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3 + 1000
     parts = torch.split(pixels, [7, 42, 1])
-    ranks = [Moments(len(part), part.mean(0), (part - part.mean(0)).square().sum(0)) for part in parts]
-    others = [torch.cat([rank.mean.new_tensor([rank.pixels]), rank.mean, rank.squares]) for rank in ranks]
+    ranks = [Moments(len(part), torch.stack([part.mean(0), part.var(0, correction=0) * len(part)])) for part in parts]
+    others = [torch.cat([rank.values.new_tensor([rank.pixels]), *rank.values]) for rank in ranks]
 
     def gather(every: list[Tensor], own: Tensor) -> None:
         assert torch.equal(own, others[1])
@@ -147,5 +147,5 @@ def test_moments_of_ranks_are_those_of_their_pixels_together(monkeypatch: pytest
     monkeypatch.setattr(dist, "all_gather", gather)
     together = ranks[1].of_all_ranks()
     assert int(together.pixels) == 50
-    torch.testing.assert_close(together.mean, pixels.mean(0))
-    torch.testing.assert_close(together.squares / 49, pixels.var(0))
+    torch.testing.assert_close(together.values[0], pixels.mean(0))
+    torch.testing.assert_close(together.values[1] / 49, pixels.var(0))

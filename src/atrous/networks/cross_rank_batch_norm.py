@@ -22,24 +22,22 @@ class Moments(NamedTuple):
 
     Attributes:
         pixels: How many there are, over all images: of all ranks a tensor, which is not waited for.
-        mean: [C], float64.
-        squares: The sum of squared distances from the mean, [C], float64.
+        values: Their mean, and the sum of squared distances from it, [2, C], float64.
     """
 
     pixels: int | Tensor
-    mean: Tensor
-    squares: Tensor
+    values: Tensor
 
     def of_all_ranks(self) -> Moments:
         """Return the moments of the pixels of all ranks, the same bits on each (Chan, Golub and LeVeque, 1979)."""
-        own = torch.cat([self.mean.new_tensor([self.pixels]), self.mean, self.squares])
+        own = torch.cat([self.values.new_tensor([self.pixels]), self.values.flatten()])
         every = [torch.empty_like(own) for _ in range(dist.get_world_size())]
         dist.all_gather(every, own)
-        channels = len(self.mean)
+        channels = self.values.shape[1]
         pixels, means, squares = torch.split(torch.stack(every), [1, channels, channels], dim=1)
         total = pixels.sum()
         mean = (pixels * means).sum(0) / total
-        return Moments(total, mean, (squares + pixels * (means - mean).square()).sum(0))
+        return Moments(total, torch.stack([mean, (squares + pixels * (means - mean).square()).sum(0)]))
 
 
 def over_all_ranks(sums: Tensor) -> Tensor:
@@ -68,8 +66,8 @@ class CrossRankBatchNorm2d(nn.BatchNorm2d):
         """Return what `forward` does, in step, and mean and inverse deviation of the batch of all ranks, [C] each."""
         moments = _moments(x_NCHW.detach()).of_all_ranks()
         self.follow(moments)
-        inverse = (moments.squares / moments.pixels + self.eps).rsqrt()
-        mean, inverse = (of_channels.to(_exact(x_NCHW)) for of_channels in (moments.mean, inverse))
+        inverse = (moments.values[1] / moments.pixels + self.eps).rsqrt()
+        mean, inverse = (of_channels.to(_exact(x_NCHW)) for of_channels in (moments.values[0], inverse))
         weight = torch.ones_like(mean) if self.weight is None else self.weight
         bias = torch.zeros_like(mean) if self.bias is None else self.bias
         of_batch = moments.pixels, mean, inverse
@@ -80,8 +78,8 @@ class CrossRankBatchNorm2d(nn.BatchNorm2d):
     def follow(self, moments: Moments) -> None:
         """Have the running statistics follow those of a batch, by the same bits on ranks with other kernels."""
         assert self.momentum is not None
-        variance = moments.squares / (moments.pixels - 1)
-        for running, of_batch in ((self.running_mean, moments.mean), (self.running_var, variance)):
+        variance = moments.values[1] / (moments.pixels - 1)
+        for running, of_batch in ((self.running_mean, moments.values[0]), (self.running_var, variance)):
             if running is not None:
                 running.copy_((1 - self.momentum) * running.double() + self.momentum * of_batch)
         if self.num_batches_tracked is not None:
@@ -120,7 +118,7 @@ def _moments(x_NCHW: Tensor) -> Moments:
     pixels = x.numel() // x.shape[1]
     mean = x.sum((0, 2, 3)) / max(1, pixels)  # 0 of a rank that sees nothing
     squares = (x - mean[:, None, None]).square().sum((0, 2, 3))
-    return Moments(pixels, mean.double(), squares.double())
+    return Moments(pixels, torch.stack([mean, squares]).double())
 
 
 def _exact(x_NCHW: Tensor) -> torch.dtype:

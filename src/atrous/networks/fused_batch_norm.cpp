@@ -259,18 +259,20 @@ void with_maps(bool rounded, const Compute& compute, Maps*... maps) {
 // else of float32.
 extern "C" {
 
-// Moments of a batch: the mean of each channel and the sum of squared distances from it, both given as zeros.
-bool atrous_batch_norm_moments(void* x, bool rounded, std::int64_t pixels, std::int64_t channels, double* mean,
-                               double* squares) {
-  return done([=] { with_maps(rounded, [=](auto* x) { moments(x, Blocks(pixels, channels), mean, squares); }, x); });
+// Moments of a batch: the means of the channels and behind them the sums of squared distances from them, [2, channels].
+bool atrous_batch_norm_moments(void* x, bool rounded, std::int64_t pixels, std::int64_t channels, double* of_batch) {
+  std::fill_n(of_batch, 2 * channels, 0.);
+  const auto compute = [=](auto* x) { moments(x, Blocks(pixels, channels), of_batch, of_batch + channels); };
+  return done([=] { with_maps(rounded, compute, x); });
 }
 
 // What moments make of weight and bias: y = x * scale + shift. Running statistics go towards the batch's by `momentum`,
 // the variance with pixels - 1 in place of pixels.
-bool atrous_batch_norm_statistics(std::int64_t pixels, std::int64_t channels, const double* means,
-                                  const double* squares, const float* weight, const float* bias, double epsilon,
-                                  double momentum, float* running_mean, float* running_variance, float* mean,
-                                  float* inverse, float* scale, float* shift) {
+bool atrous_batch_norm_statistics(std::int64_t pixels, std::int64_t channels, const double* of_batch,
+                                  const float* weight, const float* bias, double epsilon, double momentum,
+                                  float* running_mean, float* running_variance, float* mean, float* inverse,
+                                  float* scale, float* shift) {
+  const double *means = of_batch, *squares = of_batch + channels;
   for (std::int64_t c = 0; c < channels; ++c) {
     const double of_batch = 1. / std::sqrt(squares[c] / pixels + epsilon);
     mean[c] = static_cast<float>(means[c]);
@@ -295,10 +297,11 @@ bool atrous_batch_norm_apply(void* x, void* plus, bool rounded, std::int64_t pix
   return true;
 }
 
-// Sums over the pixels of the gradient g in front of ReLU, and of g * (x - mean), both given as zeros.
+// Sums over the pixels of the gradient g in front of ReLU, and behind them of g * (x - mean), [2, channels].
 bool atrous_batch_norm_sums(void* gradient, void* x, bool rounded, std::int64_t pixels, std::int64_t channels,
-                            const float* mean, const float* scale, const float* shift, bool relu, double* sums,
-                            double* products) {
+                            const float* mean, const float* scale, const float* shift, bool relu, double* sums) {
+  double* products = sums + channels;
+  std::fill_n(sums, 2 * channels, 0.);
   return done([=] {
     const auto compute = [=](auto* gradient, auto* x) {
       const Blocks blocks(pixels, channels);
@@ -309,15 +312,19 @@ bool atrous_batch_norm_sums(void* gradient, void* x, bool rounded, std::int64_t 
   });
 }
 
-// For each channel what makes the gradient by x out of g:
+// Gradients by weight and bias of the own sums, and for each channel what makes the one by x out of g, of all ranks':
 // scale * (g - mean of g - (x - mean) * inverse * mean of (g * (x - mean) * inverse))
 //   = scale * g - (slope * (x - mean) + constant).
-bool atrous_batch_norm_slopes(std::int64_t pixels, std::int64_t channels, const double* sums, const double* products,
-                              const float* inverse, const float* scale, float* slope, float* constant) {
+bool atrous_batch_norm_slopes(std::int64_t pixels, std::int64_t channels, const double* own, const double* sums,
+                              const float* inverse, const float* scale, float* slope, float* constant,
+                              float* by_weight, float* by_bias) {
+  const double* products = sums + channels;
   for (std::int64_t c = 0; c < channels; ++c) {
     const double of_sums = static_cast<double>(scale[c]) / pixels;
     slope[c] = static_cast<float>(of_sums * products[c] * inverse[c] * inverse[c]);
     constant[c] = static_cast<float>(of_sums * sums[c]);
+    by_weight[c] = static_cast<float>(own[channels + c] * inverse[c]);
+    by_bias[c] = static_cast<float>(own[c]);
   }
   return true;
 }

@@ -113,7 +113,7 @@ def batch_norm(
     running = norm.running_mean, norm.running_var
     kernels.call(
         "atrous_batch_norm_statistics",
-        *(pixels, norm.num_features, moments.mean, moments.squares),
+        *(pixels, norm.num_features, moments.values),
         *(norm.weight, norm.bias, float(norm.eps), momentum, *running),
         *(mean, inverse_deviation, scale, shift),
     )
@@ -185,13 +185,11 @@ def _gradients(
         map_NCHW.contiguous(memory_format=torch.channels_last) for map_NCHW in (x_NCHW, gradient_NCHW)
     )
     maps = gradient_NCHW, x_NCHW, *_layout(x_NCHW)
-    sums, slope, constant = _zeros(x_NCHW), torch.empty_like(batch.mean), torch.empty_like(batch.mean)
-    kernels.call("atrous_batch_norm_sums", *maps, batch.mean, batch.scale, batch.shift, batch.relu, *sums)
-    by_bias, by_weight = sums[0].float(), (sums[1] * batch.inverse_deviation).float()  # of this rank: DDP adds them
-    if batch.is_across_ranks:
-        sums = over_all_ranks(sums)
-    of_channels = batch.pixels, x_NCHW.shape[1], *sums, batch.inverse_deviation, batch.scale
-    kernels.call("atrous_batch_norm_slopes", *of_channels, slope, constant)
+    own, (slope, constant, by_weight, by_bias) = _pair(x_NCHW), (torch.empty_like(batch.mean) for _ in range(4))
+    kernels.call("atrous_batch_norm_sums", *maps, batch.mean, batch.scale, batch.shift, batch.relu, own)
+    sums = over_all_ranks(own) if batch.is_across_ranks else own  # DDP adds the gradients of the parameters itself
+    of_channels = batch.pixels, x_NCHW.shape[1], own, sums, batch.inverse_deviation, batch.scale
+    kernels.call("atrous_batch_norm_slopes", *of_channels, slope, constant, by_weight, by_bias)
     by_input = InputGradient(batch.mean, slope, constant, batch.scale, batch.shift, batch.relu)
     if handover is not None:
         handover.left = by_input
@@ -202,14 +200,14 @@ def _gradients(
 
 
 def _moments(x_NCHW: Tensor) -> Moments:
-    mean, squares = _zeros(x_NCHW)
-    kernels.call("atrous_batch_norm_moments", x_NCHW, *_layout(x_NCHW), mean, squares)
-    return Moments(x_NCHW.numel() // x_NCHW.shape[1], mean, squares)
+    of_batch = _pair(x_NCHW)
+    kernels.call("atrous_batch_norm_moments", x_NCHW, *_layout(x_NCHW), of_batch)
+    return Moments(x_NCHW.numel() // x_NCHW.shape[1], of_batch)
 
 
-def _zeros(x_NCHW: Tensor) -> Tensor:
-    """For two sums of every channel, [2, C]."""
-    return torch.zeros(2, x_NCHW.shape[1], dtype=torch.float64)
+def _pair(x_NCHW: Tensor) -> Tensor:
+    """Room for two sums of every channel, [2, C]."""
+    return torch.empty(2, x_NCHW.shape[1], dtype=torch.float64)
 
 
 def _layout(x_NCHW: Tensor) -> tuple[bool, int, int]:
