@@ -35,8 +35,10 @@ def hold(folder: Path, *, wait: Callable[[], bool] | None = None) -> Iterator[in
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / _NAME).open("a")
     except OSError as error:
-        what = "cannot be locked, to write into it," if folder.is_dir() else "cannot be made"
-        raise StoreError(f"{folder}: {what} ({error.strerror}); copy it, or train it in another store=") from None
+        reason = f"cannot be made ({error.strerror}); give another folder as store="
+        if folder.is_dir():
+            reason = f"cannot be locked, to write into it, ({error.strerror}); copy it, or train it in another store="
+        raise StoreError(f"{folder}: {reason}") from None
     wait = wait or _announced(folder)
     with stream:
         while not _is_taken(stream.fileno(), folder):

@@ -16,7 +16,7 @@ def test_a_path_reaches_hydra_as_it_is(path: str) -> None:
     assert str(override.value()) == path
 
 
-@pytest.mark.parametrize("word", ["run='a b'", 'run="a b"', "run=", "--help", "tag=a,b", "run"])
+@pytest.mark.parametrize("word", ["run='a b'", 'run="a b"', "run=", "run=null", "--help", "tag=a,b", "run"])
 def test_what_is_quoted_empty_or_no_path_stays(word: str) -> None:
     assert with_path_quoted(word, ("run",)) == word
 

@@ -206,6 +206,15 @@ def test_what_would_be_left_out_of_a_split_is_an_error(by_folder: Path, image: s
     assert len(Folder(root=by_folder, split="train", classes=CLASSES)) == 2
 
 
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_a_folder_with_images_on_one_side_alone_is_an_error_too(by_folder: Path, kind: str) -> None:
+    (by_folder / kind / "val" / "extra").mkdir()
+    assert len(Folder(root=by_folder, split="val", classes=CLASSES)) > 0
+    (by_folder / kind / "val" / "extra" / "b.png").touch()
+    with pytest.raises(DataError, match=r"your data, val: the folder 'extra' in .* is not looked into"):
+        Folder(root=by_folder, split="val", classes=CLASSES)
+
+
 def test_a_split_that_holds_an_image_twice_is_an_error(by_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"folder val\+val: 'val/a' is listed 2 times; list an image once"):
         Folder(root=by_folder, split="val+val", classes=CLASSES)

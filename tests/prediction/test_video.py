@@ -105,6 +105,8 @@ def test_a_video_that_breaks_off_is_named_and_what_there_is_of_it_is_kept_but_no
     frames = json.loads((out / names[0]).read_text())["frames"]
     assert 10 < frames < 35
     assert len(list((out / names[1]).iterdir())) == len(_frames(out / names[2])[0]) == frames
+    with pytest.raises(ConfigError, match=r"has 3 of the files already, such as .*_broken_off"):
+        plan(str(long_video), out, save=saved, overwrite=False)
     long_video.write_bytes(whole)
     (job,) = plan(str(long_video), out, save=saved, overwrite=False, resume=True)
     predict_video(predictor, job, protocol=Protocol(), batch_size=7)

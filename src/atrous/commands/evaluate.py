@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +22,7 @@ from atrous.hardware import require_device
 from atrous.run_shapes import ENTRY_BYTES, is_entry_name
 from atrous.studies.recipe_checks import PRECISIONS
 
-_PATHS = ("run", "compare", "source", "data_root", "store")
+_PATHS = ("run", "compare", "source", "data_root", "data.root", "store")
 _INTERRUPTED = "nothing of this pass over the images is kept: the same command begins it anew"
 
 
@@ -112,9 +113,10 @@ def _is_changed(subject: Subject, config: DictConfig, names: list[str], *, is_fi
 
 def _require_writable(subject: Subject) -> None:
     folder = subject.folder.path / "evaluation"
+    probe = folder / f".writable-{os.getpid()}"  # of this command, of which others may run beside it
     try:
-        write_text(folder / ".writable", "")
-        (folder / ".writable").unlink()
+        write_text(probe, "")
+        probe.unlink()
     except OSError as error:
         raise StoreError(f"{folder} cannot be written ({error.strerror}): results would be lost") from None
 

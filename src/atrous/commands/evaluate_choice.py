@@ -117,7 +117,7 @@ def _adapt(run_config: dict[str, Any], config: DictConfig) -> str:
 
 def _precision(run_config: dict[str, Any], config: DictConfig, *, own: str) -> str:
     """Put in which precision; returns the suffix that another than the own one gives an entry."""
-    if config.precision is None:
+    if config.precision in (None, run_config["recipe"]["precision"]):
         return ""
     run_config["recipe"]["precision"] = config.precision
     asked: str = config.precision

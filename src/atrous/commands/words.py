@@ -8,14 +8,14 @@ from atrous.studies.overrides import quoted
 
 
 def with_path_quoted(argument: str, keys: Container[str]) -> str:
-    """Quote the value of `key=path`, which may hold blanks, commas, brackets or =; a value in quotes stays.
+    """Quote the value of `key=path`, which may hold blanks, commas, brackets or =; what is in quotes, and null, stays.
 
     Args:
         argument: a word of the command line.
         keys: those whose values are paths or names.
     """
     key, equals, value = argument.partition("=")
-    if key not in keys or not value or value[0] in "'\"":
+    if key not in keys or value in ("", "null") or value[0] in "'\"":
         return argument
     return f"{key}{equals}{quoted(value)}"
 

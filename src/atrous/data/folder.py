@@ -113,12 +113,17 @@ def _refuse_leftovers(images: Path, masks: Path, names: set[str], split: str) ->
             f"your data, {split}: mask {alone[0]!r} in {str(masks)!r} has no image ({len(alone)} such masks); add "
             f"{alone[0][:-4]!r} with one of {', '.join(IMAGE_ENDS)} to {str(images)!r}, or move the mask elsewhere"
         )
-    deeper = sorted(name for name in _visible(images) & _visible(masks) if (images / name).is_dir())
-    if deeper:
-        raise DataError(
-            f"your data, {split}: the folder {deeper[0]!r} in {str(images)!r} is not looked into; move its images and "
-            f"masks up, or name all images of the split in {split}.txt in a folder splits, a line each"
-        )
+    for folder in (images, masks):
+        deeper = sorted(name for name in _visible(folder) if _holds_images(folder / name))
+        if deeper:
+            raise DataError(
+                f"your data, {split}: the folder {deeper[0]!r} in {str(folder)!r} is not looked into; move its images "
+                f"and masks up, or name all images of the split in {split}.txt in a folder splits, a line each"
+            )
+
+
+def _holds_images(path: Path) -> bool:
+    return path.is_dir() and any(name.lower().endswith(IMAGE_ENDS) for name in names_in(path))
 
 
 def _visible(folder: Path) -> set[str]:

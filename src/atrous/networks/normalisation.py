@@ -126,11 +126,11 @@ def _is_known(norm: nn.Module) -> bool:
 
 def _with_statistics(norm: nn.BatchNorm2d, x_NCHW: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Return `norm(x)`, and mean and inverse deviation of the batch where it can be made again with them."""
-    if recomputes_maps() and norm.training:
+    if recomputes_maps() and norm.training and _is_known(norm):
         if isinstance(norm, CrossRankBatchNorm2d) and norm.is_in_step:
             y_NCHW, *statistics = norm.with_statistics(x_NCHW)
             return y_NCHW, tuple(statistics)
-        if isinstance(norm, nn.SyncBatchNorm) and _is_known(norm):
+        if isinstance(norm, nn.SyncBatchNorm):
             return _synchronised(norm, x_NCHW)
     y_NCHW = norm(x_NCHW)
     return y_NCHW, _statistics_of_batch(y_NCHW) if norm.training else ()

@@ -70,7 +70,10 @@ def plan(given: str, output: str | Path, *, save: Sequence[str], overwrite: bool
     _refuse_twice(jobs)
     if resume:
         jobs = [job for job in map(_missing_of, jobs) if job.outputs]
-    there = [path for job in jobs for path in job.outputs.values() if _exists(path)]
+    written = [path for job in jobs for path in job.outputs.values()]
+    if not resume:  # which makes anew what broke off
+        written += [broken_off(path) for job in jobs if job.is_video for path in job.outputs.values()]
+    there = [path for path in written if _exists(path)]
     if there and not overwrite:
         raise ConfigError(
             f"output={str(output)!r} has {len(there)} of the files already, such as {there[0]}; "

@@ -56,13 +56,13 @@ def with_class_list(config: Mapping[str, Any]) -> dict[str, Any]:
         DataError: the file of the list is gone, or cannot be read.
     """
     data = dict(config["data"])
-    if data.get("train", {}).get("_target_") == _OWN_IMAGES:
-        from atrous.data.class_list import class_list_content
+    for split in ("train", "val"):
+        node = data.get(split, {})
+        if node.get("_target_") == _OWN_IMAGES and "classes" in node:
+            from atrous.data.class_list import class_list_content
 
-        for split in ("train", "val"):
-            node = data[split]
-            data[split] = {**node, "classes": class_list_content(node.get("classes"), Path(str(node.get("root"))))}
-        data["classes"] = data["train"]["classes"]
+            content = class_list_content(node["classes"], Path(str(node.get("root"))))
+            data |= {split: {**node, "classes": content}, "classes": content}
     return {**config, "data": data}
 
 

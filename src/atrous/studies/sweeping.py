@@ -48,8 +48,7 @@ def run_sweep(config: DictConfig, arguments: Sequence[str], launcher: Launcher) 
     refuse_sweep(os.environ)
     sweep = sweep_of(config, arguments)
     store = Path(config.store)
-    for folder in _written(sweep, store):
-        check_writable(folder, given=f"store={str(store)!r}")
+    _check_reports(sweep, store)
     with nullcontext() if sweep.table.paper else _saved(sweep, store):
         returns = _launch(config, [overrides for _, overrides in sweep.jobs()], launcher)
     asked_in_full = sweep_of(config, without_budget(arguments)) if sweep.table.paper else sweep
@@ -66,11 +65,14 @@ def run_sweep(config: DictConfig, arguments: Sequence[str], launcher: Launcher) 
     return returns
 
 
-def _written(sweep: Sweep, store: Path) -> Iterator[Path]:
-    """The folders beside those of runs that a sweep writes to."""
-    yield store / "reports" / sweep.table.slug
-    if not sweep.table.paper:
-        yield _file(store, sweep.table.slug).parent
+def _check_reports(sweep: Sweep, store: Path) -> None:
+    """Refuse a store whose folders beside those of the runs cannot be written."""
+    beside = [] if sweep.table.paper else [_file(store, sweep.table.slug).parent]
+    try:
+        for folder in (store / "reports" / sweep.table.slug, *beside):
+            check_writable(folder, given=f"store={str(store)!r}")
+    except ConfigError as error:
+        raise ConfigError(f"{error}; atrous-report with output=FOLDER reports what is trained there") from None
 
 
 def _reported(sweep: Sweep, store: Path) -> list[str]:
