@@ -147,7 +147,7 @@ def test_augmented_batches_are_identical_with_and_without_the_cache_for_any_numb
         samples = TrainSamples(dataset=dataset, augmentation=CropConfig(crop_size=(33, 49)), seed=3)
         sampler = KeyedBatchSampler(length=len(dataset), batch_size=4, max_steps=5, seed=3)
         loader = train_loader(samples, sampler, num_workers=workers, pin_memory=False)
-        return [{key: value.clone() for key, value in batch.items()} for batch in loader]
+        return [{key: value.clone() for key, value in dict[str, Any](batch).items()} for batch in loader]
 
     plain = batches(source, 0)
     cached = batches(Decoded(source, folder=tmp_path, num_workers=0), num_workers)

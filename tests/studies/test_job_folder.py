@@ -60,6 +60,7 @@ def test_a_run_tells_its_classes_wherever_it_is_read_and_whatever_becomes_of_the
     (data / "classes.yaml").write_text("classes: [tree, road]\n")
     monkeypatch.chdir(tmp_path)
     Path("classes.yaml").write_text("classes: [cat, dog]\n")
+    assert "&id" not in job.folder.config_file.read_text()
     config = yaml.safe_load(job.folder.config_file.read_text())
     assert config["data"]["classes"] == {"classes": ["road", "tree"]}
     for split in ("train", "val"):

@@ -86,7 +86,7 @@ class SegmentationDataModule(LightningDataModule):
         self.batch_per_device, self.max_steps = batch_per_device, max_steps
         self.seed, self.start_step = seed, start_step
         self.val_batch_size, self.num_workers, self.pin_memory = val_batch_size, num_workers, pin_memory
-        self._loaders: list[DataLoader[Sample]] = []
+        self._loaders: list[Loader] = []
 
     @property
     def replicas(self) -> tuple[int, int]:
@@ -143,8 +143,7 @@ class SegmentationDataModule(LightningDataModule):
     def end_workers(self) -> None:
         """Stop the workers of all loaders, which a training that ended before its last step has left in its midst."""
         for loader in self._loaders:
-            if isinstance(loader, Loader):
-                loader.end_workers()
+            loader.end_workers()
         self._loaders.clear()
 
 

@@ -126,9 +126,7 @@ class Loader(DataLoader[Sample]):
         )
 
 
-def train_loader(
-    samples: TrainSamples, sampler: KeyedBatchSampler, *, num_workers: int, pin_memory: bool
-) -> DataLoader[Sample]:
+def train_loader(samples: TrainSamples, sampler: KeyedBatchSampler, *, num_workers: int, pin_memory: bool) -> Loader:
     """Build the training loader; `sampler` yields whole batches of (epoch, index)."""
     options = _options(num_workers=num_workers)
     if num_workers == 0 or multiprocessing.get_context().get_start_method() != "fork":
@@ -147,7 +145,7 @@ def train_loader(
 
 def evaluation_loader(
     samples: EvaluationSamples, sampler: Sampler[int], *, batch_size: int, num_workers: int, pin_memory: bool
-) -> DataLoader[Sample]:
+) -> Loader:
     """Build an evaluation loader; every image of `sampler` comes once, the last batch may be short."""
     options = _options(num_workers=num_workers)
     return Loader(samples, batch_size=batch_size, sampler=sampler, pin_memory=pin_memory, **options)

@@ -7,6 +7,7 @@ import json
 import socket
 import sys
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ def with_class_list(config: Mapping[str, Any]) -> dict[str, Any]:
             from atrous.data.class_list import class_list_content
 
             content = class_list_content(node["classes"], Path(str(node.get("root"))))
-            data |= {split: {**node, "classes": content}, "classes": content}
+            data |= {split: {**node, "classes": content}, "classes": deepcopy(content)}  # or YAML would refer to it
     return {**config, "data": data}
 
 

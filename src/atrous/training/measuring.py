@@ -67,9 +67,10 @@ def measure(
         return
     protocols = {name: load_protocol(name) for name in entries}
     scored = {**scored_on(config, dataset), **(weights or {})}
-    feeding = feeding_of(config)
     precision = resolve_precision(config["recipe"]["precision"], device_type(config["trainer"]["accelerator"]))
-    found = evaluate_protocols(model, dataset, protocols, feeding, boundary=boundary, on_progress=on_progress)
+    found = evaluate_protocols(
+        model, dataset, protocols, feeding_of(config), boundary=boundary, on_progress=on_progress
+    )
     results, changed = {}, []
     old = {} if overwrite else folder.results().get("evaluations", {})
     for name, evaluation in found.items():
@@ -79,8 +80,12 @@ def measure(
             changed.append(entries[name])
             continue
         evaluation.records.save(folder.records_file(entries[name]))
-        facts = {"protocol": protocols[name].as_dict(), "checkpoint": checkpoint, "scored": scored}
-        facts["precision"] = precision
+        facts = {
+            "protocol": protocols[name].as_dict(),
+            "checkpoint": checkpoint,
+            "precision": precision,
+            "scored": scored,
+        }
         seconds = round(evaluation.seconds, 2)
         fresh = {**evaluation.result(dataset.spec.classes), **facts, "seconds": seconds}
         results[entries[name]] = {**fresh, **before}
