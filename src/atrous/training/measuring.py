@@ -27,9 +27,13 @@ def feeding_of(config: Config) -> Feeding:
         batch_size=config["data"]["val_batch_size"],
         num_workers=config["data"]["num_workers"],
         device=device,
-        autocast=machine.autocast_dtype(resolve_precision(config["recipe"]["precision"], device)),
+        autocast=machine.autocast_dtype(_precision_of(config)),
         tf32=config["trainer"].get("tf32", False),  # released weights have no trainer
     )
+
+
+def _precision_of(config: Config) -> str:
+    return resolve_precision(config["recipe"]["precision"], device_type(config["trainer"]["accelerator"]))
 
 
 def measure(
@@ -67,7 +71,6 @@ def measure(
         return
     protocols = {name: load_protocol(name) for name in entries}
     scored = {**scored_on(config, dataset), **(weights or {})}
-    precision = resolve_precision(config["recipe"]["precision"], device_type(config["trainer"]["accelerator"]))
     found = evaluate_protocols(
         model, dataset, protocols, feeding_of(config), boundary=boundary, on_progress=on_progress
     )
@@ -80,12 +83,8 @@ def measure(
             changed.append(entries[name])
             continue
         evaluation.records.save(folder.records_file(entries[name]))
-        facts = {
-            "protocol": protocols[name].as_dict(),
-            "checkpoint": checkpoint,
-            "precision": precision,
-            "scored": scored,
-        }
+        facts = {"protocol": protocols[name].as_dict(), "checkpoint": checkpoint, "scored": scored}
+        facts |= {"precision": _precision_of(config)}
         seconds = round(evaluation.seconds, 2)
         fresh = {**evaluation.result(dataset.spec.classes), **facts, "seconds": seconds}
         results[entries[name]] = {**fresh, **before}
