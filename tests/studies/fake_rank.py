@@ -22,7 +22,7 @@ def main(folder: Path, protocols: list[str]) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
     if behaviour == "hang":
         time.sleep(60)
-    while behaviour == "done" and len(list(folder.glob("rank?"))) < int(os.environ["WORLD_SIZE"]):
+    while behaviour == "done" and len(list(folder.glob("rank[0-9]"))) < int(os.environ["WORLD_SIZE"]):
         time.sleep(0.05)  # as the ranks of a training wait for each other
     if rank == "0" and behaviour in ("done", "fail"):
         os.environ["FAKE_JOB"] = json.dumps({"*": behaviour})
