@@ -1,6 +1,7 @@
 """What is printed outlives its reader, and other errors of a stream are told."""
 # ruff: noqa: T201  # it is about print
 
+import io
 import os
 import sys
 
@@ -43,3 +44,12 @@ def test_a_full_disk_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
             with pytest.raises(OSError, match="No space left"):
                 print("full", flush=True)
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def test_a_letter_that_the_encoding_lacks_is_a_question_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    with lasting_output():
+        print("65.9 ± 1.0")
+        print("Grün", flush=True)
+    assert written.getvalue() == b"65.9 ? 1.0\nGr?n\n"

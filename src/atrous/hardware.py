@@ -12,6 +12,7 @@ from atrous.errors import ConfigError
 
 GPUS = ("gpu", "cuda")
 ACCELERATORS = ("auto", "cpu", *GPUS)
+MOST_THREADS = 1024  # more than machines have cores: a slip of the keyboard, which would start them all
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 _FULL = (
     "can't allocate memory",
@@ -27,6 +28,16 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def check_threads(threads: int, *, key: str = "threads") -> None:
+    """Refuse an impossible number of threads; 0 leaves it to PyTorch.
+
+    Raises:
+        ConfigError: says what would be right.
+    """
+    if not 0 <= threads <= MOST_THREADS:
+        raise ConfigError(f"{key}={threads}: at least 0, which leaves the number to torch, and at most {MOST_THREADS}")
 
 
 def device_type(accelerator: str) -> str:

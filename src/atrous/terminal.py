@@ -22,7 +22,8 @@ def lasting_output() -> Iterator[None]:
     """Have what is printed go nowhere, and the work on, once nobody is there to read it.
 
     Ctrl-C ends a `tee` beside the command whose output it takes, and a dropped connection closes the terminal: a line
-    about the last step would be an error before that step is saved.
+    about the last step would be an error before that step is saved. So would a letter that the terminal's encoding
+    does not have; a question mark stands for it.
     """
     with ExitStack() as streams:
         for redirect, stream in ((redirect_stdout, sys.stdout), (redirect_stderr, sys.stderr)):
@@ -34,7 +35,7 @@ def lasting_output() -> Iterator[None]:
 
 
 class _Lasting:
-    """A stream that is turned to the null device when its reader is gone."""
+    """A stream that is turned to the null device when its reader is gone, and that takes every letter."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -43,8 +44,14 @@ class _Lasting:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        self._lasting(lambda: self._stream.write(text))
+        self._lasting(lambda: self._write(text))
         return len(text)
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError as error:
+            self._stream.write(text.encode(error.encoding, "replace").decode(error.encoding))
 
     def flush(self) -> None:
         self._lasting(self._stream.flush)

@@ -57,6 +57,7 @@ def test_the_others_are_finished_the_broken_one_is_listed_and_the_exit_code_is_1
         (("model=x", "input=my*/*.png", "output=o", "protocol=nope"), ("'nope'", "single_os8")),
         (("model=x", "input=my*/*.png", "output=o", "save=masks"), ("save='masks'", "overlay, labels")),
         (("model=x", "input=my*/*.png", "output=o", "batch_size=0"), ("batch_size=0", "at least 1")),
+        (("model=x", "input=my*/*.png", "output=o", "threads=-1"), ("threads=-1", "at least 0", "at most 1024")),
         (
             ("model=x", "input=my*/*.png", "output=o", "save=probabilities", "protocol=tiles_os16"),
             ("save=probabilities", "tiles_os16"),

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from atrous.data.class_pixels import class_pixels
 from atrous.data.dataset import SegmentationDataset
+from atrous.data.decoded import Decoded
 from atrous.data.files import Pixels
 from atrous.data.folder import Folder
 from atrous.data.repeated import Repeated
@@ -249,3 +251,24 @@ def test_a_wrong_root_or_split_is_an_error_that_says_what_was_expected_and_found
         DataError, match=r"your data, test: expected images \(\.jpg, \.jpeg, \.png, .*\); found nothing"
     ):
         Folder(root=by_folder, split="test", classes=CLASSES)
+
+
+def test_what_was_read_by_other_colours_is_not_taken_for_these(tmp_path: Path) -> None:
+    """VOC's colours are also those of a list without any, whose spec is the same."""
+    plain = np.array([[0, 1, 1], [1, 1, 1]], np.uint8)  # of the first and the last image: both lists read it alike
+    (tmp_path / "images" / "val").mkdir(parents=True)
+    (tmp_path / "masks" / "val").mkdir(parents=True)
+    for name in "abc":
+        Image.new("RGB", (3, 2)).save(tmp_path / "images" / "val" / f"{name}.jpg")
+        Image.fromarray(plain).save(tmp_path / "masks" / "val" / f"{name}.png")
+    shown = Image.fromarray(1 - plain, "P")
+    shown.putpalette([128, 0, 0, 0, 0, 0])  # its values stand for the other class
+    shown.save(tmp_path / "masks" / "val" / "b.png")
+    coloured = [{"name": "a", "colour": [0, 0, 0]}, {"name": "b", "colour": [128, 0, 0]}]
+    for classes, label in ((["a", "b"], 1 - plain), (coloured, plain)):
+        source = Folder(root=tmp_path, split="val", classes=classes)
+        decoded = Decoded(source, folder=tmp_path / "decoded", num_workers=0)
+        np.testing.assert_array_equal(decoded.read(1)[1], label)
+        for dataset in (source, decoded):
+            counts = class_pixels(dataset, cache=tmp_path / "cache")
+            assert counts.tolist()[1] == np.bincount(label.ravel()).tolist()

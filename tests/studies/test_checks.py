@@ -25,6 +25,7 @@ Compose = Callable[..., DictConfig]
         ("model=deeplabv3_cascade model.blocks=8", ("model.blocks=8", "4 to 7")),
         ("recipe.crop_size=130", ("recipe.crop_size=130", "output_stride=16", "129 or 145")),
         ("recipe.crop_size=9 output_stride=8", ("recipe.crop_size=9", "at least 17")),
+        ("recipe.crop_size=1000000001", ("recipe.crop_size=1000000001", "at most 65537")),
         ("recipe.batch_size=1", ("recipe.batch_size=1", "at least 2", "recipe.batch_norm.frozen=true")),
         ("recipe.batch_size=4 trainer.accumulate=4", ("recipe.batch_size=4", "one image at a time", "accumulate=4")),
         ("trainer.devices=3", ("recipe.batch_size=16", "trainer.devices=3", "15 or 18")),

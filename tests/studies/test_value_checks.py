@@ -58,6 +58,7 @@ BLUR = {"_target_": "albumentations.ColorJitter", "p": INFINITE}
         (f"{AUGMENTATION}.flip_probability", 1.5, "from 0 to 1"),
         (f"{AUGMENTATION}.transforms", [BLUR], "transforms[0].p=inf: a finite number"),
         ("trainer.threads", -2, "at least 0"),
+        ("trainer.threads", 100_000, "at most 1024"),
         ("trainer.val_every", -1, "at least 0"),
         ("trainer.checkpoint_every", 0, "at least 1"),
         ("trainer.log_every", 0, "at least 1"),

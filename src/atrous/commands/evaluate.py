@@ -18,7 +18,7 @@ from atrous.commands.words import as_list, with_path_quoted
 from atrous.errors import ConfigError, StoreError
 from atrous.evaluation.servers import SERVER_NAMES
 from atrous.files import write_text
-from atrous.hardware import require_device
+from atrous.hardware import check_threads, require_device
 from atrous.run_shapes import ENTRY_BYTES, is_entry_name
 from atrous.studies.recipe_checks import PRECISIONS
 
@@ -84,8 +84,7 @@ def _check(config: DictConfig, names: list[str]) -> None:
         raise ConfigError(f"precision={config.precision!r}: one of {', '.join(PRECISIONS)}")
     if config.batch_size is not None and config.batch_size < 1:
         raise ConfigError(f"batch_size={config.batch_size}: at least 1")
-    if config.threads < 0:
-        raise ConfigError(f"threads={config.threads}: at least 0, which leaves the number to torch")
+    check_threads(config.threads)
     require_device(config.accelerator, key="accelerator")
 
 

@@ -68,6 +68,10 @@ def _paths(settings: dict[str, Any]) -> dict[str, Path]:
     if unknown or not settings["format"]:
         given = f"format={unknown[0]!r} is unknown" if unknown else "format=[] writes nothing"
         raise ConfigError(f"{given}; choose of {', '.join(FORMATS)}")
+    if not settings["name"] or Path(settings["name"]).name != settings["name"]:
+        raise ConfigError(
+            f"name={settings['name']!r} is no file's name; files are output/name.format, e.g. name=network"
+        )
     paths = {kind: Path(settings["output"]) / f"{settings['name']}.{kind}" for kind in settings["format"]}
     there = [path for path in paths.values() if path.exists()]
     if there and not settings["overwrite"]:

@@ -12,6 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from atrous.commands.app import run_app
 from atrous.commands.words import as_list, with_path_quoted
 from atrous.errors import ConfigError, DataError
+from atrous.hardware import check_threads
 
 _INTERRUPTED = "with resume=true the same command leaves out what is finished"
 
@@ -54,6 +55,7 @@ def task(config: DictConfig) -> None:
     settings = {**resolve(config), "output": config.output}
     if settings["batch_size"] < 1:
         raise ConfigError(f"batch_size={settings['batch_size']}: at least 1")
+    check_threads(settings["threads"])
     protocol = load_protocol(settings["protocol_name"])
     if protocol.tile is not None and "probabilities" in settings["save"]:
         raise ConfigError(f"save=probabilities: none are kept of tiles; protocol={settings['protocol_name']} has them")

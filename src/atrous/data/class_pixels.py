@@ -63,7 +63,7 @@ def _count(dataset: SegmentationDataset) -> Counts:
 
 
 def _key(dataset: PairList) -> str:
-    digest = hashlib.sha256(f"{_VERSION} {dataset.spec!r}".encode())
+    digest = hashlib.sha256(f"{_VERSION} {dataset.spec!r}{dataset.reading}".encode())
     for fact in _facts(dataset):
         digest.update(f"{fact}\n".encode())
     return digest.hexdigest()[:32]

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 
 from atrous.data.files import Pixels, check_labels, check_sizes, image_size, read_image, read_mask
-from atrous.data.listing import found_in, names_in, refuse_repeated
+from atrous.data.listing import refuse_repeated, require_files
 from atrous.data.png import read_top
 from atrous.data.spec import DatasetSpec
 from atrous.errors import DataError
@@ -72,6 +71,7 @@ class PairList:
         pairs: the files.
         has_masks: whether every image has a mask; without one, every pixel has the ignore label.
         official_count: images of the whole split as published, or None; fewer or more is no error.
+        reading: how masks become labels where the label space leaves that open: what was read otherwise is not kept.
 
     Args:
         spec: the label space.
@@ -86,6 +86,7 @@ class PairList:
     """
 
     _verified = True
+    reading = ""
 
     def __init__(
         self,
@@ -197,24 +198,3 @@ class PairList:
         mask, spec = read_mask(mask_path), self._spec
         check_labels(mask, num_classes=spec.num_classes, ignored=self._ignored, name=spec.name, path=mask_path)
         return mask if len(self._ignored) == 1 else cv2.LUT(mask, self._to_label)  # type: ignore[return-value]
-
-
-def require_files(paths: Sequence[str], *, kind: str, source: str) -> None:
-    """Check that files exist, with one directory listing per folder instead of one look per file.
-
-    Raises:
-        DataError: names the first missing file, how many are missing and what its folder holds.
-    """
-    listings: dict[str, set[str]] = {}
-    missing: list[str] = []
-    for path in paths:
-        folder, _, name = path.rpartition("/")
-        if folder not in listings:
-            listings[folder] = names_in(Path(folder))
-        if name not in listings[folder]:
-            missing.append(path)
-    if missing:
-        raise DataError(
-            f"{source}: {kind} {missing[0]!r} is listed but does not exist ({len(missing)} of {len(paths)} listed "
-            f"{kind}s are missing; {found_in(Path(missing[0]).parent)}); complete the folder or correct the list"
-        )

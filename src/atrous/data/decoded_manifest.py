@@ -84,7 +84,7 @@ class Manifest:
 
 
 def identity(dataset: SegmentationDataset) -> str:
-    """Return a data set's folder name: its classes, its images and the kind of its source, but not where they lie.
+    """Return a data set's folder name: its classes, its images and how they are read, but not where they lie.
 
     Images that are not files are told apart by the pixels of the first and the last one: names alone may be those of
     another seed or size.
@@ -99,6 +99,8 @@ def identity(dataset: SegmentationDataset) -> str:
     ]
     if not isinstance(dataset, PairList):
         facts.append([checksum(*dataset.read(index)) for index in _ends(dataset)])
+    elif dataset.reading:
+        facts.append(dataset.reading)
     return f"{re.sub(r'[^a-z0-9]+', '_', dataset.spec.name.lower())}-{len(dataset)}-{_digest(facts)[:12]}"
 
 

@@ -53,6 +53,7 @@ class Folder(PairList):
         super().__init__(spec=class_list.spec, pairs=pairs[:limit], source=f"{class_list.spec.name} {split}")
         self.split = split
         self._colours = ColourTable(class_list) if class_list.label_of else None
+        self.reading = str(sorted(class_list.label_of.items())) if class_list.label_of else ""
 
     def _decode(self, mask_path: str) -> Pixels:
         mask = read_mask(mask_path, colours=True)

@@ -116,3 +116,24 @@ def found_in(folder: Path, pattern: str = "*") -> str:
         return f"found nothing{'' if pattern == '*' else f' like {pattern}'} in {str(folder)!r}"
     shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     return f"found {shown} in {str(folder)!r}"
+
+
+def require_files(paths: Sequence[str], *, kind: str, source: str) -> None:
+    """Check that files exist, with one directory listing per folder instead of one look per file.
+
+    Raises:
+        DataError: names the first missing file, how many are missing and what its folder holds.
+    """
+    listings: dict[str, set[str]] = {}
+    missing: list[str] = []
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        if folder not in listings:
+            listings[folder] = names_in(Path(folder))
+        if name not in listings[folder]:
+            missing.append(path)
+    if missing:
+        raise DataError(
+            f"{source}: {kind} {missing[0]!r} is listed but does not exist ({len(missing)} of {len(paths)} listed "
+            f"{kind}s are missing; {found_in(Path(missing[0]).parent)}); complete the folder or correct the list"
+        )

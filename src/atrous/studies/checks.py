@@ -13,7 +13,7 @@ from atrous.networks import unit_strides
 from atrous.networks.output_stride import aspp_rates_at, check_output_stride
 from atrous.studies.machine_checks import accelerator_problems
 from atrous.studies.recipe_checks import recipe_problems
-from atrous.studies.shape_checks import shape_problems
+from atrous.studies.shape_checks import LARGEST, shape_problems
 from atrous.studies.trainer_checks import trainer_problems
 from atrous.studies.value_checks import value_problems
 
@@ -69,6 +69,8 @@ def _check_crop(config: Mapping[str, Any]) -> Iterator[str]:
         )
     if crop < 17:
         yield f"recipe.crop_size={crop} is too small: at least 17"
+    if crop > LARGEST + 1:
+        yield f"recipe.crop_size={crop} is too large: at most {LARGEST + 1}"
 
 
 def _check_batch(config: Mapping[str, Any]) -> Iterator[str]:

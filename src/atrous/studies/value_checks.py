@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from math import inf, isfinite
 from typing import Any
 
+from atrous.hardware import MOST_THREADS
 from atrous.studies.shape_checks import LARGEST
 
 _Rule = tuple[str, Callable[[Any], bool], str]
@@ -101,7 +102,7 @@ _RULES: tuple[_Rule, ...] = (
     ("recipe.batch_norm.head_decay", _is_decay, _DECAY),
     ("recipe.augmentation.scale_step", _at_least(0), "at least 0 and finite, e.g. 0.25, or 0 for any scale"),
     ("recipe.augmentation.flip_probability", lambda value: bool(0 <= value <= 1), "from 0 to 1, e.g. 0.5"),
-    ("trainer.threads", _at_least(0), "at least 0, which takes all cores"),
+    ("trainer.threads", _at_least(0, MOST_THREADS), f"at least 0, which takes all cores, and at most {MOST_THREADS}"),
     ("trainer.val_every", _at_least(0), "at least 0, which validates ten times in a training"),
     ("trainer.checkpoint_every", _at_least(1), "at least 1"),
     ("trainer.log_every", _at_least(1), "at least 1"),

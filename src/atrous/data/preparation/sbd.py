@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from atrous.data.dataset import require_files
 from atrous.data.files import Pixels, check_labels, image_size
-from atrous.data.listing import names_in, read_list
+from atrous.data.listing import names_in, read_list, require_files
 from atrous.data.pillow import voc_picture
 from atrous.data.spec import VOC_SPEC
 from atrous.errors import DataError
