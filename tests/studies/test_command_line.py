@@ -1,16 +1,21 @@
 """What a command line may sweep: names that tell rows apart, protocols, and keys that make other trainings."""
 
+import re
 from collections.abc import Callable
 
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from atrous.errors import ConfigError
+from atrous.resources import conf_folder
 from atrous.studies.command_line import sweep_of
+from atrous.studies.configuration import resolve
+from atrous.studies.identity import identify
 from atrous.studies.table import Sweep
 
 pytestmark = pytest.mark.slow
 
+Compose = Callable[..., DictConfig]
 Swept = Callable[..., tuple[DictConfig, Sweep]]
 
 
@@ -83,3 +88,80 @@ def test_values_that_begin_alike_and_letters_that_no_name_may_have_make_rows_of_
 def test_equal_values_are_still_one_run_under_two_names(swept: Swept) -> None:
     with pytest.raises(ConfigError, match="the same run under two names"):
         swept("output_stride=8,8")
+
+
+def test_rows_and_seeds_choose_the_jobs(swept: Swept) -> None:
+    _, sweep = swept("+experiment=deeplabv3/table1", "scale=smoke", "rows=[os256,os8]", "seed=3,5")
+    chosen = [
+        (row.name, override) for row, overrides in sweep.jobs() for override in overrides if override[:5] == "seed="
+    ]
+    assert chosen == [("os8", "seed=3"), ("os256", "seed=3"), ("os8", "seed=5"), ("os256", "seed=5")]
+    _, many = swept("+experiment=deeplabv3/table1", "seed=range(3)")
+    assert many.seeds == (0, 1, 2)
+
+
+def test_a_glob_stands_for_the_configs_of_its_group(swept: Swept) -> None:
+    table = swept("backbone=glob(resnet50*)", "seed=1")[1].table
+    assert {row.columns["backbone"] for row in table.rows} == {
+        path.stem for path in (conf_folder() / "backbone").glob("resnet50*.yaml")
+    }
+    assert len(table.rows) > 1
+
+
+@pytest.mark.parametrize("nothing", ["backbone=glob(vgg*)", "recipe.optimizer.lr=glob(*)", "seed=range(0)"])
+def test_a_sweep_over_nothing_is_refused_with_its_key(swept: Swept, nothing: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(nothing)} stands for no value"):
+        swept(nothing)
+
+
+def test_tiles_never_stand_in_a_table_of_a_paper(swept: Swept) -> None:
+    config, _ = swept("+experiment=deeplabv3/table1", "scale=smoke")
+    with open_dict(config):
+        config.experiment.rows[0].protocol = "tiles_os16"
+    with pytest.raises(ConfigError, match=r"row 'os8' has protocol tiles_os16: not whole images"):
+        sweep_of(config, ["+experiment=deeplabv3/table1", "scale=smoke"])
+
+
+def test_an_unknown_row_is_refused_with_the_rows_there_are(swept: Swept) -> None:
+    with pytest.raises(ConfigError, match=r"rows: deeplabv3/table1 has no row 'os7'; it has os8, os16, "):
+        swept("+experiment=deeplabv3/table1", "rows=[os7]")
+
+
+def test_a_scale_without_a_table_is_refused(swept: Swept) -> None:
+    with pytest.raises(ConfigError, match="scale"):
+        swept("scale=smoke", "output_stride=8,16")
+
+
+def test_rows_that_the_user_made_equal_are_refused(swept: Swept) -> None:
+    with pytest.raises(ConfigError, match="'os8' and 'os16' are the same run"):
+        swept("+experiment=deeplabv3/table1", "scale=smoke", "output_stride=8")
+
+
+def test_a_free_sweep_is_every_combination_with_seeds_apart(swept: Swept, composed: Compose) -> None:
+    _, sweep = swept("output_stride=8,16", "model.dropout=0.1,0.5", "recipe.max_steps=2", "seed=1,2")
+    assert [dict(row.columns) for row in sweep.table.rows] == [
+        {"output_stride": "8", "model.dropout": "0.1"},
+        {"output_stride": "8", "model.dropout": "0.5"},
+        {"output_stride": "16", "model.dropout": "0.1"},
+        {"output_stride": "16", "model.dropout": "0.5"},
+    ]
+    runs = [identify(resolve(composed(*overrides))) for _, overrides in sweep.jobs()]
+    assert len({(run.name, run.seed) for run in runs}) == 8
+    assert len({run.name for run in runs}) == 4
+
+
+def test_a_free_sweep_keeps_its_name_and_another_gets_its_own(swept: Swept) -> None:
+    names = [
+        swept(*text.split())[1].table.name for text in ("seed=1,2 output_stride=8,16", "output_stride=8,16 seed=1")
+    ]
+    assert names[0] == names[1], "seeds are not what is compared"
+    assert swept("output_stride=8,32")[1].table.name != names[0]
+
+
+def test_a_table_can_be_crossed_with_a_sweep(swept: Swept, composed: Compose) -> None:
+    _, sweep = swept("+experiment=deeplabv3/table1", "scale=smoke", "recipe.optimizer.lr=0.1,0.2")
+    assert len(sweep.table.rows) == 12
+    row = sweep.table.rows[1]
+    assert dict(row.columns) == {"output_stride": 8, "recipe.optimizer.lr": "0.2"}
+    assert row.paper == {"miou": 75.18}
+    assert resolve(composed(*row.overrides))["recipe"]["optimizer"]["lr"] == 0.2
