@@ -66,7 +66,7 @@ class TimmBackbone(Backbone):
             )
 
     def forward(self, x_NCHW: Tensor) -> dict[str, Tensor]:
-        """Return `low_level_4`, `low_level_8` and `high`."""
+        """Return `low_level_4`, `low_level_8` and `high`; some of timm's networks round odd sizes down, not up."""
         features: list[Tensor] = self.network(x_NCHW)
         return {name: features[place] for name, place in self._places.items()}
 
