@@ -18,12 +18,12 @@ def main(folder: Path, protocols: list[str]) -> int:
     (folder / f"rank{rank}").write_text(" ".join(said))
     behaviours = json.loads(os.environ.get("FAKE_RANKS", "{}"))
     behaviour = behaviours.get(rank, "done")
-    if behaviour == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
     if behaviour == "hang":
         time.sleep(60)
-    while behaviour == "done" and len(list(folder.glob("rank[0-9]"))) < int(os.environ["WORLD_SIZE"]):
+    while len(list(folder.glob("rank[0-9]"))) < int(os.environ["WORLD_SIZE"]):
         time.sleep(0.05)  # as the ranks of a training wait for each other
+    if behaviour == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
     if rank == "0" and behaviour in ("done", "fail"):
         os.environ["FAKE_JOB"] = json.dumps({"*": behaviour})
         return int(importlib.import_module("fake_job").main(folder, protocols))

@@ -211,21 +211,16 @@ def test_files_of_a_launch_that_was_killed_are_no_sign_of_life(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_rank_that_never_comes_is_named_and_the_first_ends(
-    fake_jobs: FakeJobs, behave: Behave, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_rank_that_never_comes_is_named_and_the_first_ends(fake_jobs: FakeJobs, behave: Behave) -> None:
     behave(rank0="hang")
     job = fake_jobs.job("a")
     (said,) = errors(together_in_threads(job, [0]))
     assert "rank 1 of 2 has not come" in said
-    place = job.folder.path / "ranks" / "launch-1"
-    told = capfd.readouterr().err
-    assert re.search(rf"waiting \d s more for rank 1 of 2: no sign of life in {re.escape(str(place))} yet\n", told)
     assert job.folder.status()["state"] == "failed"
 
 
-def test_each_rank_is_looked_at_once_however_many_are_missing(
-    fake_jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+def test_ranks_that_are_missing_are_told_and_each_looked_at_once_however_many_they_are(
+    fake_jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     read, looked = MeetingFiles.read_sign, []
 
@@ -233,11 +228,15 @@ def test_each_rank_is_looked_at_once_however_many_are_missing(
         looked.append(rank)
         return read(files, rank)
 
-    among = Meeting(fake_jobs.job("a").folder.path, rank(0, world_size=40))
+    folder = fake_jobs.job("a").folder.path
     monkeypatch.setattr(meeting, "_SECONDS_TO_A_WORD", 0.0)
+    among = Meeting(folder, rank(0, world_size=40))
     monkeypatch.setattr(MeetingFiles, "read_sign", look)
     assert among.problem() == ""
     assert looked == list(range(1, 40))
+    all_but_the_first, place = ", ".join(map(str, looked)), re.escape(str(folder / "ranks" / "launch-1"))
+    told = rf"waiting \d+ s more for rank {all_but_the_first} of 40: no sign of life in {place} yet\n"
+    assert re.fullmatch(told, capfd.readouterr().err)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -249,6 +248,7 @@ def test_a_rank_whose_command_was_killed_is_missed(
         behave(rank0="hang")
         first = executor.submit(together.run, job, rank(0), capture=True)
         assert second.next_ticket()["start"] == 0
+        second._give_sign()  # one that the first rank has not found when it came
         monkeypatch.setattr(second, "_give_sign", lambda: None)
         with pytest.raises(JobError, match=r"rank 1 on .* silent for 2 s"):
             first.result(timeout=20)
@@ -261,7 +261,7 @@ def test_ranks_that_lose_the_first_one_say_so(fake_jobs: FakeJobs, behave: Behav
         behave(rank1="hang")
         second = executor.submit(together.run, job, rank(1), capture=True)
         first.issue(start=0, meeting="m")
-        while not (job.folder.path / "rank1").is_file():
+        while not (job.folder.path / "rank1").is_file() and not second.done():
             time.sleep(0.05)
         first._left.set()
         with pytest.raises(MeetingError, match=r"rank 0 on .* silent for 2 s"):
