@@ -36,7 +36,7 @@ def _tree(folder: Path, *, prologue: str = "pass") -> "subprocess.Popen[bytes]":
         env={**os.environ, **processes.mark(folder)},
         start_new_session=True,
     )
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not (folder / "grandchild").is_file() or not (folder / "grandchild").read_text():
         assert time.monotonic() < end, "the grandchild does not start"
         time.sleep(0.05)

@@ -1,12 +1,12 @@
 """The run store: what its files mean, what damaged ones do, and who holds a run."""
 
+import io
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -185,9 +185,7 @@ def test_a_run_has_one_holder_and_is_free_when_that_one_is_killed(folder: RunFol
     assert not _is_held(folder)
 
 
-def test_who_waits_for_a_run_is_told_for_whom_or_gives_up(
-    folder: RunFolder, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_who_waits_for_a_run_is_told_for_whom_or_gives_up(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     holder = subprocess.Popen([sys.executable, "-c", _HOLDER, str(folder.path)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
@@ -195,13 +193,18 @@ def test_who_waits_for_a_run_is_told_for_whom_or_gives_up(
     assert folder.holder() == name
     with folder.lock(wait=lambda: False) as lock:
         assert lock is None
-    killer = threading.Timer(0.5, holder.kill)
-    killer.start()
+
+    class Told(io.StringIO):
+        def write(self, text: str) -> int:
+            holder.kill()
+            return super().write(text)
+
+    monkeypatch.setattr(sys, "stderr", told := Told())
     with folder.lock() as lock:
         assert lock is not None
         assert folder.holder() == f"process {os.getpid()} on {socket.gethostname()}"
     holder.communicate()
-    assert capsys.readouterr().err == f"{folder.path} is in use by {name}; waiting for it\n"
+    assert told.getvalue() == f"{folder.path} is in use by {name}; waiting for it\n"
 
 
 def test_a_job_holds_its_run_when_the_one_that_started_it_is_gone(folder: RunFolder) -> None:

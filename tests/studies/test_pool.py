@@ -111,7 +111,7 @@ def test_a_run_that_cannot_be_written_does_not_stop_the_others(fake_jobs: FakeJo
 
 
 def _sweep(folder: Path, behaviour: str, rows: str) -> "subprocess.Popen[str]":
-    """A sweep in a process of its own, two jobs at a time, that prints how they ended."""
+    """A sweep in a process of its own, two jobs at a time, that prints that it is stopping, and how they ended."""
     folder.mkdir(exist_ok=True)
     script = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})
@@ -121,7 +121,9 @@ from tests.studies.conftest import FakeJobs
 from atrous.studies.pool import run_all
 fake = FakeJobs(Path({str(folder)!r}), pytest.MonkeyPatch())
 fake.behave(**{{"*": {behaviour!r}}})
-print(*[outcome.state for outcome in run_all([fake.job(row) for row in {rows!r}], [{{}}, {{}}])])
+jobs, slots = [fake.job(row) for row in {rows!r}], [{{}}, {{}}]
+outcomes = run_all(jobs, slots, on_stop=lambda: print("stopping", flush=True))
+print(*[outcome.state for outcome in outcomes])
 """
     command = [sys.executable, "-c", script]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -158,6 +160,8 @@ def test_a_second_ctrl_c_ends_at_once_what_will_not_end_and_leaves_nothing(tmp_p
     process = _sweep(tmp_path, "stubborn", "ab")
     started = _wait_for_two_running(tmp_path)
     process.send_signal(signal.SIGINT)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "stopping\n"
     time.sleep(1.0)
     assert process.poll() is None, "it waits until the jobs have saved"
     assert all(map(_is_alive, started))
@@ -259,12 +263,12 @@ def test_an_nvidia_smi_that_hangs_is_told_with_what_helps(tmp_path: Path, monkey
 def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z" if Path("/proc").is_dir() else True
+    except (ProcessLookupError, FileNotFoundError):  # it may be gone between the two
         return False
-    return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z" if Path("/proc").is_dir() else True
 
 
-def _wait_for(condition: "object", seconds: float = 20.0) -> None:
+def _wait_for(condition: "object", seconds: float = 60.0) -> None:
     assert callable(condition)
     end = time.monotonic() + seconds
     while not condition():
