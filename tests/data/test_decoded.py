@@ -264,19 +264,25 @@ def test_a_bad_source_file_is_an_error_that_names_it_and_leaves_nothing_behind(s
 class Slow(VOC2012):
     """A data set that takes its time, and leaves a byte for each time that an image is read."""
 
+    seconds = 0.2
+
     def read(self, index: int) -> tuple[Pixels, Pixels]:
         with Path(self.pairs[index].image).with_suffix(".read").open("ab") as stream:
             stream.write(b".")
-        time.sleep(0.2)
+        time.sleep(self.seconds)
         return super().read(index)
 
 
-def test_a_killed_process_leaves_nothing_that_is_taken_for_whole(voc_home: Path, tmp_path: Path) -> None:
+def test_a_killed_process_leaves_nothing_that_is_taken_for_whole(
+    voc_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slow = Slow(root=voc_home, split="train")
     process = multiprocessing.get_context("fork").Process(
         target=Decoded, args=(slow,), kwargs={"folder": tmp_path, "num_workers": 0}
     )
-    process.start()
+    with monkeypatch.context() as forked:
+        forked.setattr(Slow, "seconds", 60.0)  # it does not come to an end
+        process.start()
     until = time.monotonic() + 60
     while not list(tmp_path.glob(".*.building/pixels")):
         assert time.monotonic() < until

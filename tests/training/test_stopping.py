@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import socket
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -133,6 +132,7 @@ def test_a_training_that_is_at_the_step_to_stop_at_makes_no_further_one(tmp_path
 
 def _rank(rank: int, path: Path, port: int) -> None:
     names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    names |= {"TORCHELASTIC_USE_AGENT_STORE": True, "TORCHELASTIC_RESTART_COUNT": 0}  # the store of the test
     os.environ.update({name: str(value) for name, value in names.items()})
     torch.set_num_threads(1)
     strategy = DDPStrategy(process_group_backend="gloo")
@@ -143,9 +143,8 @@ def _rank(rank: int, path: Path, port: int) -> None:
 
 
 def test_ranks_stop_behind_one_step_when_one_of_them_is_asked(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    start_processes(_rank, args=(tmp_path, port), nprocs=2, start_method="fork")  # type: ignore[no-untyped-call]
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
+    start_processes(_rank, args=(tmp_path, store.port), nprocs=2, start_method="fork")  # type: ignore[no-untyped-call]
     # Asked in the third step, which it tells behind it; all of them know behind the fourth.
     told = "and no step waits for another rank's or a device's answer to a broadcast"
     assert [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)] == ["4 0", "4 0"], told

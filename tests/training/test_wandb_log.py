@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -172,8 +172,9 @@ def _service(run_process: int) -> int:
     end = time.monotonic() + 60
     while time.monotonic() < end:
         for child in children.read_text().split() if children.exists() else ():
-            if b"wandb-core" in Path(f"/proc/{child}/cmdline").read_bytes():
-                return int(child)
+            with suppress(OSError):  # it has just ended
+                if b"wandb-core" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    return int(child)
         time.sleep(0.05)
     raise AssertionError("W&B started no service")
 
