@@ -1,5 +1,6 @@
 """Offline W&B runs are sent once, in their order, and never while they are being written."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,9 +16,9 @@ from atrous.studies.wandb_sync import unsent_runs
 
 # Stands in for W&B's client: notes its arguments and marks what it was given, but for run ids that begin with "no".
 _CLIENT = """
-import sys
+import json, sys
 from pathlib import Path
-Path({log!r}).open("a").write(" ".join(sys.argv[1:]) + "\\n")
+Path({log!r}).open("a").write(json.dumps(sys.argv[1:]) + "\\n")
 for folder in sys.argv[1:]:
     for file in Path(folder).glob("run-*.wandb"):
         if not file.name.startswith("run-no"):
@@ -61,7 +62,7 @@ def test_runs_are_said_then_sent_oldest_first_and_only_once(tmp_path: Path, clie
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].startswith(f"3 to send from {store}")
     assert f"v3/table1: os16-seed0  {other}" in done.stdout
-    assert client.read_text().split() == ["sync", "--include-online", *map(str, (first, other, resumed))]
+    assert json.loads(client.read_text()) == ["sync", "--include-online", *map(str, (first, other, resumed))]
     again = _sync(store)
     assert (again.returncode, again.stdout) == (0, f"nothing to send from {store}\n")
     assert len(client.read_text().splitlines()) == 1
