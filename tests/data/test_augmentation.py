@@ -53,6 +53,10 @@ def test_a_crop_never_leaves_the_padded_image() -> None:
         assert 0 <= left <= max(0, columns - CROP[1])
 
 
+def test_a_draw_is_the_one_that_every_version_has_made() -> None:
+    assert seed_of(0, 1, 2).integers(0, 1000, 4).tolist() == [946, 307, 96, 674]
+
+
 def test_draws_differ_between_epochs_indices_and_seeds_and_repeat_for_a_key() -> None:
     keys = [(seed, epoch, index) for seed in range(4) for epoch in range(4) for index in range(4)]
     first = [tuple(seed_of(*key).random(4)) for key in keys]

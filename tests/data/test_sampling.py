@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atrous.data.sampling import KeyedBatchSampler, ShardSampler
+from atrous.data.sampling import KeyedBatchSampler, ShardSampler, epoch_order
 from atrous.errors import ConfigError
 
 
@@ -49,6 +49,11 @@ def test_orders_differ_between_epochs_and_seeds() -> None:
     assert stream(0) == stream(0)
 
 
+def test_an_order_is_the_one_that_every_version_has_taken() -> None:
+    assert epoch_order(seed=0, epoch=0, length=8) == [7, 0, 1, 6, 5, 2, 3, 4]
+    assert epoch_order(seed=3, epoch=1, length=8) == [1, 4, 0, 3, 7, 6, 2, 5]
+
+
 def test_a_batch_larger_than_the_data_set_runs_over_several_epochs() -> None:
     (batch,) = KeyedBatchSampler(length=3, batch_size=8, max_steps=1)
     assert [epoch for epoch, _ in batch] == [0, 0, 0, 1, 1, 1, 2, 2]
@@ -66,6 +71,12 @@ def test_a_batch_larger_than_the_data_set_runs_over_several_epochs() -> None:
 def test_impossible_values_are_refused(arguments: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         KeyedBatchSampler(**{"length": 5, "batch_size": 2, "max_steps": 1, **arguments})
+
+
+@pytest.mark.parametrize("rank", [-1, 2])
+def test_a_shard_of_a_rank_that_is_none_is_refused(rank: int) -> None:
+    with pytest.raises(ConfigError, match=rf"rank={rank} must be at least 0 and below num_replicas=2"):
+        ShardSampler(length=5, num_replicas=2, rank=rank)
 
 
 @given(length=st.integers(0, 40), ranks=st.integers(1, 8))

@@ -80,8 +80,7 @@ class KeyedBatchSampler(Sampler[list[Item]]):
             for position in positions:
                 epoch, place = divmod(position, self.length)
                 if epoch not in orders:
-                    orders = {e: order for e, order in orders.items() if e == epoch - 1}
-                    orders[epoch] = epoch_order(seed=self.seed, epoch=epoch, length=self.length)
+                    orders = {epoch: epoch_order(seed=self.seed, epoch=epoch, length=self.length)}
                 batch.append((epoch, orders[epoch][place]))
             yield batch
 
