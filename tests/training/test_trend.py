@@ -51,6 +51,15 @@ def test_sparse_entries_are_waited_for() -> None:
     assert _warnings(lambda _: GUESS, every=50, steps=1000, noise=0.0) == [500]
 
 
+@pytest.mark.parametrize(("left_out", "told"), [(0, True), (5, True), (6, False)])
+def test_a_window_most_of_whose_steps_were_left_out_says_nothing(left_out: int, told: bool) -> None:
+    steps = list(range(10, 201, 10))
+    for seen in (steps[left_out:], steps[:10] + steps[10 + left_out :]):
+        trend = Trend(classes=21, every=10)
+        warnings = [trend.warning(step, GUESS, lr=0.1) for step in seen]
+        assert (warnings[-1] is not None) is told
+
+
 def test_the_recipe_of_shapes_is_not_told() -> None:
     """The losses of `atrous-train data=shapes backbone=tiny model=deeplabv3_tiny`, as its metrics.csv has them."""
     losses: tuple[float, ...] = (
