@@ -20,6 +20,7 @@ from atrous.data.files import Pixels
 from atrous.data.loading import EvaluationSamples, Sample, TrainSamples, bound_threads, evaluation_loader, train_loader
 from atrous.data.sampling import KeyedBatchSampler, ShardSampler
 from atrous.data.shapes import Shapes
+from atrous.data.slots import SlotSamples
 from atrous.data.voc import VOC2012
 from atrous.errors import ConfigError, DataError
 
@@ -90,15 +91,16 @@ def test_a_crop_without_an_epoch_is_an_error_that_says_what_is_missing(voc_home:
 
 
 class ThreadCounts(VOC2012):
-    """A data set whose first pixel tells how many threads OpenCV and torch may use where it is read."""
+    """A data set whose first pixel tells how many threads may be used where it is read, and whether SIGTERM ends it."""
 
     def read(self, index: int) -> tuple[Pixels, Pixels]:
         image, label = super().read(index)
-        image[0, 0] = cv2.getNumThreads(), torch.get_num_threads(), 77
+        is_deaf = signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+        image[0, 0] = cv2.getNumThreads(), torch.get_num_threads(), 77 if is_deaf else 0
         return image, label
 
 
-def test_each_worker_has_one_thread_of_opencv_and_one_of_torch(voc_home: Path) -> None:
+def test_each_worker_has_one_thread_of_opencv_and_one_of_torch_and_hears_no_sigterm(voc_home: Path) -> None:
     before = cv2.getNumThreads(), torch.get_num_threads()
     cv2.setNumThreads(2)
     torch.set_num_threads(2)
@@ -147,6 +149,7 @@ def test_workers_stay_and_prefetch_and_without_workers_nothing_does(voc_home: Pa
         loader = train_loader(samples, sampler, num_workers=num_workers, pin_memory=False)
         assert (loader.persistent_workers, loader.prefetch_factor) == (num_workers > 0, prefetched)
         assert len(loader) == 3
+        assert isinstance(loader.dataset, SlotSamples) is (num_workers > 0), "memory is shared with workers only"
 
 
 @pytest.mark.exhaustive
