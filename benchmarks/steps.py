@@ -15,6 +15,7 @@ from atrous.data.preprocessing import INCEPTION
 from atrous.data.spec import VOC_SPEC
 from atrous.hardware import has_bf16, resolve_precision
 from atrous.networks.activation_checkpointing import Recomputed, checkpoint_activations
+from atrous.networks.layers import HeConv2d
 from atrous.studies.job_process import process_environment
 from atrous.training import batch_norm, machine
 
@@ -91,6 +92,7 @@ def batch_of(setting: Setting, side: int, *, images: int) -> dict[str, Tensor]:
 
 def plain_step(model: nn.Module, batch: dict[str, Tensor], setting: Setting, *, tuned: bool) -> Callable[[], None]:
     """Return a step as most projects write it; `tuned` adds channels last and bf16 where it is in hardware."""
+    _convolve_as_pytorch(model)
     images, labels = INCEPTION.normalise(batch["image"], batch["extent"]).contiguous(), batch["label"].long()
     if tuned:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -113,6 +115,13 @@ def plain_step(model: nn.Module, batch: dict[str, Tensor], setting: Setting, *, 
         optimizer.step()
 
     return step
+
+
+def _convolve_as_pytorch(model: nn.Module) -> None:
+    """Leave a network of atrous no kernel of its own: in training some of its convolutions take them by themselves."""
+    for module in model.modules():
+        if isinstance(module, HeConv2d):
+            module.__class__ = nn.Conv2d  # type: ignore[assignment]
 
 
 class _Step(nn.Module):

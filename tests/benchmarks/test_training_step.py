@@ -10,10 +10,11 @@ from benchmarks.networks import PAPER, SMP, TORCHVISION_OS8, Network, networks_o
 from benchmarks.scaling import points
 from benchmarks.step_goals import goals
 from benchmarks.step_measurement import measure
-from benchmarks.steps import ATROUS, CHECKPOINTED, FLOAT32, PLAIN, TUNED, Setting
+from benchmarks.steps import ATROUS, CHECKPOINTED, FLOAT32, PLAIN, TUNED, Setting, batch_of, build, plain_step
 from benchmarks.training_step import available, ways_of
-from torch import nn
+from torch import Tensor, nn
 
+from atrous.networks import atrous_convolution, depthwise_convolution, strided_depthwise
 from atrous.networks.complexity import multiply_adds
 from benchmarks import peers
 
@@ -81,6 +82,19 @@ def test_a_step_is_timed_in_every_manner(way: tuple[str, str], monkeypatch: pyte
     assert len(figures["seconds"]) == 1
     assert figures["seconds"][0] > 0
     assert figures["peak_mib"] >= figures["step_mib"]
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_plain_pytorch_runs_no_kernel_of_atrous(tuned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = build(PAPER, TINY).train(), batch_of(TINY, TINY.size, images=TINY.batch)
+    step = plain_step(model, batch, TINY, tuned=tuned)
+
+    def asked(conv: nn.Conv2d, _: Tensor) -> bool:
+        raise AssertionError(conv)
+
+    for kernels in (atrous_convolution, depthwise_convolution, strided_depthwise):
+        monkeypatch.setattr(kernels, "pays", asked)
+    step()
 
 
 @pytest.mark.parametrize("backbone", ["resnet50", "xception65"])
