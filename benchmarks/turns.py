@@ -11,12 +11,16 @@ from typing import Any
 from benchmarks.figures import Figures
 
 from atrous.errors import AtrousError
+from atrous.exit_codes import FAILED
+from atrous.processes import bound_command
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 class BenchmarkError(AtrousError):
     """A measurement that cannot be made, or that failed."""
+
+    exit_code = FAILED
 
 
 def in_process(
@@ -36,7 +40,7 @@ def in_process(
     start = [sys.executable]
     if ranks > 1:
         start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    command = [*start, "-m", module, "--measure", json.dumps(request)]
+    command = bound_command(*start, "-m", module, "--measure", json.dumps(request))
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment, check=False)
     if done.returncode != 0 or not done.stdout.strip():
         raise BenchmarkError(f"{module} could not measure {json.dumps(request)}: exit code {done.returncode}")
