@@ -8,20 +8,26 @@ fails leaves the others' figures as they are.
 """
 
 import argparse
+import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from benchmarks.command import positive, writable_folder
 from benchmarks.machine_facts import machine_facts
 from benchmarks.page import page
 from benchmarks.section import Section
 from benchmarks.turns import ROOT
 
+from atrous.exit_codes import DONE, FAILED, after_signal
 from atrous.files import write_json, write_text
+from atrous.processes import bound_command
 
 PAGE = ROOT / "docs" / "benchmarks"
 
@@ -38,6 +44,7 @@ class Benchmark:
     wants_data: bool = False
 
 
+_QUICK = "A quick run on small images: no figures to quote."
 _SMALL = ("--size", "129", "--batch", "2", "--repeats", "2", "--steps", "2")
 BENCHMARKS = (
     Benchmark("step", "training_step", ("training_step_resnet50",), ("--backbone", "resnet50"), _SMALL),
@@ -72,9 +79,10 @@ def run(benchmark: Benchmark, *, quick: bool, data: str, out: Path, repeats: int
     words = [*benchmark.arguments, *(benchmark.quick if quick else ()), "--out", os.path.relpath(out, ROOT)]
     words += ["--root", os.path.relpath(data, ROOT)] if benchmark.wants_data else []
     words += [] if repeats is None else ["--repeats", str(repeats)]
-    command = [sys.executable, "-m", f"benchmarks.{benchmark.module}", *words]
-    print(f"== {benchmark.name}: {shlex.join(command[1:])}", flush=True)
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    words += ["--note", _QUICK] if quick else []
+    command = ["-m", f"benchmarks.{benchmark.module}", *words]
+    print(f"== {benchmark.name}: {shlex.join(command)}", flush=True)
+    return subprocess.run(bound_command(sys.executable, *command), cwd=ROOT, check=False).returncode
 
 
 def sections_in(out: Path) -> list[Section]:
@@ -87,32 +95,60 @@ def sections_in(out: Path) -> list[Section]:
     return [Section.read(path) for path in sorted(files, key=lambda path: order[path]) if order[path] >= 0]
 
 
+def run_all(chosen: Sequence[Benchmark], out: Path, **options: Any) -> tuple[int, list[str]]:
+    """Run benchmarks one after the other, up to Ctrl-C.
+
+    Returns:
+        The exit code, 1 where one of them failed; a note for each that may have left older figures.
+    """
+    notes: list[str] = []
+    code = DONE
+    for place, benchmark in enumerate(chosen):
+        try:
+            done = run(benchmark, out=out, **options)
+        except KeyboardInterrupt:
+            late = [
+                f"`{entry.name}` was interrupted; figures below that name it may be older." for entry in chosen[place:]
+            ]
+            return after_signal(signal.SIGINT), [*notes, *late]
+        if done != 0:
+            code = FAILED
+            notes.append(f"`{benchmark.name}` failed; figures below that name it may be older.")
+    return code, notes
+
+
+def machine_of(out: Path, *, again: bool) -> dict[str, str]:
+    """The machine of the last run: this one if that is now, else the one that the folder names."""
+    file = out / "machine.json"
+    known: dict[str, str] = json.loads(file.read_text()) if file.is_file() and not again else machine_facts()
+    return known
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Run the benchmarks and write the page; 1 where one of them failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [benchmark.name for benchmark in BENCHMARKS]
     parser.add_argument("--only", nargs="+", default=names, choices=names, help="only these (all of them)")
     parser.add_argument("--quick", action="store_true", help="small images, few turns: no figures to quote")
-    parser.add_argument("--repeats", type=int, help="turns of each benchmark (its own number, 3 of a training step)")
+    text = "turns of each benchmark (its own number, 3 of a training step)"
+    parser.add_argument("--repeats", type=positive, help=text)
     parser.add_argument("--data", default="", help="folder that holds VOCdevkit; without it the loader is left out")
-    parser.add_argument("--out", type=Path, default=PAGE, metavar="FOLDER", help="of the page (docs/benchmarks)")
+    text = "of the page (docs/benchmarks)"
+    parser.add_argument("--out", type=writable_folder, default=PAGE, metavar="FOLDER", help=text)
     parser.add_argument("--page-only", action="store_true", help="measure nothing, make the page of what is there")
     arguments = parser.parse_args(words)
-    out, failed, notes = arguments.out.absolute(), [], []
-    chosen = [] if arguments.page_only else [entry for entry in BENCHMARKS if entry.name in arguments.only]
-    for benchmark in chosen:
-        if benchmark.wants_data and not (Path(arguments.data) / "VOCdevkit").is_dir():
-            notes.append(f"`{benchmark.name}` is left out: --data={arguments.data!r} holds no VOCdevkit.")
-        elif run(benchmark, quick=arguments.quick, data=arguments.data, out=out, repeats=arguments.repeats) != 0:
-            failed.append(benchmark.name)
-            notes.append(f"`{benchmark.name}` failed; figures below that name it are older.")
-    if arguments.quick:
-        notes.append("A quick run on small images: no figures to quote.")
-    facts = machine_facts()
+    out = arguments.out.absolute()
+    wanted = [] if arguments.page_only else [entry for entry in BENCHMARKS if entry.name in arguments.only]
+    has_data = (Path(arguments.data) / "VOCdevkit").is_dir()
+    chosen = [entry for entry in wanted if has_data or not entry.wants_data]
+    code, notes = run_all(chosen, out, quick=arguments.quick, data=arguments.data, repeats=arguments.repeats)
+    without = f"is left out: --data={arguments.data!r} holds no VOCdevkit."
+    notes += [f"`{entry.name}` {without}" for entry in wanted if entry not in chosen]
+    facts = machine_of(out, again=bool(chosen))
     write_json(out / "machine.json", facts)
     write_text(out / "index.md", page(sections_in(out), facts, notes=notes))
-    print(out / "index.md")
-    return int(bool(failed))
+    print(*notes, out / "index.md", sep="\n")
+    return code
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from benchmarks.command import add_common_options, finish
+from benchmarks.command import add_common_options, finish, positive, run
 from benchmarks.figures import Figures, Spread, middle, ratio
 from benchmarks.networks import paper_network
 from benchmarks.section import Section
@@ -129,17 +129,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     backbones = ("resnet18", "resnet34", "resnet50", "resnet101", "xception65")
     parser.add_argument("--backbone", default="resnet50", choices=backbones, help="default: %(default)s")
-    parser.add_argument("--size", type=int, default=513, help="height and width of an image (%(default)s)")
-    parser.add_argument("--images", type=int, default=16, help="images that are scored (%(default)s)")
-    parser.add_argument("--batch", type=int, default=2, help="images at a time (%(default)s)")
+    parser.add_argument("--size", type=positive, default=513, help="height and width of an image (%(default)s)")
+    parser.add_argument("--images", type=positive, default=16, help="images that are scored (%(default)s)")
+    parser.add_argument("--batch", type=positive, default=2, help="images at a time (%(default)s)")
     parser.add_argument("--measure", type=json.loads, help=argparse.SUPPRESS)
     add_common_options(parser)
     arguments = parser.parse_args()
     if arguments.measure:
         print(json.dumps(measure(arguments.measure["name"], Work(**arguments.measure["work"]))))
         return
-    finish([evaluation_section(arguments)], arguments.out)
+    finish(evaluation_section(arguments), arguments)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

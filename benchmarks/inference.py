@@ -21,7 +21,7 @@ import time
 from functools import partial
 
 import torch
-from benchmarks.command import add_common_options, finish
+from benchmarks.command import add_common_options, finish, positive, run
 from benchmarks.figures import Figures, Spread, ratio
 from benchmarks.inference_ways import (
     ATROUS,
@@ -130,13 +130,14 @@ def _of_the_fastest(measured: dict[str, list[Figures]]) -> float:
 def main() -> None:
     """Run the benchmark and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    whole = partial(parser.add_argument, type=int)
+    whole = partial(parser.add_argument, type=positive)
     backbones = ("resnet18", "resnet34", "resnet50", "resnet101")
     parser.add_argument("--backbone", default="resnet50", choices=backbones, help="default: %(default)s")
     whole("--size", default=513, help="height and width of an image (%(default)s)")
     whole("--batch", default=2, help="images at a time of the task single (%(default)s)")
     whole("--steps", default=3, help="measured runs per process (%(default)s)")
-    whole("--threads", default=0, help="0: as many as PyTorch chooses; 1 is steadier on a busy machine (%(default)s)")
+    text = "0: as many as PyTorch chooses; 1 is steadier on a busy machine (%(default)s)"
+    parser.add_argument("--threads", type=int, default=0, help=text)
     parser.add_argument("--task", nargs="+", default=TASKS, choices=TASKS, help="only these tasks (all of them)")
     parser.add_argument("--measure", type=json.loads, help=argparse.SUPPRESS)
     add_common_options(parser)
@@ -146,8 +147,9 @@ def main() -> None:
         print(json.dumps(measure(name, task, argparse.Namespace(**arguments.measure))))
         return
     peaks = measured_peaks("cpu")
-    finish([section_of(task, arguments, peaks) for task in arguments.task], arguments.out)
+    for task in arguments.task:
+        finish(section_of(task, arguments, peaks), arguments)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -18,7 +18,7 @@ from typing import Any
 
 import cv2
 import torch
-from benchmarks.command import finish
+from benchmarks.command import add_common_options, finish, positive, run
 from benchmarks.figures import Spread
 from benchmarks.loader_peers import (
     DecodeOnly,
@@ -47,6 +47,12 @@ from atrous.data.voc import VOC2012
 OURS, NORMALISED, CACHED, DECODE = "atrous", "atrous, normalised", "atrous, decoded cache", "atrous, decode only"
 
 Makers = dict[str, Callable[[], DataLoader[Any]]]
+_BATCHES = {"voc": 8, "street": 4}
+
+
+def left_out(workers: int) -> int:
+    """The batches that are not timed: each worker has prefetched two of them when the clock would start."""
+    return 1 + 2 * workers
 
 
 def images_per_second(loader: DataLoader[Any], batch: int, *, warm_up: int, normalise: bool = False) -> float:
@@ -93,10 +99,11 @@ def loaders(dataset: PairList, cached: SegmentationDataset, arguments: argparse.
 def measure(makers: Makers, *, repeats: int, batch: int, workers: int) -> dict[str, list[float]]:
     """Measure every row `repeats` times, one after the other in turn."""
     speeds: dict[str, list[float]] = {name: [] for name in makers}
-    warm_up = 1 + 2 * workers  # each worker has prefetched two batches when the clock would start
     for _ in range(repeats):
         for name, make in makers.items():
-            speeds[name].append(images_per_second(make(), batch, warm_up=warm_up, normalise=name == NORMALISED))
+            speeds[name].append(
+                images_per_second(make(), batch, warm_up=left_out(workers), normalise=name == NORMALISED)
+            )
     return speeds
 
 
@@ -121,18 +128,14 @@ def _gain(ours: list[float], theirs: list[float]) -> Spread:
     return Spread.of([mine / other for mine, other in zip(ours, theirs, strict=True)])
 
 
-def sections(
-    dataset: PairList, arguments: argparse.Namespace, *, folder: Path, title: str, **sizes: int
-) -> list[Section]:
-    """Measure a data set with each number of workers; one section for each."""
+def measure_set(dataset: PairList, arguments: argparse.Namespace, *, folder: Path, title: str, **sizes: int) -> None:
+    """Measure a data set with each number of workers; one section for each, finished before the next one."""
     cached = Decoded(dataset, folder=folder / "decoded")
-    found = []
     for workers in arguments.workers:
         makers = loaders(dataset, cached, arguments, workers=workers, **sizes)
         speeds = measure(makers, repeats=arguments.repeats, batch=sizes["batch"], workers=workers)
         whole = f"Loader: {title}, crop {sizes['crop']}, {workers} worker{'s' * (workers > 1)}"
-        found.append(section_of(speeds, key=f"loader_{dataset.spec.name}_{workers}", title=whole))
-    return found
+        finish(section_of(speeds, key=f"loader_{dataset.spec.name}_{workers}", title=whole), arguments)
 
 
 def main() -> None:
@@ -141,12 +144,15 @@ def main() -> None:
     parser.add_argument("--root", required=True, help="folder that holds VOCdevkit, or VOC2012 itself")
     parser.add_argument("--split", default="train_aug", help="train, train_aug, val or trainval")
     parser.add_argument("--data", nargs="+", default=["voc", "street"], choices=["voc", "street"])
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="loader processes, one table each")
-    parser.add_argument("--images", type=int, default=240, help="images per repeat")
-    parser.add_argument("--scenes", type=int, default=24, help="street scenes that are made")
-    parser.add_argument("--repeats", type=int, default=5, help="passes of each pipeline")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write every figure here too, as JSON")
+    parser.add_argument("--workers", type=positive, nargs="+", default=[1, 2], help="loader processes, one table each")
+    parser.add_argument("--images", type=positive, default=240, help="images per repeat")
+    parser.add_argument("--scenes", type=positive, default=24, help="street scenes that are made")
+    add_common_options(parser, repeats=5)
     arguments = parser.parse_args()
+    most = max(arguments.workers)
+    least = (left_out(most) + 1) * max(_BATCHES[name] for name in arguments.data)
+    if arguments.images < least:
+        parser.error(f"--images={arguments.images}: {most} workers want {least}, the first batches are not timed")
     cv2.setNumThreads(0)
     torch.set_num_threads(1)  # of the main process, whose threads would wait where the workers work
     voc = VOC2012(root=arguments.root, split=arguments.split)
@@ -154,13 +160,13 @@ def main() -> None:
         folder = Path(name)
         if "voc" in arguments.data:
             title = f"{len(voc)} JPEGs of VOC 2012 {arguments.split}"
-            finish(sections(voc, arguments, folder=folder, title=title, crop=513, batch=8), arguments.out)
+            measure_set(voc, arguments, folder=folder, title=title, crop=513, batch=_BATCHES["voc"])
         if "street" in arguments.data:
             megabytes = make_street_scenes(folder, voc, count=arguments.scenes)
             streets = Cityscapes(root=folder, split="train")
             title = f"{len(streets)} PNGs of {HEIGHT}x{WIDTH}, {megabytes:.1f} MB each"
-            finish(sections(streets, arguments, folder=folder, title=title, crop=769, batch=4), arguments.out)
+            measure_set(streets, arguments, folder=folder, title=title, crop=769, batch=_BATCHES["street"])
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

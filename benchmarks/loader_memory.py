@@ -58,6 +58,8 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--cache", action="store_true", help="read from a decoded cache in a temporary folder")
     arguments = parser.parse_args()
+    if arguments.epochs < 25 or arguments.images < arguments.batch:
+        parser.error("--epochs wants at least 25, and --images at least one --batch")
     cv2.setNumThreads(0)
     dataset: SegmentationDataset = VOC2012(root=arguments.root, split="train_aug", limit=arguments.images)
     epochs = []

@@ -10,7 +10,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks.command import add_common_options, finish
+from benchmarks.command import add_common_options, finish, positive, run
 from benchmarks.figures import Spread
 from benchmarks.jobs import atrous_train
 from benchmarks.section import Goal, Section
@@ -61,12 +61,12 @@ def sweep_section(*, repeats: int, experiment: str = "deeplabv3/table1") -> Sect
 def main() -> None:
     """Run the benchmark and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=30, help="steps of a run (%(default)s)")
+    parser.add_argument("--steps", type=positive, default=30, help="steps of a run (%(default)s)")
     add_common_options(parser)
     arguments = parser.parse_args()
-    step = step_section(steps=arguments.steps, repeats=arguments.repeats)
-    finish([step, sweep_section(repeats=max(1, arguments.repeats - 1))], arguments.out)
+    finish(step_section(steps=arguments.steps, repeats=arguments.repeats), arguments)
+    finish(sweep_section(repeats=max(1, arguments.repeats - 1)), arguments)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

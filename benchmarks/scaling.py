@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from benchmarks.command import add_common_options, finish
+from benchmarks.command import add_common_options, finish, positive, run
 from benchmarks.figures import Figures, Line, Spread, middle
 from benchmarks.networks import PAPER, paper_network
 from benchmarks.pictures import draw_lines
@@ -83,7 +83,7 @@ def fits(measured: Sequence[tuple[Point, Sequence[Figures]]]) -> dict[str, dict[
     return found
 
 
-def step_sections(base: Setting, all_points: Sequence[Point], *, repeats: int, out: Path | None) -> list[Section]:
+def step_section(base: Setting, all_points: Sequence[Point], *, repeats: int, out: Path | None) -> Section:
     """Measure the points and fit lines."""
     by_name = {f"{point.varied}: {point.value}": point for point in all_points}
     turns, loads = take_turns(list(by_name), lambda name: measure(by_name[name]), repeats=repeats)
@@ -107,26 +107,24 @@ def step_sections(base: Setting, all_points: Sequence[Point], *, repeats: int, o
     if out is not None:
         picture = _PICTURE
         draw_lines(out / _PICTURE, _panels(measured, lines))
-    return [
-        Section(
-            key="scaling",
-            title=f"Growth of a step, DeepLabv3+ {base.backbone}",
-            text=(
-                f"Around {base.size}x{base.size}, batch {base.batch}, output stride 16, one rank. Load average "
-                f"meanwhile: {loads[0]:.1f} to {loads[1]:.1f}."
-            ),
-            columns=("", "s per step (range)", "images/s", "MiB (of the first rank)"),
-            rows=rows,
-            goals=straight,
-            notes=["Lines are fitted over images, over pixels of a crop and over operations of an output stride."],
-            picture=picture,
-            figures={
-                "setting": asdict(base),
-                "points": [{"varied": p.varied, "value": p.value, "x": p.x, "turns": f} for p, f in measured],
-                "lines": {name: {key: asdict(line) for key, line in each.items()} for name, each in lines.items()},
-            },
-        )
-    ]
+    return Section(
+        key="scaling",
+        title=f"Growth of a step, DeepLabv3+ {base.backbone}",
+        text=(
+            f"Around {base.size}x{base.size}, batch {base.batch}, output stride 16, one rank. Load average "
+            f"meanwhile: {loads[0]:.1f} to {loads[1]:.1f}."
+        ),
+        columns=("", "s per step (range)", "images/s", "MiB (of the first rank)"),
+        rows=rows,
+        goals=straight,
+        notes=["Lines are fitted over images, over pixels of a crop and over operations of an output stride."],
+        picture=picture,
+        figures={
+            "setting": asdict(base),
+            "points": [{"varied": p.varied, "value": p.value, "x": p.x, "turns": f} for p, f in measured],
+            "lines": {name: {key: asdict(line) for key, line in each.items()} for name, each in lines.items()},
+        },
+    )
 
 
 def _panels(
@@ -148,16 +146,18 @@ def _panels(
 
 def loader_section(*, repeats: int, images: int, workers: Sequence[int], crop: int = 257) -> Section:
     """Images per second of the training loader by workers, from the fewest on."""
-    from benchmarks.loader import images_per_second
+    from benchmarks.loader import images_per_second, left_out
 
     batch = 8
 
     def speed(count: int) -> Figures:
         dataset = Shapes(split="train", size=crop)
         samples = TrainSamples(dataset=dataset, augmentation=CropConfig(crop_size=(crop, crop)), seed=0)
-        sampler = KeyedBatchSampler(length=len(dataset), batch_size=batch, max_steps=images // batch + 2 * count + 1)
+        sampler = KeyedBatchSampler(
+            length=len(dataset), batch_size=batch, max_steps=max(1, images // batch) + left_out(count)
+        )
         loader = train_loader(samples, sampler, num_workers=count, pin_memory=False)
-        return {"images_per_second": images_per_second(loader, batch, warm_up=1 + 2 * count)}
+        return {"images_per_second": images_per_second(loader, batch, warm_up=left_out(count))}
 
     names: dict[str, Callable[[], Figures]] = {f"{n}": lambda n=n: speed(n) for n in workers}  # type: ignore[misc]
     turns, _ = take_turns(list(names), lambda name: names[name](), repeats=repeats)
@@ -185,24 +185,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     backbones = ("resnet18", "resnet50", "resnet101", "xception65")
     parser.add_argument("--backbone", default="resnet50", choices=backbones, help="default: %(default)s")
-    parser.add_argument("--size", type=int, default=257, help="height and width of an image (%(default)s)")
-    parser.add_argument("--batch", type=int, default=2, help="images per step (%(default)s)")
-    parser.add_argument("--steps", type=int, default=3, help="measured steps per process (%(default)s)")
-    parser.add_argument("--batches", type=int, nargs="+", default=[2, 4, 6, 8], help="default: %(default)s")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[129, 257, 385, 513], help="default: %(default)s")
-    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="default: %(default)s")
-    parser.add_argument("--images", type=int, default=1200, help="images that the loader reads (%(default)s)")
+    parser.add_argument("--size", type=positive, default=257, help="height and width of an image (%(default)s)")
+    parser.add_argument("--batch", type=positive, default=2, help="images per step (%(default)s)")
+    parser.add_argument("--steps", type=positive, default=3, help="measured steps per process (%(default)s)")
+    parser.add_argument("--batches", type=positive, nargs="+", default=[2, 4, 6, 8], help="default: %(default)s")
+    parser.add_argument("--sizes", type=positive, nargs="+", default=[129, 257, 385, 513], help="default: %(default)s")
+    parser.add_argument("--ranks", type=positive, nargs="+", default=[1, 2], help="default: %(default)s")
+    parser.add_argument("--images", type=positive, default=1200, help="images that the loader reads (%(default)s)")
     add_common_options(parser, repeats=2)
     arguments = parser.parse_args()
     base = Setting(
         backbone=arguments.backbone, size=arguments.size, batch=arguments.batch, steps=arguments.steps, warm_up=1
     )
     every = points(base, batches=arguments.batches, sizes=arguments.sizes, ranks=arguments.ranks)
-    sections = step_sections(base, every, repeats=arguments.repeats, out=arguments.out)
+    finish(step_section(base, every, repeats=arguments.repeats, out=arguments.out), arguments)
     cores = len(os.sched_getaffinity(0))
     workers = sorted({1, *(2**power for power in range(1, cores.bit_length()) if 2**power <= cores), cores})
-    finish([*sections, loader_section(repeats=3, images=arguments.images, workers=workers)], arguments.out)
+    finish(loader_section(repeats=3, images=arguments.images, workers=workers), arguments)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -18,10 +18,14 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from statistics import fmean, median
 
+from benchmarks.command import positive, writable_folder
 from benchmarks.loader_memory import resident_megabytes
+
+from atrous.processes import bound_command
 
 _TRAINING_IMAGES, _BATCH = 16, 8
 _STEPS_PER_EPOCH = _TRAINING_IMAGES // _BATCH
+_FEWEST = 8  # looks, two for each quarter, beside those of the start and the end
 _TOLERANCE, _TOLERANCE_MIB = 1.02, 4.0
 _RUN = (
     "model=deeplabv3",
@@ -82,12 +86,14 @@ def watch(epochs: int, folder: Path, *, every: float) -> list[Sample]:
     command = [sys.executable, "-m", "atrous.commands.train", *_RUN, f"recipe.max_steps={epochs * _STEPS_PER_EPOCH}"]
     began, samples = time.monotonic(), []
     with (folder / "log.txt").open("w") as log:
-        process = subprocess.Popen([*command, f"store={folder}"], stdout=log, stderr=log)
+        process = subprocess.Popen(bound_command(*command, f"store={folder}"), stdout=log, stderr=log)
         while process.poll() is None:
             samples.append(look(process.pid, began))
             time.sleep(every)
     if process.returncode != 0:
         raise SystemExit((folder / "log.txt").read_text()[-3000:])
+    if len(samples) < _FEWEST:
+        raise SystemExit(f"{len(samples)} looks at {epochs} epochs tell nothing: ask for more --epochs")
     # The start and the end, in which processes come and go, are no part of the training.
     usual = median(sample.processes for sample in samples)
     return [sample for sample in samples if sample.processes == usual]
@@ -147,9 +153,9 @@ def write(samples: Sequence[Sample], output: Path, *, epochs: int, found: Sequen
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=200)
+    parser.add_argument("--epochs", type=positive, default=200)
     parser.add_argument("--every", type=float, default=0.5, help="seconds between two looks")
-    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks"))
+    parser.add_argument("--output", type=writable_folder, default=Path("docs/benchmarks"))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         samples = watch(arguments.epochs, Path(folder), every=arguments.every)

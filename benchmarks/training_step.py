@@ -17,7 +17,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from benchmarks.command import add_common_options, finish
+from benchmarks.command import add_common_options, finish, positive, run
 from benchmarks.figures import Figures, Measured
 from benchmarks.networks import PAPER, PEERS, Network, networks_of
 from benchmarks.peak import measured_peaks
@@ -128,9 +128,9 @@ def main() -> None:
     backbones = ("resnet18", "resnet34", "resnet50", "resnet101", "xception65")
     parser.add_argument("--backbone", default="resnet50", choices=backbones, help="default: %(default)s")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: %(default)s")
-    parser.add_argument("--size", type=int, default=513, help="height and width of an image (%(default)s)")
-    parser.add_argument("--batch", type=int, default=2, help="images per step (%(default)s)")
-    parser.add_argument("--steps", type=int, help="measured steps per process (3, on a GPU 20)")
+    parser.add_argument("--size", type=positive, default=513, help="height and width of an image (%(default)s)")
+    parser.add_argument("--batch", type=positive, default=2, help="images per step (%(default)s)")
+    parser.add_argument("--steps", type=positive, help="measured steps per process (3, on a GPU 20)")
     parser.add_argument("--peers", nargs="+", default=PEERS, choices=PEERS, help="compare with these only (all)")
     add_common_options(parser)
     arguments = parser.parse_args()
@@ -143,8 +143,8 @@ def main() -> None:
         steps=arguments.steps or (20 if on_gpu else 3),
         warm_up=5 if on_gpu else 2,
     )
-    finish([measured_section(setting, repeats=arguments.repeats, peers=arguments.peers)], arguments.out)
+    finish(measured_section(setting, repeats=arguments.repeats, peers=arguments.peers), arguments)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
