@@ -6,9 +6,10 @@ from benchmarks.section import Section, goals_table, markdown_table
 
 _HEAD = """# Benchmarks
 
-What `make bench` measures: every way is a process of its own, the ways take turns in one run, and a ratio is taken
-within a turn; its range over the turns stands in brackets. The JSON files beside this page hold every figure. Each
-table says when, at which commit, with which command and where it was measured."""
+What `make bench` measures: the ways take turns in one run, those of a step, of inference and of an evaluation each in a
+process of its own, and a ratio is taken within a turn; its range over the turns stands in brackets. The JSON files
+beside this page hold every figure. Each table says when, at which commit, with which command and where it was
+measured."""
 
 
 def page(sections: Sequence[Section], facts: Mapping[str, str], *, notes: Sequence[str] = ()) -> str:
