@@ -38,5 +38,18 @@ class MisfitError(CheckpointError):
     """Weights that are whole and are another network's."""
 
 
+class RowError(Exception):
+    """A row of a sweep of which Hydra makes no config.
+
+    Args:
+        row: its name.
+        cause: what Hydra says.
+    """
+
+    def __init__(self, row: str, cause: Exception) -> None:
+        super().__init__(f"row {row}: {cause}")
+        self.row, self.cause = row, cause
+
+
 class StoreError(AtrousError):
     """A run store whose files are missing, damaged or written by a newer version."""

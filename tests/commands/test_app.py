@@ -1,6 +1,7 @@
 """What the console scripts share: each says what is true of it where someone interrupts it."""
 
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig
@@ -48,6 +49,21 @@ def test_what_may_not_be_read_is_one_line(monkeypatch: pytest.MonkeyPatch, capsy
         module.main()
     assert ended.value.code == 1
     assert capsys.readouterr().err == "error: runs/a/seed0/config.yaml: Permission denied\n"
+
+
+def test_a_table_that_is_no_yaml_is_one_line_with_its_place(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "experiment" / "t.yaml"
+    path.parent.mkdir()
+    path.write_text("rows:\n  - {name: a}\n - {name: b}\n")
+    monkeypatch.setattr("sys.argv", ["atrous-train", "-m", f"hydra.searchpath=[file://{tmp_path}]", "+experiment=t"])
+    with pytest.raises(SystemExit) as ended:
+        import_module("atrous.commands.train").main()
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: a config file is no YAML: ")
+    assert f'"{path}", line 3' in line
 
 
 @pytest.mark.parametrize("name", ["train", "report"])

@@ -22,6 +22,8 @@ HEAD = "# @package experiment\ndefaults: [/experiment_schema@_here_, _self_]\nta
         ("rows: [{name: a, overrides: [], colums: {x: 1}}]", "unknown key 'colums' in a row; did you mean columns?"),
         ("sclae: 1\nrows: []", "unknown key 'sclae'; there are table, paper, title, "),
         ("rows: [{name: a, overrides: [], paper: {miou: high}}]", "paper.miou='high' is not a number"),
+        ("rows: [{name: a, overrides: [], paper: 70.0}]", "paper is a float, not names with values: paper: {NAME"),
+        ("rows: [{name: a, overrides: seed=1}]", "overrides is not a list: write its entries in brackets, "),
     ],
 )
 def test_a_mistake_in_a_tables_file_is_told_with_the_file_and_the_key(text: str, message: str, tmp_path: Path) -> None:

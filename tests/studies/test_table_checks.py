@@ -32,6 +32,10 @@ def _table(*rows: dict[str, Any], **changes: Any) -> DictConfig:
         (_table({**ROW, "paper": {"miou": float("nan")}}), r"row 'a': paper\.miou=nan"),
         (_table({**ROW, "overrides": ["output_stride"]}), r"row 'a': overrides: 'output_stride' is not an override"),
         (_table({**ROW, "overrides": ["seed=1", "seed=2"]}), r"'seed=1' and 'seed=2' set the same key"),
+        (_table({**ROW, "overrides": ["seed=1,2"]}), r"row 'a': overrides: 'seed=1,2' is several values"),
+        (_table({**ROW, "name": "a,b"}), r"the row name 'a,b' has other letters than a-z, 0-9 and -"),
+        (_table({**ROW, "name": "A_b"}), r"the row name 'A_b' has other letters"),
+        (_table(ROW, picture="pie"), r"picture='pie' is none of figure4, trimap"),
         (_table(ROW, metric="kappa"), r"metric='kappa' is none of miou, trimap and iou:CLASS"),
         (_table(ROW, metric="trimap"), r"metric=trimap needs boundary=true in overrides"),
         (_table(), r"rows=\[\] leaves nothing to train"),
@@ -40,6 +44,12 @@ def _table(*rows: dict[str, Any], **changes: Any) -> DictConfig:
 def test_what_cannot_be_meant_is_refused_with_its_place(table: DictConfig, message: str) -> None:
     with pytest.raises(ConfigError, match=r"^experiments/p/t\.yaml: .*" + message):
         check_experiment(table)
+
+
+def test_a_table_that_was_copied_and_kept_the_place_of_the_first_is_refused() -> None:
+    check_experiment(_table(ROW), place="p/t")
+    with pytest.raises(ConfigError, match=r"^experiments/mine/t\.yaml: table='p/t' is another file's .* is mine/t$"):
+        check_experiment(_table(ROW), place="mine/t")
 
 
 def test_a_row_that_is_the_tables_own_run_says_so() -> None:

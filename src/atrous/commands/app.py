@@ -16,9 +16,10 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from atrous.commands.explain import explain, raised_by_hydra
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, RowError
 from atrous.exit_codes import FAILED, after_signal
 from atrous.processes import Interrupted
 from atrous.resources import conf_folder
@@ -54,7 +55,7 @@ def run_app(task: Task, *, config_name: str, interrupted: str = "the same comman
             raise errors[0]
     except AtrousError as error:
         _stop(str(error), code=error.exit_code)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, RowError, YAMLError) as error:
         if wants_trace:
             raise
         _stop(explain(error, config_name=config_name))

@@ -9,7 +9,9 @@ from typing import Any
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
+from yaml import YAMLError
 
+from atrous.errors import RowError
 from atrous.resources import conf_folder, experiments_folder
 from atrous.studies.schema import ExperimentConfig, RowConfig
 
@@ -24,6 +26,7 @@ _PLUGINS: dict[str, dict[str, str | None]] = {
     },
     "hydra/sweeper": {"study": None, "optuna": "optuna"},
 }
+_NO_LIST = r"Invalid value assigned: \w+ is not a ListConfig"
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 
 
@@ -34,6 +37,14 @@ def explain(error: BaseException, *, config_name: str) -> str:
         error: raised while a config was composed or read.
         config_name: the primary config, whose keys are known.
     """
+    if isinstance(error, RowError):
+        return f"row {error.row}: {explain(error.cause, config_name=config_name)}"
+    if isinstance(error, YAMLError):
+        return f"a config file is no YAML: {' '.join(str(error).split())}"
+    return _one_line(error, config_name)
+
+
+def _one_line(error: BaseException, config_name: str) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _missing_file(error.missing_cfg_file)
     inner = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
@@ -83,10 +94,16 @@ def _in_table(line: str) -> str:
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
         return f"unknown key {unknown[1]!r}{' in a row' if unknown[2] == 'RowConfig' else ''}; {hint}"
     value = re.search(r"Value '(.*?)' of type '(\w+)' could not be converted to (\w+)", line)
+    found = re.search(r"full_key: (\S+)", line)
+    place = found[1] if found else "a value"
     if value:
-        place = re.search(r"full_key: (\S+)", line)
-        return f"{place[1] if place else 'a value'}={value[1]!r} is not {_KINDS.get(value[3], value[3])}"
-    return " ".join(part.strip() for part in line.splitlines() if part.strip())
+        return f"{place}={value[1]!r} is not {_KINDS.get(value[3], value[3])}"
+    if re.search(_NO_LIST, line):
+        return f"{place} is not a list: write its entries in brackets, {place}: [...]"
+    no_table = re.search(r"Cannot assign (\w+) to Dict", line)
+    if no_table:
+        return f"{place} is a {no_table[1]}, not names with values: {place}: {{NAME: VALUE}}"
+    return " ".join(part.strip() for part in line.splitlines() if part.strip() and "_type=" not in part)
 
 
 def _grammar(text: str) -> str:
@@ -116,9 +133,11 @@ def _missing_file(name: str) -> str:
 def _wrong_type(error: OmegaConfBaseException) -> str:
     text = str(error).splitlines()[0]
     found = re.search(r"Value '(.*)' of type '.*' could not be converted to (\w+)", text)
-    if not found:
-        return f"{error.full_key}: {text}"
-    return f"{error.full_key}={found.group(1)}: must be {_KINDS.get(found.group(2), found.group(2))}"
+    if found:
+        return f"{error.full_key}={found.group(1)}: must be {_KINDS.get(found.group(2), found.group(2))}"
+    if re.search(_NO_LIST, text):
+        return f"{error.full_key} must be a list, in brackets: '{error.full_key}=[...]'"
+    return f"{error.full_key}: {text}"
 
 
 def _similar(key: str, config_name: str) -> str:

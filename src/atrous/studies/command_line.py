@@ -46,7 +46,12 @@ def sweep_of(config: DictConfig, arguments: Sequence[str]) -> Sweep:
     protocols = [str(name) for name in config.protocols] if user.pop("protocols", None) is not None else ["single"]
     free = {key: override for key, override in user.items() if override.is_sweep_override()}
     fixed = [override.input_line or "" for key, override in user.items() if key not in free]
-    table = _free_table(free, fixed, protocols) if config.experiment is None else _paper_table(config, fixed)
+    if config.experiment is None:
+        table = _free_table(free, fixed, protocols)
+    else:
+        place = values_of(given["experiment"], default=None)[0] if "experiment" in given else None
+        check_experiment(config.experiment, place=place)
+        table = _paper_table(config, fixed)
     if config.experiment is not None and free:
         table = changed_by(_crossed(table, free), [override.input_line or "" for override in free.values()])
     return Sweep(_selected(table, config.rows), seeds, asks_for_seeds="seed" in given)
@@ -61,6 +66,9 @@ def _check_keys(given: Mapping[str, Override], *, is_table: bool) -> None:
             raise ConfigError(f"{override.input_line}: {advice if is_table else 'protocols=[a,b] measures under both'}")
         if not override.is_sweep_override() or key == "seed":
             continue
+        if key == "rows":
+            names = ",".join(values_of(override, default=None))
+            raise ConfigError(f"{override.input_line}: several rows are a list, 'rows=[{names}]'")
         if key in OF_THE_TABLE:
             raise ConfigError(f"{override.input_line}: one at a time; make reproduce-all makes every table")
         if not tells_apart(key):
@@ -81,7 +89,6 @@ def _paper_table(config: DictConfig, user: Sequence[str]) -> Table:
     experiment, scale = config.experiment, config.scale
     substitutes: Any = OmegaConf.to_container(scale.substitute) if scale is not None else {}
     of_scale = list(scale.overrides) if scale is not None else []
-    check_experiment(experiment)
     rows, without_user = [], []
     for row in experiment.rows:
         of_paper = substitute([*experiment.overrides, *row.overrides], substitutes)

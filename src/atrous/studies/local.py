@@ -5,10 +5,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from atrous.errors import AtrousError, ConfigError
+from atrous.errors import AtrousError, ConfigError, RowError
 from atrous.hardware import usable_cores
 from atrous.studies import jobs, pool
 from atrous.studies.live import LiveView
@@ -66,13 +68,16 @@ def prepare_all(
 
     Raises:
         ConfigError: names the row of the first that cannot be run; nothing is written then.
+        RowError: the same, where Hydra cannot even compose it.
     """
     todo = []
     for overrides in job_overrides:
+        row = next((text[4:] for text in overrides if text.startswith("row=")), None)
         try:
             todo.append(jobs.prepare(compose(overrides), list(overrides), starts_here=starts_here))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise error if row is None else RowError(row, error) from error
         except AtrousError as error:
-            row = next((text[4:] for text in overrides if text.startswith("row=")), None)
             raise ConfigError(f"row {row}: {error}" if row else str(error)) from None
     for text, count in Counter(text for job in todo for text in job.warnings).items():
         print(f"warning: {text} ({count} of {len(todo)} runs)", file=sys.stderr)  # noqa: T201

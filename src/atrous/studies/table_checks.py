@@ -1,6 +1,7 @@
 """What a table's file must say before any of its rows is composed; types and keys are checked by its schema."""
 
 import math
+import re
 from typing import Any
 
 from hydra.errors import OverrideParseException
@@ -10,24 +11,33 @@ from atrous.errors import ConfigError
 from atrous.evaluation.protocol import load_protocol
 from atrous.studies.metrics import check_metric, needs_boundary
 from atrous.studies.overrides import key_of, parse
+from atrous.studies.reports.pictures import PICTURES
 
 
-def check_experiment(experiment: DictConfig) -> None:
+def check_experiment(experiment: DictConfig, *, place: str | None = None) -> None:
     """Refuse a table that cannot be run or read as its author means it.
 
     Args:
         experiment: the file's content.
+        place: of the file, such as deeplabv3/table1, where it is known.
 
     Raises:
         ConfigError: names the file, the row and the key.
     """
     if OmegaConf.is_missing(experiment, "table"):
         raise ConfigError("experiment.table has no value: give the file's own place, e.g. deeplabv3/table1")
-    file = f"experiments/{experiment.table}.yaml"
+    file = f"experiments/{place or experiment.table}.yaml"
+    if place not in (None, experiment.table):
+        raise ConfigError(
+            f"{file}: table={experiment.table!r} is another file's place, whose report this one's would replace; "
+            f"its own is {place}"
+        )
     for key in ("paper", "title"):
         if OmegaConf.is_missing(experiment, key):
             raise ConfigError(f"{file}: {key} has no value")
     check_metric(experiment.metric, where=file)
+    if experiment.picture and experiment.picture not in PICTURES:
+        raise ConfigError(f"{file}: picture={experiment.picture!r} is none of {', '.join(PICTURES)}")
     _parsed(experiment.overrides, where=f"{file}: overrides")
     names = [_name(row, index, file) for index, row in enumerate(experiment.rows)]
     rows = dict(zip(names, experiment.rows, strict=True))
@@ -45,6 +55,8 @@ def check_experiment(experiment: DictConfig) -> None:
 def _name(row: DictConfig, index: int, file: str) -> str:
     if OmegaConf.is_missing(row, "name"):
         raise ConfigError(f"{file}: rows[{index}] has no name")
+    if not re.fullmatch(r"[a-z0-9-]+", row.name):
+        raise ConfigError(f"{file}: the row name {row.name!r} has other letters than a-z, 0-9 and -, e.g. os8-flip")
     return str(row.name)
 
 
@@ -72,6 +84,9 @@ def _parsed(overrides: Any, *, where: str) -> None:
             (override,) = parse([text])
         except OverrideParseException:
             raise ConfigError(f"{where}: {text!r} is not an override, e.g. output_stride=8") from None
+        if override.is_sweep_override():
+            key = key_of(override)
+            raise ConfigError(f"{where}: {text!r} is several values; a row has one of each, or a list '{key}=[...]'")
         first = seen.setdefault(key_of(override), text)
         if first != text:
             raise ConfigError(f"{where}: {first!r} and {text!r} set the same key")

@@ -76,7 +76,7 @@ class _Composed:
         """A table at a scale, as plain values."""
         config = self._table(name).copy()
         config.scale = self._scale(scale)
-        return asdict(sweep_of(config, []).table)
+        return asdict(sweep_of(config, [f"+experiment={name}"]).table)
 
     def kinds_of_run(self, scale: str) -> list[list[str]]:
         """What any row at a scale overrides, once for each data set of the tables."""
