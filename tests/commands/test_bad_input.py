@@ -48,7 +48,6 @@ TABLE = ("-m", "+experiment=deeplabv3/table1")
         pytest.param((*TABLE, "scale=smoke", "rows=os7"), ("rows must be a list", "'rows=[...]'"), id="row, no list"),
         pytest.param((*TABLE, "scale=smoke", "rows=os8,os16"), ("'rows=[os8,os16]'",), id="rows, no list"),
         pytest.param(("model.aspp_rates=6",), ("'model.aspp_rates=[...]'",), id="number for a list"),
-        pytest.param(("-m", "output_stride=8,x"), ("row x: output_stride=x", "whole number"), id="word in a sweep"),
         pytest.param((*TABLE,), ("row os8: data.root has no value",), id="table without its data"),
         pytest.param(TABLE[1:], ("table of 6 runs", "add -m"), id="table without -m"),
         pytest.param(("scale=smoke",), ("scale=smoke", "-m +experiment"), id="scale without a table"),

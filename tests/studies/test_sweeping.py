@@ -9,7 +9,8 @@ from hydra.core.utils import JobReturn
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig
 
-from atrous.errors import ConfigError, StoreError
+from atrous.commands.explain import explain
+from atrous.errors import ConfigError, RowError, StoreError
 from atrous.studies.local import launch
 from atrous.studies.sweeping import SweepError, load_sweep, report_sweep, run_sweep, save_sweep
 from atrous.studies.table import Sweep
@@ -153,6 +154,9 @@ def test_no_job_starts_when_one_cannot_be_run(
         sweep_of("output_stride=8,12")
     with pytest.raises(ConfigError, match=r"row os8: data\.root has no value"):
         sweep_of("+experiment=deeplabv3/table1")
+    with pytest.raises(RowError, match="row x: ") as refused:  # Hydra's own error, which says where it was
+        sweep_of("output_stride=8,x")
+    assert explain(refused.value, config_name="train") == "row x: output_stride=x: must be a whole number"
     assert fake_jobs.events() == []
     assert not list(tmp_path.glob("store/runs/*"))
     assert not list(tmp_path.glob("store/sweeps/*")), "nor is it one that atrous-report could show"
