@@ -309,3 +309,27 @@ def test_the_cascade_has_the_blocks_that_it_is_given(blocks: int) -> None:
 def test_what_cannot_be_built_says_what_can(make: Callable[[], Segmenter], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"num_classes": "21"}, "num_classes='21' must be a whole number"),
+        ({"num_classes": 2.0}, r"num_classes=2\.0 must be a whole number"),
+        ({"aspp_rates": 6}, "aspp_rates=6 must be a list of whole numbers"),
+        ({"aspp_channels": "8"}, "aspp_channels='8' must be a whole number"),
+        ({"multi_grid": 2}, "multi_grid=2 must be a list of whole numbers"),
+        ({"low_levels": 4}, "low_levels=4 must be a list of whole numbers"),
+        ({"low_level_channels": 4.0}, r"low_level_channels=4\.0 must be a whole number"),
+        (
+            {"decoder_convolutions": [3, 256]},
+            r"decoder_convolutions, \(kernel size, channels\) of each=3 must be a list",
+        ),
+        ({"decoder_convolutions": [(3.0, 8)]}, r"decoder_convolutions.*\(3\.0, 8\): every one must be a whole number"),
+        ({"backbone": nn.Conv2d(3, 3, 3)}, "backbone is of the type Conv2d; give a name or what builds one, such as"),
+        ({"backbone": None}, "backbone is of the type NoneType; give a name"),
+    ],
+)
+def test_an_argument_of_another_kind_is_refused_by_its_name(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        DeepLabV3Plus(**{"backbone": BACKBONES["tiny"], **given})

@@ -99,6 +99,7 @@ class ASPP(Context):
         align_corners: bool = True,
     ) -> None:
         super().__init__()
+        channels = whole_number(channels, name="aspp_channels")
         if channels < 1:
             raise ConfigError(f"aspp_channels={channels!r} must be at least 1; the papers use 256")
         if not 0 <= dropout < 1:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from atrous.errors import ConfigError
 from atrous.networks.activation_checkpointing import Checkpointed
+from atrous.networks.output_stride import whole_numbers
 from atrous.networks.unit_strides import UnitStrides
 
 LOW_LEVELS = {"low_level_4": 4, "low_level_8": 8}  # Conv2 and Conv3 of DeepLabv3+, Table 2
@@ -100,9 +101,10 @@ def low_level_names(strides: Sequence[int]) -> list[str]:
     Raises:
         ConfigError: They are not those of low levels, from coarse to fine.
     """
+    strides = whole_numbers(strides, name="low_levels")
     known = {stride: name for name, stride in LOW_LEVELS.items()}
     if any(stride not in known for stride in strides) or list(strides) != sorted(set(strides), reverse=True):
-        raise ConfigError(f"low_levels={tuple(strides)!r}: choose (4,), (8,) or (8, 4), from coarse to fine")
+        raise ConfigError(f"low_levels={strides!r}: choose (4,), (8,) or (8, 4), from coarse to fine")
     return [known[stride] for stride in strides]
 
 

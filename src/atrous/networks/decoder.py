@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from atrous.errors import ConfigError
 from atrous.networks.activation_checkpointing import Checkpointed
 from atrous.networks.layers import ConvBatchNorm, concatenated, convolutions_of
+from atrous.networks.output_stride import whole_number
 from atrous.networks.resize import resize_bilinear
 
 
@@ -86,6 +87,7 @@ class Decoder(Checkpointed):
         super().__init__()
         if not low_level_in_channels:
             raise ConfigError("low_levels=(): a decoder needs at least one low level, for example (4,)")
+        low_level_channels = whole_number(low_level_channels, name="low_level_channels")
         if low_level_channels < 1:
             raise ConfigError(f"low_level_channels={low_level_channels!r} must be at least 1; the paper finds 48 best")
         self.stages: Any = nn.ModuleList()

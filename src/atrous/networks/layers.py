@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from atrous.errors import ConfigError
 from atrous.networks import atrous_convolution, depthwise_convolution, strided_depthwise
 from atrous.networks.normalisation import convolved_and_normalised
+from atrous.networks.output_stride import whole_numbers
 from atrous.networks.recomputation import recomputed
 
 BATCH_NORM_EPSILON = 1e-5  # ResNet, ASPP, image pooling and decoder; Xception and MobileNetV2 use 1e-3
@@ -180,11 +181,10 @@ def convolutions_of(
         ConfigError: One is not (odd kernel size, channels).
     """
     layers = nn.Sequential()
-    for convolution in convolutions:
+    for given in convolutions:
+        convolution = whole_numbers(given, name=f"{name}, (kernel size, channels) of each")
         if len(convolution) != 2 or convolution[0] % 2 == 0 or min(convolution) < 1:
-            raise ConfigError(
-                f"{name}: {tuple(convolution)!r} must be (odd kernel size, channels), for example (3, 256)"
-            )
+            raise ConfigError(f"{name}: {convolution!r} must be (odd kernel size, channels), for example (3, 256)")
         kernel_size, channels = convolution
         layers.append(
             plain_or_separable(

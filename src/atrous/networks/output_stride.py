@@ -160,6 +160,8 @@ def whole_number(value: Any, *, name: str = "output_stride") -> int:
 
 def whole_numbers(values: Iterable[Any], *, name: str) -> tuple[int, ...]:
     """Return whole numbers as Python's own; arguments and errors as for `whole_number`."""
+    if not isinstance(values, Iterable):
+        raise ConfigError(f"{name}={values!r} must be a list of whole numbers")
     values = tuple(values)
     try:
         return tuple(map(operator.index, values))

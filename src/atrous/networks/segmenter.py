@@ -60,6 +60,7 @@ class Segmenter(nn.Module):
         self, *, backbone: Backbone, context: Context | None, head_channels: int, num_classes: int, align_corners: bool
     ) -> None:
         super().__init__()
+        num_classes = whole_number(num_classes, name="num_classes")
         if num_classes < 2:
             raise ConfigError(f"num_classes={num_classes!r} must be at least 2: background counts as a class")
         self.backbone = backbone
@@ -136,7 +137,7 @@ def build_backbone(
         aspp: Whether ASPP follows, rather than a cascade.
 
     Raises:
-        ConfigError: The name is unknown, or a number is not whole.
+        ConfigError: The name is unknown, it is neither name nor factory, or a number is not whole.
     """
     output_stride, blocks = whole_number(output_stride), whole_number(blocks, name="blocks")
     multi_grid = None if multi_grid is None else whole_numbers(multi_grid, name="multi_grid")
@@ -149,4 +150,9 @@ def build_backbone(
         home = next(file for start, file in _HOMES.items() if backbone.startswith(start))
         factory: BackboneFactory = getattr(import_module(f"atrous.networks.{home}"), backbone)
         return factory(output_stride=output_stride, multi_grid=multi_grid, blocks=blocks)
+    if isinstance(backbone, nn.Module) or not callable(backbone):
+        raise ConfigError(
+            f"backbone is of the type {type(backbone).__name__}; give a name or what builds one, such as "
+            "atrous.networks.resnet50, since the network decides the output stride"
+        )
     return backbone(output_stride=output_stride, multi_grid=multi_grid, blocks=blocks)
