@@ -61,7 +61,9 @@ def test_a_path_counts_from_here_and_then_from_the_root(tmp_path: Path, monkeypa
     [
         ([], r"the class list is empty; expected `classes: \[first, second\]`"),
         ({"classes": []}, "the class list is empty"),
-        ({"classes": "road"}, "the class list is empty"),
+        (None, r"data\.classes has no value: give the class list, e\.g\. data\.classes=classes\.yaml"),
+        ({"classes": "sky road"}, "the classes are no list but 'sky road'; expected `classes: .*, or `- first`"),
+        ({"classes": {0: "sky", 1: "road"}}, "the classes are no list but {0: 'sky', 1: 'road'}; expected"),
         ({"classes": ["a", "b"], "ignore": 3}, "unknown key 'ignore'; there are name, classes, ignore_label"),
         ([{"name": "a", "color": [0, 0, 0]}, "b"], "unknown key 'color'; there are name, colour"),
         ([{"colour": [0, 0, 0]}, "b"], "has no name"),

@@ -33,6 +33,8 @@ class ClassList:
 
     def __init__(self, classes: str | Path | Sequence[Any] | Mapping[str, Any], *, root: Path) -> None:
         source = "data.classes"
+        if classes is None:  # as in a config that does not say it
+            raise DataError(f"{source} has no value: give the class list, e.g. data.classes=classes.yaml")
         if isinstance(classes, str | Path):
             source, classes = repr(str(class_list_file(classes, root))), class_list_content(classes, root)
         content = classes if isinstance(classes, Mapping) else {"classes": classes}
@@ -40,7 +42,8 @@ class ClassList:
         entries = content.get("classes")
         if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
             raise DataError(
-                f"{source}: the class list is empty; expected `classes: [first, second]`, at least two names"
+                f"{source}: {_no_list(entries)}; expected `classes: [first, second]`, or `- first` and `- second` on "
+                "lines of their own, at least two names"
             )
         names, colours = zip(*(_class(entry, source=source) for entry in entries), strict=True)
         self.spec = DatasetSpec(
@@ -135,6 +138,14 @@ def _ignore_label(value: Any, *, source: str) -> int:
     if type(value) is not int:
         raise DataError(f"{source}: ignore_label={value!r} is not a whole number; expected one such as 255")
     return value
+
+
+def _no_list(entries: Any) -> str:
+    """What stands where the classes should be listed."""
+    if not entries:
+        return "the class list is empty"
+    shown = repr(entries if isinstance(entries, str) else dict(entries) if isinstance(entries, Mapping) else entries)
+    return f"the classes are no list but {shown if len(shown) <= 60 else f'{shown[:60]}...'}"
 
 
 def _check_keys(content: Mapping[str, Any], known: Sequence[str], *, source: str) -> None:
