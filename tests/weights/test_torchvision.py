@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from atrous.errors import CheckpointError
 from atrous.networks.deeplab import DeepLabV3, DeepLabV3Cascade
 from atrous.networks.resnet import ResNet, resnet18
+from atrous.weights.torch_files import read_torch
 from atrous.weights.torchvision import from_torchvision
 
 TORCHVISION18 = partial(resnet18, stem="7x7", strides_in="first_unit", width=4)
@@ -123,3 +124,23 @@ def test_a_file_of_something_else_or_none_is_refused(tmp_path: Path) -> None:
         from_torchvision(TORCHVISION18(), tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match=r"absent.pth is not there"):
         from_torchvision(TORCHVISION18(), tmp_path / "absent.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"<html>404", r"Unsupported operand 60\)$"),
+        (
+            nn.Conv2d(1, 1, 1),
+            r"Unsupported global: GLOBAL torch\.nn\.modules\.conv\.Conv2d was not an allowed .*default\)$",
+        ),
+    ],
+)
+def test_a_file_that_would_run_code_is_refused_without_advice_to_run_it(
+    tmp_path: Path, content: object, reason: str
+) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(CheckpointError, match=reason) as refused:
+        read_torch(path)
+    assert "weights_only" not in str(refused.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def read_torch(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
     try:
         content = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # a damaged file may raise anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = _reason(error)
         is_damaged = _is_damaged(path)
         if is_memory_full(error) and not is_damaged:
             raise UnreachableError(f"{path}: there is not enough memory to read it ({reason})") from error
@@ -48,6 +49,13 @@ def read_torch(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds {type(content).__name__}; expected a mapping of names to tensors")
     return content
+
+
+def _reason(error: Exception) -> str:
+    """What torch.load says, without its advice to run what is in the file."""
+    text = str(error) or type(error).__name__
+    found = re.search(r"WeightsUnpickler error:\s*([^\n]+?)(?:\. |\.?\n|\.?$)", text)
+    return found[1] if found else text.splitlines()[0]
 
 
 def _is_archive(path: Path) -> bool:
