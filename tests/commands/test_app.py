@@ -51,6 +51,20 @@ def test_what_may_not_be_read_is_one_line(monkeypatch: pytest.MonkeyPatch, capsy
     assert capsys.readouterr().err == "error: runs/a/seed0/config.yaml: Permission denied\n"
 
 
+@pytest.mark.parametrize(("name", "key"), [("train", "data=voc data.root"), ("evaluate", "run"), ("report", "runs")])
+def test_a_name_that_no_file_can_have_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, key: str
+) -> None:
+    long = "x" * 300
+    monkeypatch.setattr("sys.argv", [f"atrous-{name}", *f"{key}={long}".split()])
+    with pytest.raises(SystemExit) as ended:
+        import_module(f"atrous.commands.{name}").main()
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {long}")
+    assert line.endswith(": File name too long")
+
+
 def test_a_table_that_is_no_yaml_is_one_line_with_its_place(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """What the console scripts share: Hydra on our folders, and errors that are one line for people."""
 
+import errno
 import io
 import os
 import signal
@@ -25,6 +26,8 @@ from atrous.processes import Interrupted
 from atrous.resources import conf_folder
 from atrous.studies.schema import register
 from atrous.terminal import lasting_output
+
+_OF_A_PATH = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG)  # that somebody gave
 
 Task = Callable[[DictConfig], Any]
 
@@ -59,11 +62,9 @@ def run_app(task: Task, *, config_name: str, interrupted: str = "the same comman
         if wants_trace:
             raise
         _stop(explain(error, config_name=config_name))
-    except (PermissionError, NotADirectoryError) as error:
-        if wants_trace or error.filename is None:
-            raise
-        _stop(f"{error.filename}: {error.strerror}", code=FAILED)
     except Exception as error:
+        if not wants_trace and isinstance(error, OSError) and error.errno in _OF_A_PATH and error.filename is not None:
+            _stop(f"{error.filename}: {error.strerror}", code=FAILED)
         if wants_trace or not raised_by_hydra(error):
             raise
         given = " ".join(argument for argument in sys.argv[1:] if _is_override(argument))
