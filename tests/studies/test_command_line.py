@@ -74,6 +74,12 @@ def test_one_table_at_a_time(swept: Swept, choice: str) -> None:
         sweep_of(config, [choice])
 
 
+@pytest.mark.parametrize("choice", ["+experiment='deeplabv3/table1'", "+experiment=deeplabv3/table1.yaml"])
+def test_a_table_may_be_named_as_hydra_takes_it(swept: Swept, choice: str) -> None:
+    _, sweep = swept(choice, "scale=smoke")
+    assert sweep.table.name == "deeplabv3/table1"
+
+
 def test_values_that_begin_alike_and_letters_that_no_name_may_have_make_rows_of_their_own(swept: Swept) -> None:
     long = "albumentations.HueSaturationValue", "albumentations.GaussianBlur"
     both = ",".join(f"[{{_target_:{name}}}]" for name in long)

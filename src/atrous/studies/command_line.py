@@ -49,7 +49,7 @@ def sweep_of(config: DictConfig, arguments: Sequence[str]) -> Sweep:
     if config.experiment is None:
         table = _free_table(free, fixed, protocols)
     else:
-        place = values_of(given["experiment"], default=None)[0] if "experiment" in given else None
+        place = str(given["experiment"].value()).removesuffix(".yaml") if "experiment" in given else None
         check_experiment(config.experiment, place=place)
         table = _paper_table(config, fixed)
     if config.experiment is not None and free:
