@@ -25,7 +25,7 @@ from atrous.studies.job_folder import check_images, set_damaged_aside, with_clas
 from atrous.studies.job_process import JobProcess, JobServer, process_environment
 from atrous.studies.machine_checks import check_machine
 from atrous.studies.parents import parent_overrides
-from atrous.studies.recipe_checks import recipe_warnings
+from atrous.studies.run_warnings import run_warnings
 from atrous.studies.start_checks import check_start
 
 PROGRAM = ("-m", "atrous.training.job")
@@ -81,7 +81,7 @@ class Job:
     @property
     def warnings(self) -> list[str]:
         """What can be run but is hardly meant, where there is still something to train."""
-        return list(recipe_warnings(self.config)) if self.todo and not self.folder.is_done else []
+        return list(run_warnings(self.config)) if self.todo and not self.folder.is_done else []
 
     @property
     def grace_seconds(self) -> float:
