@@ -10,6 +10,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 
 from atrous.boards.board import sync_command
 from atrous.boards.log import read_records
+from atrous.boards.refusals import refusals
 
 _STEP = "trainer/global_step"
 UNSENT = "unsent"  # in the folder of an online run until the server has all of it
@@ -102,8 +104,14 @@ class BoardRun:
     def _close(self, exit_code: int) -> None:
         self._run.finish(exit_code=exit_code)
         self._wandb.teardown()  # waits for the service, which may still be writing
-        if self._unsent is not None:
-            self._unsent.unlink(missing_ok=True)
+        if self._unsent is None:
+            return
+        for _, reason in refusals(self._folder / "logs" / "debug-internal.log"):
+            with suppress(OSError):  # nobody listens any more to a run that is abandoned
+                command = sync_command(self._folder.parents[1])
+                self._notes.send(("said", f"did not take everything ({reason}): kept on disk for `{command}`"))
+            return
+        self._unsent.unlink(missing_ok=True)
 
 
 def resolve_mode(mode: str, base_url: str) -> str:

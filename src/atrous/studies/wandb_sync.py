@@ -1,14 +1,17 @@
 """Sending the offline W&B runs of a store: each of them once, and none that is still being written."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from atrous import processes, run_lock
 from atrous.boards.process import UNSENT
+from atrous.boards.refusals import refusals
 from atrous.errors import AtrousError, StoreError
 from atrous.run_store import RunFolder
 
@@ -36,7 +39,18 @@ class UnsentRun:
     @property
     def is_sent(self) -> bool:
         """Whether `wandb sync` has marked it."""
-        return self.file.with_name(f"{self.file.name}.synced").is_file()
+        return self.mark.is_file()
+
+    @property
+    def is_unsent(self) -> bool:
+        """Whether the server has not all of it."""
+        is_kept_here = self.file.parent.name.startswith("offline-run-") or (self.file.parent / UNSENT).is_file()
+        return is_kept_here and not self.is_sent
+
+    @property
+    def mark(self) -> Path:
+        """What `wandb sync` leaves beside a run that it has sent."""
+        return self.file.with_name(f"{self.file.name}.synced")
 
     @property
     def owner(self) -> Path:
@@ -47,8 +61,8 @@ class UnsentRun:
 def unsent_runs(store: Path) -> list[UnsentRun]:
     """What `wandb sync` has to send, oldest first: offline runs, and online ones whose server went away."""
     files = [*store.glob("runs/*/seed*/wandb/*run-*/*.wandb"), *store.glob("reports/**/wandb/*run-*/*.wandb")]
-    found = [UnsentRun(file, _title(file)) for file in files if _is_kept_here(file)]
-    return sorted((run for run in found if not run.is_sent), key=lambda run: run.file.parent.name.split("run-")[-1])
+    found = [UnsentRun(file, _title(file)) for file in files]
+    return sorted((run for run in found if run.is_unsent), key=lambda run: run.file.parent.name.split("run-")[-1])
 
 
 def sync(store: Path, *, dry_run: bool) -> None:
@@ -74,15 +88,37 @@ def sync(store: Path, *, dry_run: bool) -> None:
 
 
 def _send(todo: Sequence[UnsentRun]) -> None:
+    refused: dict[Path, str] = {}
     for first in range(0, len(todo), _PER_CALL):
-        folders = [str(run.file.parent) for run in todo[first : first + _PER_CALL]]
-        subprocess.run([sys.executable, "-m", "wandb", "sync", "--include-online", *folders], check=False)
+        refused |= _call_client(todo[first : first + _PER_CALL])
     for run in todo:
         if run.is_sent:
             (run.file.parent / UNSENT).unlink(missing_ok=True)
     if left := [run for run in todo if not run.is_sent]:
         lines = [f"{len(left)} of {len(todo)} runs were not sent (wandb says why above; `wandb login` logs in)"]
-        raise SyncError("\n".join([*lines, *(f"  {run.title}  {run.file.parent}" for run in left)]))
+        for run in left:
+            why = refused.get(run.file.absolute())
+            lines.append(f"  {run.title}  {run.file.parent}" + (f"  ({why})" if why else ""))
+        raise SyncError("\n".join(lines))
+
+
+def _call_client(runs: Sequence[UnsentRun]) -> dict[Path, str]:
+    """Have `wandb sync` send runs; return why the server refused a part of some, which then are not marked as sent."""
+    refused: dict[Path, str] = {}
+    folders = [str(run.file.parent) for run in runs]
+    with TemporaryDirectory(prefix="atrous-wandb-") as logs:
+        try:
+            subprocess.run(
+                [sys.executable, "-m", "wandb", "sync", "--include-online", *folders],
+                env={**os.environ, "WANDB_DIR": logs},
+                check=False,
+            )
+        finally:
+            for log in Path(logs).glob("wandb/logs/*.log"):
+                refused |= {Path(file).absolute(): why for file, why in refusals(log) if file is not None}
+            for file in refused:
+                UnsentRun(file, "").mark.unlink(missing_ok=True)
+    return refused
 
 
 @contextmanager
@@ -97,10 +133,6 @@ def _held(runs: Sequence[UnsentRun]) -> Iterator[tuple[list[UnsentRun], list[Uns
             is_held = locks.enter_context(run_lock.hold(owner, wait=lambda: False)) is not None
             free[owner] = is_held and not processes.members(owner)
         yield [run for run in runs if free[run.owner]], [run for run in runs if not free[run.owner]]
-
-
-def _is_kept_here(file: Path) -> bool:
-    return file.parent.name.startswith("offline-run-") or (file.parent / UNSENT).is_file()
 
 
 def _title(file: Path) -> str:
