@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from atrous import processes
 from atrous.boards.board import Board
 from atrous.files import write_json
 from atrous.run_store import RunFolder
+from atrous.studies import wandb_sync
 from atrous.studies.wandb_sync import unsent_runs
 
 # Stands in for W&B's client: notes its arguments and marks what it was given, but for run ids that begin with "no".
@@ -32,7 +35,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "site" / "wandb").mkdir(parents=True)
     (tmp_path / "site" / "wandb" / "__init__.py").touch()
     (tmp_path / "site" / "wandb" / "__main__.py").write_text(_CLIENT.format(log=str(tmp_path / "calls")))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)
     return tmp_path / "calls"
 
 
@@ -113,6 +116,62 @@ def test_what_the_server_did_not_take_is_listed_and_stays(tmp_path: Path, client
     assert "1 of 2 runs were not sent" in done.stderr
     assert str(refused) in done.stderr
     assert [run.file.parent for run in unsent_runs(tmp_path / "store")] == [refused]
+
+
+def _is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds the client in /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_sync_that_is_ended_says_so_in_a_line_and_leaves_no_client_that_sends(
+    number: signal.Signals, tmp_path: Path, client: Path
+) -> None:
+    slow = tmp_path / "site" / "wandb" / "__main__.py"
+    note = f"pathlib.Path({str(client)!r}).write_text(str(os.getpid()) + '.')"
+    slow.write_text(f"import os, pathlib, time\n{note}\ntime.sleep(60)")
+    _run(tmp_path / "store", "os8", key="k8", started="20260101_000000")
+    command = [sys.executable, "-m", "atrous.commands.wandb_sync", str(tmp_path / "store")]
+    with (tmp_path / "said").open("w") as said:
+        started = subprocess.Popen(command, stderr=said)
+    end = time.monotonic() + 60
+    while not (client.exists() and client.read_text().endswith(".")) and time.monotonic() < end:
+        time.sleep(0.05)
+    sending = int(client.read_text().rstrip("."))
+    assert _is_running(sending)
+    started.send_signal(number)
+    assert started.wait(timeout=60) == (143 if number == signal.SIGTERM else -number)
+    if number == signal.SIGTERM:
+        assert (tmp_path / "said").read_text() == "error: interrupted; the same command sends what is left\n"
+    end = time.monotonic() + 10
+    while _is_running(sending) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not _is_running(sending)
+
+
+def test_what_another_sync_has_sent_meanwhile_is_not_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [_run(tmp_path, name, key=name, started="20260101_000000") for name in ("os8", "os16")]
+    listed = unsent_runs(tmp_path)
+    (runs[0] / "run-os8.wandb.synced").touch()
+    monkeypatch.setattr(wandb_sync, "unsent_runs", lambda _: listed)
+    wandb_sync.sync(tmp_path, dry_run=True)
+    said = capsys.readouterr().out
+    assert "1 to send" in said
+    assert str(runs[0]) not in said
+
+
+def test_reports_with_a_telling_name_are_sent_oldest_first(tmp_path: Path) -> None:
+    for started in ("20260103_000000", "20260101_000000", "20260102_000000"):
+        folder = tmp_path / "reports" / "long-run-a" / "wandb" / f"offline-run-{started}-report-long-run-a"
+        folder.mkdir(parents=True)
+        (folder / "run-report-long-run-a.wandb").write_bytes(b"W&B")
+    names = [run.file.parent.name for run in unsent_runs(tmp_path)]
+    assert names == sorted(names)
 
 
 def test_a_store_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def unsent_runs(store: Path) -> list[UnsentRun]:
     """What `wandb sync` has to send, oldest first: offline runs, and online ones whose server went away."""
     files = [*store.glob("runs/*/seed*/wandb/*run-*/*.wandb"), *store.glob("reports/**/wandb/*run-*/*.wandb")]
     found = [UnsentRun(file, _title(file)) for file in files]
-    return sorted((run for run in found if run.is_unsent), key=lambda run: run.file.parent.name.split("run-")[-1])
+    return sorted((run for run in found if run.is_unsent), key=lambda run: run.file.parent.name.partition("run-")[2])
 
 
 def sync(store: Path, *, dry_run: bool) -> None:
@@ -109,7 +109,7 @@ def _call_client(runs: Sequence[UnsentRun]) -> dict[Path, str]:
     with TemporaryDirectory(prefix="atrous-wandb-") as logs:
         try:
             subprocess.run(
-                [sys.executable, "-m", "wandb", "sync", "--include-online", *folders],
+                processes.bound_command(sys.executable, "-m", "wandb", "sync", "--include-online", *folders),
                 env={**os.environ, "WANDB_DIR": logs},
                 check=False,
             )
@@ -132,7 +132,8 @@ def _held(runs: Sequence[UnsentRun]) -> Iterator[tuple[list[UnsentRun], list[Uns
         for owner in sorted({run.owner for run in runs}):
             is_held = locks.enter_context(run_lock.hold(owner, wait=lambda: False)) is not None
             free[owner] = is_held and not processes.members(owner)
-        yield [run for run in runs if free[run.owner]], [run for run in runs if not free[run.owner]]
+        left = [run for run in runs if not free[run.owner] or run.is_unsent]  # others may have sent it until now
+        yield [run for run in left if free[run.owner]], [run for run in left if not free[run.owner]]
 
 
 def _title(file: Path) -> str:
