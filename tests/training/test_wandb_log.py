@@ -6,11 +6,13 @@ import os
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
+from multiprocessing.connection import Pipe
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -370,3 +372,39 @@ def test_a_key_is_hidden_also_where_an_error_is_cut(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     for length in range(240, 310):
         assert KEY[:4] not in process._said(ValueError("x" * length + KEY))
+
+
+# Stands in for W&B's client: notes what a run is told.
+_NOTING = """
+from pathlib import Path
+from types import SimpleNamespace as Settings
+folder = Path({folder!r})
+dir, entity, settings = str(folder / "files"), None, Settings(base_url="")
+def setup(): import wandb; return wandb
+init = lambda **_: setup()
+define_metric = lambda *_, **__: None
+log = lambda values: (folder / "said").open("a").write("log ")
+finish = lambda *, exit_code: (folder / "said").open("a").write("finish ")
+teardown = lambda: None
+"""
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_training_that_is_killed_at_any_moment_leaves_a_run_that_is_closed(
+    torn: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wandb.py").write_text(_NOTING.format(folder=str(tmp_path)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    commands, ours = Pipe(duplex=False)
+    notes, theirs = Pipe(duplex=False)
+    notes.close()  # as if killed while W&B begins
+    process = board._start(commands, theirs)
+    commands.close()
+    theirs.close()
+    ours.send(("begin", {"run": {"dir": str(tmp_path / "run")}, "mode": "online", "patience": 5}))
+    ours.send(("log", {"values": {"train/loss": 0.5}, "step": 1}))
+    if torn:  # the length of a message and its beginning
+        os.write(ours.fileno(), struct.pack("!i", 1000) + b"half of it")
+    ours.close()
+    assert process.wait(60) == 1
+    assert (tmp_path / "said").read_text() == "log finish "

@@ -48,17 +48,21 @@ class BoardRun:
             if mode != "online":
                 raise
             command = sync_command(Path(run["dir"]))
-            self._notes.send(("said", f"cannot be reached ({_said(error)}): kept on disk for `{command}`"))
+            self._say("said", f"cannot be reached ({_said(error)}): kept on disk for `{command}`")
             wandb.teardown()  # or its service takes the id for one that is in use
             self._run = self._init(run, "offline")
             mode = "offline"
         self._folder, self._is_disabled = Path(self._run.dir).parent, mode == "disabled"
         self._unsent = self._folder / UNSENT if mode == "online" else None
-        self._notes.send(("began", {"mode": mode, "entity": self._run.entity or None}))
+        self._say("began", {"mode": mode, "entity": self._run.entity or None})
         if self._unsent is not None:
             self._unsent.touch()
         self._run.define_metric(_STEP)
         self._run.define_metric("*", step_metric=_STEP)
+
+    def _say(self, kind: str, content: Any) -> None:
+        with suppress(OSError):  # whoever would listen was killed
+            self._notes.send((kind, content))
 
     def _init(self, run: Mapping[str, Any], mode: Any) -> Any:
         settings = self._wandb.Settings(
@@ -107,9 +111,8 @@ class BoardRun:
         if self._unsent is None:
             return
         for _, reason in refusals(self._folder / "logs" / "debug-internal.log"):
-            with suppress(OSError):  # nobody listens any more to a run that is abandoned
-                command = sync_command(self._folder.parents[1])
-                self._notes.send(("said", f"did not take everything ({reason}): kept on disk for `{command}`"))
+            command = sync_command(self._folder.parents[1])
+            self._say("said", f"did not take everything ({reason}): kept on disk for `{command}`")
             return
         self._unsent.unlink(missing_ok=True)
 
@@ -183,14 +186,15 @@ def main(arguments: Sequence[str]) -> int:
         while True:
             try:
                 name, content = commands.recv()
-            except EOFError:
+            except (EOFError, OSError):  # killed, the latter in the middle of a message
                 run.abandon()
                 return 1
             getattr(run, name)(**content)
             if name == "finish":
                 return 0
     except Exception as error:
-        notes.send(("lost", f"failed ({_said(error)})"))
+        with suppress(OSError):
+            notes.send(("lost", f"failed ({_said(error)})"))
         sys.stdout.flush()
         os._exit(1)  # W&B's own way out may wait for a service that is no longer there
 
