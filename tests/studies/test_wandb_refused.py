@@ -144,6 +144,16 @@ def test_an_online_run_of_which_a_part_was_refused_is_kept_to_be_sent(
     assert len(unsent_runs(tmp_path)) == 1
 
 
+def test_a_run_that_a_kill_cut_off_is_sent_once_as_far_as_it_is_whole(tmp_path: Path, server: _Server) -> None:
+    _finish_run(tmp_path / "store", mode="offline")
+    (run,) = unsent_runs(tmp_path / "store")
+    os.truncate(run.file, run.file.stat().st_size - 3)
+    done = _sync(tmp_path / "store")
+    assert done.returncode == 0, done.stderr
+    assert server.steps == [0, 1, 2]
+    assert unsent_runs(tmp_path / "store") == []
+
+
 @pytest.mark.exhaustive
 def test_an_online_run_that_the_server_took_is_not_sent_again(tmp_path: Path, server: _Server) -> None:
     _finish_run(tmp_path, mode="online")

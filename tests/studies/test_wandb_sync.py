@@ -165,6 +165,21 @@ def test_what_another_sync_has_sent_meanwhile_is_not_sent_again(
     assert str(runs[0]) not in said
 
 
+@pytest.mark.parametrize("content", [b"", b":W&B", b":W&B\xe1\xbe\0", b":W&B\xe1\xbe\0half"])
+def test_a_run_that_was_killed_before_its_first_record_is_named_and_not_sent(
+    content: bytes, tmp_path: Path, client: Path
+) -> None:
+    empty = _run(tmp_path / "store", "os8", key="k8", started="20260101_000000")
+    (empty / "run-k8.wandb").write_bytes(content)
+    done = _sync(tmp_path / "store")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        f"nothing in it, it was killed too early: v3/table1: os8-seed0  {empty}",
+        f"nothing to send from {tmp_path / 'store'}",
+    ]
+    assert not client.exists()
+
+
 def test_reports_with_a_telling_name_are_sent_oldest_first(tmp_path: Path) -> None:
     for started in ("20260103_000000", "20260101_000000", "20260102_000000"):
         folder = tmp_path / "reports" / "long-run-a" / "wandb" / f"offline-run-{started}-report-long-run-a"

@@ -25,7 +25,23 @@ def read_records(path: Path) -> Iterator[bytes]:
     Raises:
         StoreError: it is another kind of file, or damaged in its middle.
     """
+    for record, _ in _ended_records(path):
+        yield record
+
+
+def whole_size(path: Path) -> int:
+    """The bytes of a file up to the end of its last whole record; 0 where it has none.
+
+    Raises:
+        StoreError: it is another kind of file, or damaged in its middle.
+    """
+    return max((end for _, end in _ended_records(path)), default=0)
+
+
+def _ended_records(path: Path) -> Iterator[tuple[bytes, int]]:
     content = path.read_bytes()
+    if _BEGINNING.startswith(content):  # cut off before its first record
+        return
     if not content.startswith(_BEGINNING):
         raise StoreError(f"{path}: not a file of W&B's client (it begins with {content[:7]!r}, not {_BEGINNING!r})")
     position, parts = len(_BEGINNING), b""
@@ -43,4 +59,4 @@ def read_records(path: Path) -> Iterator[bytes]:
         position += _HEADER.size + length
         parts = body if kind in (_WHOLE, _FIRST) else parts + body
         if kind in (_WHOLE, _LAST):
-            yield parts
+            yield parts, position

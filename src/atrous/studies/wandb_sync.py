@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from atrous import processes, run_lock
+from atrous.boards.log import whole_size
 from atrous.boards.process import UNSENT
 from atrous.boards.refusals import refusals
 from atrous.errors import AtrousError, StoreError
@@ -78,6 +79,9 @@ def sync(store: Path, *, dry_run: bool) -> None:
     with _held(unsent_runs(store)) as (todo, busy):
         for run in busy:
             print(f"still being written, left for the next time: {run.title}")  # noqa: T201
+        for run in [run for run in todo if _size(run.file) == 0]:
+            print(f"nothing in it, it was killed too early: {run.title}  {run.file.parent}")  # noqa: T201
+            todo.remove(run)
         size = sum(run.file.stat().st_size for run in todo) / 2**20
         total = f"{len(todo)} to send from {store}, {size:.1f} MiB and their images"
         print(total if todo else f"nothing to send from {store}")  # noqa: T201
@@ -106,6 +110,9 @@ def _call_client(runs: Sequence[UnsentRun]) -> dict[Path, str]:
     """Have `wandb sync` send runs; return why the server refused a part of some, which then are not marked as sent."""
     refused: dict[Path, str] = {}
     folders = [str(run.file.parent) for run in runs]
+    for run in runs:
+        if (size := _size(run.file)) is not None and size < run.file.stat().st_size:
+            os.truncate(run.file, size)  # with a torn record at its end it would be sent again and again
     with TemporaryDirectory(prefix="atrous-wandb-") as logs:
         try:
             subprocess.run(
@@ -134,6 +141,14 @@ def _held(runs: Sequence[UnsentRun]) -> Iterator[tuple[list[UnsentRun], list[Uns
             free[owner] = is_held and not processes.members(owner)
         left = [run for run in runs if not free[run.owner] or run.is_unsent]  # others may have sent it until now
         yield [run for run in left if free[run.owner]], [run for run in left if not free[run.owner]]
+
+
+def _size(file: Path) -> int | None:
+    """The bytes of a run's whole records; None where only W&B's client can say what the file is."""
+    try:
+        return whole_size(file)
+    except StoreError:
+        return None
 
 
 def _title(file: Path) -> str:
