@@ -238,6 +238,10 @@ def test_a_blank_key_is_no_login_and_a_given_mode_is_obeyed(monkeypatch: pytest.
     assert resolve_mode("offline", "https://wandb.example") == "offline"
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert resolve_mode("auto", "https://wandb.example") == "disabled"
+    monkeypatch.setenv("WANDB_MODE", "run")  # W&B's older names
+    assert resolve_mode("auto", "https://wandb.example") == "online"
+    monkeypatch.setenv("WANDB_MODE", "dryrun")
+    assert resolve_mode("auto", "https://wandb.example") == "offline"
 
 
 def test_a_file_of_another_kind_and_a_damaged_one_are_refused(tmp_path: Path) -> None:

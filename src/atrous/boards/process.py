@@ -23,6 +23,7 @@ from atrous.boards.refusals import refusals
 _STEP = "trainer/global_step"
 UNSENT = "unsent"  # in the folder of an online run until the server has all of it
 _HOST = "api.wandb.ai"
+_OLD_NAMES = {"run": "online", "dryrun": "offline"}  # of modes, which W&B takes too
 
 
 class BoardRun:
@@ -128,7 +129,8 @@ def resolve_mode(mode: str, base_url: str) -> str:
     """
     if mode != "auto":
         return mode
-    return os.environ.get("WANDB_MODE") or ("online" if _has_login(base_url) else "offline")
+    wanted = os.environ.get("WANDB_MODE") or ("online" if _has_login(base_url) else "offline")
+    return _OLD_NAMES.get(wanted, wanted)
 
 
 def _has_login(base_url: str) -> bool:
