@@ -1,10 +1,13 @@
 """What cannot be run is refused with the key, its value and what would be right."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import wandb
 from omegaconf import DictConfig
+from wandb.errors import UsageError
 
 from atrous.errors import ConfigError
 from atrous.studies.checks import check
@@ -121,6 +124,25 @@ def test_a_mode_that_wandb_has_not_is_refused_before_a_run_begins(composed: Comp
     with pytest.raises(ConfigError, match=r"logger\.wandb\.mode='of-line': one of auto, online, offline, disabled"):
         check(resolve(composed("logger=wandb", "logger.wandb.mode=of-line")))
     check(resolve(composed("logger=wandb", "logger.wandb.mode=offline")))
+
+
+@pytest.mark.parametrize(
+    ("project", "is_one"), [("lab", True), ("a b-1.x", True), ("team/lab", False), ("p" * 129, False)]
+)
+def test_a_project_that_wandb_would_not_take_is_refused_before_a_run_begins(
+    project: str, is_one: bool, composed: Compose
+) -> None:
+    config = resolve(composed("logger=wandb"))
+    config["logger"]["wandb"]["project"] = project
+    with (
+        nullcontext()
+        if is_one
+        else pytest.raises(ConfigError, match=r"logger\.wandb\.project=.* W&B takes at most 128")
+    ):
+        check(config)
+    if not is_one:
+        with pytest.raises(UsageError):
+            wandb.Settings(project=project)
 
 
 def test_what_an_added_backbone_can_have_is_left_to_its_constructor(composed: Compose) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from atrous.boards.modes import MODES
+from atrous.boards.modes import LONGEST_PROJECT, MODES, NOT_IN_PROJECT
 from atrous.building import TRANSFORMS, check_targets
 from atrous.errors import ConfigError
 from atrous.evaluation.protocol import load_protocol
@@ -154,8 +154,17 @@ def _check_evaluation(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _check_logger(config: Mapping[str, Any]) -> Iterator[str]:
     settings = config["logger"]["wandb"]
-    if settings is not None and settings["mode"] not in MODES:
+    if settings is None:
+        return
+    if settings["mode"] not in MODES:
         yield f"logger.wandb.mode={settings['mode']!r}: one of {', '.join(MODES)}"
+    project = settings["project"]
+    if len(project) > LONGEST_PROJECT or any(sign in project for sign in NOT_IN_PROJECT):
+        signs = " ".join(NOT_IN_PROJECT)
+        yield (
+            f"logger.wandb.project={project!r}: W&B takes at most {LONGEST_PROJECT} characters and none of {signs} "
+            "(a team is logger.wandb.entity)"
+        )
 
 
 def _check_data_root(config: Mapping[str, Any]) -> Iterator[str]:
