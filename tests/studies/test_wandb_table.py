@@ -2,14 +2,17 @@
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from wandb.proto import wandb_internal_pb2
 
+from atrous.boards.board import Board
 from atrous.boards.log import read_records
 from atrous.files import write_json
+from atrous.studies import wandb_sync
 from atrous.studies.reports.rows import RowResult, SeedResult, TableResult
 from atrous.studies.table import Row, Table
 from atrous.studies.wandb_table import PublishError, publish_table, table_of
@@ -121,3 +124,25 @@ def test_a_table_that_cannot_be_logged_is_an_error(result: TableResult, tmp_path
     (tmp_path / "wandb").write_text("in the way")
     with pytest.raises(PublishError, match=f"the report in {tmp_path} is whole"):
         publish_table(result, project="lab", entity=None, mode="offline", folder=tmp_path)
+
+
+def test_a_sync_beside_it_leaves_a_report_that_is_being_logged(
+    result: TableResult,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    alone: None,
+) -> None:
+    store = tmp_path / "store"
+
+    def sync_meanwhile(board: Board, *_: Any, **__: Any) -> None:
+        end = time.monotonic() + 60
+        while not list(store.rglob("*.wandb")) and time.monotonic() < end:
+            time.sleep(0.05)
+        wandb_sync.sync(store, dry_run=True)
+
+    monkeypatch.setattr(Board, "log_table", sync_meanwhile)
+    publish_table(result, project="lab", entity=None, mode="offline", folder=store / "reports" / "table1")
+    said = capsys.readouterr().out
+    assert "still being written, left for the next time: run-report-deeplabv3-table1-shapes" in said
+    assert "nothing to send" in said

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from atrous import run_lock
 from atrous.boards.board import Board
 from atrous.errors import AtrousError, ConfigError
 from atrous.files import write_json
@@ -73,10 +74,12 @@ def publish_table(
             "changes": list(table.changes),
         },
     }
-    board = Board(run=run, mode=mode, patience=patience)
-    columns, rows = table_of(result)
-    board.log_table("table", columns=columns, rows=rows)
-    if not board.finish(_summary(result), exit_code=0) or board.mode is None:
+    with run_lock.hold(folder):  # make wandb-sync sends no half of it
+        board = Board(run=run, mode=mode, patience=patience)
+        columns, rows = table_of(result)
+        board.log_table("table", columns=columns, rows=rows)
+        is_logged = board.finish(_summary(result), exit_code=0)
+    if not is_logged or board.mode is None:
         raise PublishError(
             f"{table.slug} was not logged to W&B (the reason stands above); the report in {folder} is whole"
         )
