@@ -29,6 +29,9 @@ def test_endings_are_noted(tmp_path: Path) -> None:
     assert note_death(folder, -SIGKILL) == "killed by SIGKILL"
     assert note_restart(folder, -SIGKILL, number=1, of=2).startswith("killed by SIGKILL, at step 3: started again")
     assert (folder.status()["state"], folder.status()["restarts"]) == ("queued", 1)
+    again = note_death(folder, -SIGKILL)
+    assert again == "killed by SIGKILL; it was started again 1x before (trainer.restarts)" == folder.status()["reason"]
+    folder.set_status("running")
     assert note_death(folder, 3) == "exit code 3 without a result"
     assert note_stop(folder) == "ended on request before it could save: the steps since its last checkpoint are lost"
     assert folder.status()["reason"] == "ended on request before it could save (exit code 3 without a result)"
