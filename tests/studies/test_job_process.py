@@ -58,6 +58,7 @@ def test_jobs_come_from_one_process_until_it_is_killed_or_the_variables_change(t
         second = parent()
         assert second == parent() != first
         assert parent(OMP_NUM_THREADS="3") != second
+        assert not Path(f"/proc/{second}").exists(), "the one before does not stay beside it"
 
 
 @pytest.mark.parametrize(
