@@ -217,3 +217,38 @@ def test_a_finite_training_is_left_as_it_is(tmp_path: Path) -> None:
     values: list[Callable[[], dict[str, Tensor]]] = [module.state_dict for module in modules]
     assert all(torch.equal(value, values[1]()[name]) for name, value in values[0]().items())
     assert not (tmp_path / "nonfinite").exists()
+
+
+def _late_guard(folder: Path, *, every: int) -> tuple[FiniteGuard, Any, Tiny]:
+    """A guard whose device computes behind its back, in front of the first step, and what it is told of."""
+    guard = FiniteGuard(folder=RunFolder(folder), action="stop", every=every, sample_id=lambda index: f"img{index}")
+    device = SimpleNamespace(root_device=SimpleNamespace(type="cuda"))
+    plugin = SimpleNamespace()
+    places = {"world_size": 1, "global_rank": 0, "is_global_zero": True}
+    return guard, SimpleNamespace(strategy=device, precision_plugin=plugin, global_step=0, **places), Tiny({})
+
+
+def _step(guard: FiniteGuard, trainer: Any, module: Tiny, loss: float) -> None:
+    guard.on_train_batch_start(trainer, module, _batches(1)[0], trainer.global_step)
+    guard.on_before_backward(trainer, module, torch.tensor(loss))
+    guard.on_before_optimizer_step(trainer, module, None)
+    trainer.global_step += 1
+    guard.on_train_batch_end(trainer, module)
+
+
+def test_a_device_is_let_get_two_steps_ahead(tmp_path: Path) -> None:
+    guard, trainer, module = _late_guard(tmp_path, every=100)
+    for loss in (math.nan, 1.0):
+        _step(guard, trainer, module, loss)
+    with pytest.raises(DivergedError, match="the loss is nan at step 1 "):
+        _step(guard, trainer, module, 1.0)
+
+
+def test_nothing_that_a_device_has_yet_to_tell_is_logged_or_saved(tmp_path: Path) -> None:
+    guard, trainer, module = _late_guard(tmp_path, every=2)
+    _step(guard, trainer, module, 1.0)
+    with pytest.raises(DivergedError, match="the loss is nan at step 2 "):
+        _step(guard, trainer, module, math.nan)
+    _step(guard, trainer, module, math.inf)
+    with pytest.raises(DivergedError, match="the loss is inf at step 3 "):
+        guard.on_save_checkpoint(trainer, module, {})
