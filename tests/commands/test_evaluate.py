@@ -1,6 +1,8 @@
 """atrous-evaluate: other protocols on a finished run, without training."""
 
+import html
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -120,8 +122,8 @@ def test_another_precision_has_an_entry_of_its_own_whose_page_says_how_to_measur
     assert after["single"] == before
     assert after[f"single@{other}"]["precision"] == other
     page = (run / "evaluation" / f"single@{other}" / "index.html").read_text()
-    wanted = f"atrous-evaluate run={run} protocol=single precision={other} batch_size=1 threads=1<"
-    assert wanted in page
+    wanted = ["atrous-evaluate", f"run={run}", "protocol=single", f"precision={other}", "batch_size=1", "threads=1"]
+    assert f"{html.escape(shlex.join(wanted))}<" in page
     again = trained.run("evaluate", f"run={run}", *words)
     assert (again.code, again.heavy) == (0, [])
 
