@@ -196,6 +196,17 @@ def test_torch_export_gives_the_same_logits(network: str, backbone: str) -> None
         torch.testing.assert_close(exported.module()(image_NCHW), model(image_NCHW))
 
 
+def test_a_trace_takes_any_number_of_images_of_any_size() -> None:
+    model = DeepLabV3Plus(backbone=BACKBONES["xception"], aspp_channels=64, aspp_separable=True, output_stride=16)
+    model = model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    first, other = (
+        torch.randn(shape).to(memory_format=torch.channels_last) for shape in ((2, 3, 65, 65), (3, 3, 97, 80))
+    )
+    with torch.no_grad():
+        traced = torch.jit.trace(model, first)  # type: ignore[no-untyped-call]
+        torch.testing.assert_close(traced(other), model(other))
+
+
 def test_one_line_of_plain_pytorch_builds_the_network() -> None:
     with torch.device("meta"):
         model = atrous.DeepLabV3Plus(backbone="resnet50", num_classes=21, output_stride=16).eval()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.networks import fused_batch_norm
+from atrous.networks.layers import ConvBatchNorm
 from atrous.networks.normalisation import normalised
 from atrous.networks.recomputation import maps_recomputed
 from atrous.training import batch_norm as policy
@@ -192,3 +193,13 @@ def test_a_backward_pass_goes_on_where_a_forward_pass_began_before_it_was_left()
     assert not fused_batch_norm.suits(drawn_norm(4), x)
     assert torch.autograd.grad(y.sum(), x)[0].isfinite().all()
     assert fused_batch_norm.kernels.use()
+
+
+def test_a_trace_is_left_to_pytorch() -> None:
+    brick, x, other = (
+        ConvBatchNorm(in_channels=4, out_channels=4, kernel_size=3),
+        _map((2, 4, 5, 5)),
+        _map((3, 4, 7, 5)),
+    )
+    traced = torch.jit.trace(brick, x)  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(traced(other), brick(other))

@@ -13,8 +13,12 @@ _level_of_transforms = getattr(torch._C._functorch, "maybe_current_level", lambd
 
 
 def is_ours_on_cpu(x_NCHW: Tensor) -> bool:
-    """Whether a map lies on a CPU and what reads it is not being compiled, exported or transformed."""
-    return x_NCHW.device.type == "cpu" and not torch.compiler.is_compiling() and not is_transformed()
+    """Whether a map lies on a CPU and what reads it is not being compiled, exported, traced or transformed.
+
+    A trace (torch.jit) would keep this map's number of images and its sizes, which are tensors there.
+    """
+    is_recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return x_NCHW.device.type == "cpu" and not is_recorded and not is_transformed()
 
 
 def is_transformed() -> bool:
