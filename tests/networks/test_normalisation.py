@@ -81,6 +81,35 @@ def test_without_running_statistics_to_read_those_of_all_ranks_from_the_map_is_k
     torch.testing.assert_close(saved, y.detach())
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_what_a_functional_call_puts_in_is_what_a_map_is_made_again_with(frozen: bool) -> None:
+    torch.manual_seed(0)
+    brick = ConvBatchNorm(in_channels=4, out_channels=4, kernel_size=3).train(not frozen)
+    put_in = [torch.rand(4, requires_grad=True) for _ in range(2)]
+    names = ("norm.weight", "norm.bias", "norm.running_mean", "norm.running_var")
+
+    def network(x: Tensor) -> Tensor:
+        values = dict(zip(names, (*put_in, torch.rand(4), torch.rand(4)), strict=True))
+        y: Tensor = brick.conv(torch.func.functional_call(brick, values, (x,)))
+        return y
+
+    found = []
+    for again in (False, True):
+        torch.manual_seed(1)
+        found.append(_gradients(network, [brick.conv.weight, *put_in], again=again))
+    assert all(map(torch.equal, *found))
+
+
+def test_without_running_statistics_an_evaluation_reads_those_of_its_batch_again() -> None:
+    torch.manual_seed(0)
+    conv, norm = nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4, track_running_stats=False).eval()
+    kept, made_again = (
+        _gradients(lambda x: conv(normalised(norm, conv(x), relu=True)), [conv.weight, norm.weight], again=again)
+        for again in (False, True)
+    )
+    assert all(map(torch.equal, kept, made_again))
+
+
 def test_a_hook_that_replaces_the_map_is_run_once_and_heeded() -> None:
     torch.manual_seed(0)
     norm, conv, calls = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), [0]

@@ -60,7 +60,12 @@ def normalised(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool, handover: Ha
         return F.relu(own_NCHW) if relu else own_NCHW
     if fused_batch_norm.suits(norm, x_NCHW):
         return _normalised_at_once(norm, x_NCHW, relu=relu, handover=handover)
-    frozen = not norm.training
+    if not _is_known(norm):  # nor is there one left in a prepared network
+        other_NCHW: Tensor = norm(x_NCHW)
+        return F.relu(other_NCHW, inplace=True) if relu else other_NCHW
+    # What it has now: torch.func.functional_call puts others in its place for the forward pass alone.
+    weight, bias, eps, running = norm.weight, norm.bias, norm.eps, (norm.running_mean, norm.running_var)
+    frozen = not norm.training and running[0] is not None
     statistics: list[Tensor] = []
 
     def forward(x_NCHW: Tensor) -> Tensor:
@@ -70,13 +75,13 @@ def normalised(norm: nn.BatchNorm2d, x_NCHW: Tensor, *, relu: bool, handover: Ha
     def again(x_NCHW: Tensor) -> Tensor:
         if statistics:
             mean, inverse_deviation = statistics
-            y_NCHW = scaled(x_NCHW, mean, inverse_deviation * (1 if norm.weight is None else norm.weight), norm.bias)
+            y_NCHW = scaled(x_NCHW, mean, inverse_deviation * (1 if weight is None else weight), bias)
         else:
-            running = (norm.running_mean, norm.running_var) if frozen else (None, None)
-            y_NCHW = F.batch_norm(x_NCHW, *running, norm.weight, norm.bias, not frozen, 0.0, norm.eps)
+            mean_and_variance = running if frozen else (None, None)
+            y_NCHW = F.batch_norm(x_NCHW, *mean_and_variance, weight, bias, not frozen, 0.0, eps)
         return F.relu(y_NCHW, inplace=True) if relu else y_NCHW
 
-    return recomputed(forward, x_NCHW, again=again) if _is_known(norm) else forward(x_NCHW)
+    return recomputed(forward, x_NCHW, again=again)
 
 
 def _normalised_at_once(
