@@ -115,6 +115,24 @@ def test_frozen_batch_norm_stays_as_it_is() -> None:
     assert all(torch.equal(before[name], buffer) for name, buffer in model.named_buffers())
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_mean_over_all_batches_counts_each_once(compiled: bool, request: pytest.FixtureRequest) -> None:
+    if compiled:
+        request.getfixturevalue("compiled_kernels")
+    found = []
+    for what in ("none", "units"):
+        torch.manual_seed(0)
+        model = NETWORKS["plus"]().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        checkpoint_activations(model, what)
+        for norm in batch_norm.batch_norms(model):
+            norm.momentum = None
+        for seed in range(2):
+            images = torch.randn(2, 3, 33, 33, generator=torch.Generator().manual_seed(seed))
+            model(images.to(memory_format=torch.channels_last)).square().sum().backward()
+        found.append([*model.state_dict().values(), *(weight.grad for weight in model.parameters())])
+    assert all(map(torch.equal, *found))
+
+
 def test_it_can_be_switched_off_and_does_nothing_in_evaluation() -> None:
     model = NETWORKS["plus"]()
     images = torch.randn(2, 3, 65, 65, generator=torch.Generator().manual_seed(0))

@@ -12,6 +12,7 @@ about a tenth more time on a CPU.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
@@ -102,8 +103,10 @@ class _SecondPass(AbstractContextManager[None]):
     def __enter__(self) -> None:
         self._before = [(norm.momentum, norm.num_batches_tracked) for norm in self._norms]
         for norm in self._norms:
-            norm.momentum = 0.0
-            norm.num_batches_tracked = torch.zeros((), dtype=torch.long)
+            if norm.momentum is not None:
+                norm.momentum = 0.0
+            # Of a mean over all batches (momentum=None) the next has the weight 1 / infinity.
+            norm.num_batches_tracked = torch.tensor(math.inf, device="cpu")
         self._entered.enter_context(self._outputs.used())
 
     def __exit__(self, *exception: object) -> None:
