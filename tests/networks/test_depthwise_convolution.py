@@ -103,3 +103,15 @@ def test_another_padding_is_left_to_pytorch() -> None:
     assert pays(layer.conv, x_NCHW)
     layer.conv.padding_mode = "circular"
     assert not pays(layer.conv, x_NCHW)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_another_default_device_changes_nothing(dtype: torch.dtype) -> None:
+    x_NCHW = torch.randn(2, 4, 7, 8).to(dtype).requires_grad_()
+    weight = torch.randn(4, 1, 3, 3, requires_grad=True)
+    expected = depthwise_conv2d(x_NCHW, weight, rates=(5, 5))
+    with torch.device("meta"):
+        y_NCHW = depthwise_conv2d(x_NCHW, weight, rates=(5, 5))
+        gradients = torch.autograd.grad(y_NCHW.sum(), [x_NCHW, weight])
+    assert torch.equal(y_NCHW, expected)
+    assert {gradient.device.type for gradient in gradients} == {"cpu"}

@@ -203,3 +203,13 @@ def test_a_trace_is_left_to_pytorch() -> None:
     )
     traced = torch.jit.trace(brick, x)  # type: ignore[no-untyped-call]
     torch.testing.assert_close(traced(other), brick(other))
+
+
+def test_another_default_device_changes_nothing() -> None:
+    torch.manual_seed(0)
+    brick, x = ConvBatchNorm(in_channels=4, out_channels=4, kernel_size=3), _map((2, 4, 5, 5))
+    expected = brick(x)
+    with torch.device("meta"):
+        y = brick(x)
+        y.sum().backward()
+    assert torch.equal(y, expected)

@@ -130,3 +130,11 @@ def test_a_layer_at_the_size_of_the_paper_is_that_of_pytorch() -> None:
     assert torch.equal(in_default_format, F.conv2d(x_NCHW.contiguous(), layer.conv.weight, padding=2, dilation=2))
     assert 0 < (y_NCHW - exact).abs().max() < 1e-5 * exact.abs().max()
     assert not torch.equal(y_NCHW, F.conv2d(x_NCHW, layer.conv.weight, padding=2, dilation=2))  # so it was used
+
+
+def test_another_default_device_changes_nothing() -> None:
+    x_NHWC, weight = torch.randn(2, 8, 8, 4), torch.randn(4, 4, 3, 3)
+    expected = winograd.convolve(x_NHWC, weight, rate=1)
+    with torch.device("meta"):
+        found = winograd.convolve(x_NHWC, weight, rate=1)
+    assert torch.equal(found, expected)

@@ -95,9 +95,9 @@ def _by_taps(x_NCHW: Tensor, weight_C1kk: Tensor, rates: Rates, *, dtype: torch.
     exact = _exact(dtype)
     x_NHWC, weight_kkC = x_NCHW.permute(0, 2, 3, 1), weight_C1kk[:, 0].permute(1, 2, 0).to(exact).contiguous()
     middle = weight_kkC.shape[0] // 2
-    y_NHWC = torch.empty(x_NHWC.shape, dtype=dtype)
+    y_NHWC = torch.empty(x_NHWC.shape, dtype=dtype, device=x_NHWC.device)
     for x_HWC, y_HWC in zip(x_NHWC, y_NHWC, strict=True):  # one image at a time, which stays in the cache
-        exact_x_HWC, sum_HWC = x_HWC.to(exact), y_HWC if dtype == exact else torch.empty(y_HWC.shape, dtype=exact)
+        exact_x_HWC, sum_HWC = x_HWC.to(exact), y_HWC if dtype == exact else torch.empty_like(y_HWC, dtype=exact)
         torch.mul(exact_x_HWC, weight_kkC[middle, middle], out=sum_HWC)
         for row, column, here, seen in _taps(x_HWC.shape[:2], weight_kkC.shape[0], rates):
             if (row, column) != (middle, middle):
@@ -111,7 +111,7 @@ def _weight_gradient(x_NCHW: Tensor, gradient_NCHW: Tensor, *, size: int, rates:
     """The gradient [C, 1, k, k]: for every tap, products summed over the pixels whose tap lies inside of the map."""
     x_NHWC, gradient_NHWC = x_NCHW.permute(0, 2, 3, 1), gradient_NCHW.permute(0, 2, 3, 1)
     exact = _exact(x_NCHW.dtype)
-    by_weight_kkC = torch.zeros(size, size, x_NHWC.shape[-1], dtype=exact)
+    by_weight_kkC = torch.zeros(size, size, x_NHWC.shape[-1], dtype=exact, device=x_NHWC.device)
     for x_HWC, gradient_HWC in zip(x_NHWC, gradient_NHWC, strict=True):
         exact_x_HWC, exact_gradient_HWC = x_HWC.to(exact), gradient_HWC.to(exact)
         for row, column, here, seen in _taps(x_HWC.shape[:2], size, rates):

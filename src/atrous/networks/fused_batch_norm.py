@@ -207,7 +207,7 @@ def _moments(x_NCHW: Tensor) -> Moments:
 
 def _pair(x_NCHW: Tensor) -> Tensor:
     """Room for two sums of every channel, [2, C]."""
-    return torch.empty(2, x_NCHW.shape[1], dtype=torch.float64)
+    return torch.empty(2, x_NCHW.shape[1], dtype=torch.float64, device=x_NCHW.device)  # also under torch.device(...)
 
 
 def _layout(x_NCHW: Tensor) -> tuple[bool, int, int]:

@@ -175,7 +175,7 @@ def _outputs_transposed(gradients: Sequence[Tensor], values: Tensor) -> None:
 def values_of_kernel(weight_OIkk: Tensor, *, flipped: bool = False) -> Tensor:
     """G w G^T: the values [36, O, I] of a kernel, or of one that is turned by 180 degrees."""
     weight_OKI = weight_OIkk.permute(0, 2, 3, 1).flatten(1, 2)
-    matrix_VK = _kernel_matrix(weight_OIkk.dtype)
+    matrix_VK = _kernel_matrix(weight_OIkk)
     if flipped:
         matrix_VK = matrix_VK.flip(1)
     return torch.matmul(matrix_VK, weight_OKI).transpose(0, 1)
@@ -183,11 +183,11 @@ def values_of_kernel(weight_OIkk: Tensor, *, flipped: bool = False) -> Tensor:
 
 def gradient_of_kernel(values_VOI: Tensor) -> Tensor:
     """The gradient [3, 3, O, I] of the kernel whose values have this gradient."""
-    by_weight_KP = torch.mm(_kernel_matrix(values_VOI.dtype).T, values_VOI.flatten(start_dim=1))
+    by_weight_KP = torch.mm(_kernel_matrix(values_VOI).T, values_VOI.flatten(start_dim=1))
     return by_weight_KP.view(3, 3, *values_VOI.shape[1:])
 
 
-def _kernel_matrix(dtype: torch.dtype) -> Tensor:
-    """[36, 9]: G for both axes."""
-    along = torch.tensor(_KERNEL_ROWS, dtype=dtype)
+def _kernel_matrix(like: Tensor) -> Tensor:
+    """[36, 9]: G for both axes, in the dtype of another tensor and beside it."""
+    along = like.new_tensor(_KERNEL_ROWS)
     return torch.kron(along, along)
