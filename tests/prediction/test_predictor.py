@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,19 @@ def test_the_output_stride_of_a_protocol_is_put_back(predictor: Predictor) -> No
     assert predictor.network.output_stride == 16
     assert (first.labels != dense.labels).any()
     np.testing.assert_array_equal(predictor.predict(image).labels, first.labels)
+
+
+def test_threads_that_share_a_predictor_have_the_output_strides_of_their_own_protocols(
+    network: Segmenter, description: Description
+) -> None:
+    predictor = Predictor(network=network, description=description, precision="float32", device="cpu")
+    protocols, image = ("single", "single_os8"), scene(60, 90)
+    alone = [predictor.predict(image, protocol=protocol).labels for protocol in protocols]
+    predictor.network.backbone.register_forward_pre_hook(lambda *_: time.sleep(0.1))  # the others begin
+    with ThreadPoolExecutor(2) as threads:
+        together = list(threads.map(lambda protocol: predictor.predict(image, protocol=protocol).labels, protocols))
+    for labels, expected in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(labels, expected)
 
 
 def test_the_network_that_is_given_is_not_moved(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,10 +29,11 @@ from atrous.prediction.result import Prediction
 
 PRECISIONS = ("auto", "float32", "bf16")
 AnyImage = str | Path | Image.Image | Pixels
+_ONE_AT_A_TIME = threading.RLock()  # for the time of a prediction the network has its stride, and PyTorch its flags
 
 
 class Predictor:
-    """Predicts images of any size; what `atrous.load` returns.
+    """Predicts images of any size; what `atrous.load` returns. Threads may share one: their predictions take turns.
 
     Args:
         network: in any mode, on any device; a prepared copy is made, and the network stays as it is.
@@ -85,6 +87,10 @@ class Predictor:
             ConfigError: as in `predict`.
         """
         protocol = load_protocol(protocol) if isinstance(protocol, str) else protocol
+        with _ONE_AT_A_TIME:
+            return self._predict_batch(images, protocol)
+
+    def _predict_batch(self, images: Sequence[Pixels], protocol: Protocol) -> list[Prediction]:
         self._check(images, protocol)
         trained_stride = self.network.output_stride
         self.network.set_output_stride(protocol.output_stride or trained_stride)
