@@ -69,6 +69,9 @@ class Checkpointed(nn.Module):
 def checkpoint_activations(model: Segmenter, what: Recomputed) -> None:
     """Say what training computes twice from now on; the bits stay the same.
 
+    As any checkpoint of PyTorch's, "units" computes again with the parameters that the network has in the backward
+    pass: not those that torch.func.functional_call puts in their place for the forward pass.
+
     Args:
         model: A network of this package.
         what: "none"; "maps", all but the outputs of convolutions; or "units", also what is inside of residual units
