@@ -46,10 +46,15 @@ def test_a_full_disk_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def test_a_letter_that_the_encoding_lacks_is_a_question_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "expected"), [("ascii", "65.9 ? 1.0 ? 3\nGr?n\n"), ("koi8-r", "65.9 ? 1.0 ≤ 3\nGr?n\n")]
+)
+def test_a_letter_that_the_encoding_lacks_is_a_question_mark(
+    encoding: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
     with lasting_output():
-        print("65.9 ± 1.0")
+        print("65.9 ± 1.0 ≤ 3")
         print("Grün", flush=True)
-    assert written.getvalue() == b"65.9 ? 1.0\nGr?n\n"
+    assert written.getvalue().decode(encoding) == expected

@@ -50,8 +50,9 @@ class _Lasting:
     def _write(self, text: str) -> None:
         try:
             self._stream.write(text)
-        except UnicodeEncodeError as error:
-            self._stream.write(text.encode(error.encoding, "replace").decode(error.encoding))
+        except UnicodeEncodeError:  # whose `encoding` is "charmap", another one, for all that have a table
+            encoding = self._stream.encoding
+            self._stream.write(text.encode(encoding, "replace").decode(encoding))
 
     def flush(self) -> None:
         self._lasting(self._stream.flush)
