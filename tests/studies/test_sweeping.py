@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from atrous.commands.explain import explain
 from atrous.errors import ConfigError, RowError, StoreError
-from atrous.studies.local import launch
+from atrous.studies.local import launch, prepare_all
 from atrous.studies.sweeping import SweepError, load_sweep, report_sweep, run_sweep, save_sweep
 from atrous.studies.table import Sweep
 
@@ -160,6 +160,12 @@ def test_no_job_starts_when_one_cannot_be_run(
     assert fake_jobs.events() == []
     assert not list(tmp_path.glob("store/runs/*"))
     assert not list(tmp_path.glob("store/sweeps/*")), "nor is it one that atrous-report could show"
+
+
+def test_a_trial_of_a_search_that_hydra_cannot_compose_is_told_in_the_same_words(composed: Compose) -> None:
+    with pytest.raises(ConfigCompositionException) as refused:  # a trial has no row
+        prepare_all([["output_stride=x"]], lambda overrides: composed(*overrides))
+    assert explain(refused.value, config_name="train") == "output_stride=x: must be a whole number"
 
 
 def test_chosen_rows_of_a_sweep_are_one_of_their_own_beside_the_whole(

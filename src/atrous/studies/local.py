@@ -76,7 +76,9 @@ def prepare_all(
         try:
             todo.append(jobs.prepare(compose(overrides), list(overrides), starts_here=starts_here))
         except (HydraException, OmegaConfBaseException) as error:
-            raise error if row is None else RowError(row, error) from error
+            if row is None:  # a trial's
+                raise
+            raise RowError(row, error) from error
         except AtrousError as error:
             raise ConfigError(f"row {row}: {error}" if row else str(error)) from None
     for text, count in Counter(text for job in todo for text in job.warnings).items():
