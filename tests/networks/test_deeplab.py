@@ -332,6 +332,7 @@ def test_what_cannot_be_built_says_what_can(make: Callable[[], Segmenter], messa
         ({"multi_grid": 2}, "multi_grid=2 must be a list of whole numbers"),
         ({"low_levels": 4}, "low_levels=4 must be a list of whole numbers"),
         ({"low_level_channels": 4.0}, r"low_level_channels=4\.0 must be a whole number"),
+        ({"decoder_convolutions": 3}, r"decoder_convolutions=3 must be a list of \(kernel size, channels\)"),
         (
             {"decoder_convolutions": [3, 256]},
             r"decoder_convolutions, \(kernel size, channels\) of each=3 must be a list",

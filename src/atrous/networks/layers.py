@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -180,6 +180,8 @@ def convolutions_of(
     Raises:
         ConfigError: One is not (odd kernel size, channels).
     """
+    if not isinstance(convolutions, Iterable):
+        raise ConfigError(f"{name}={convolutions!r} must be a list of (kernel size, channels), for example [(3, 256)]")
     layers = nn.Sequential()
     for given in convolutions:
         convolution = whole_numbers(given, name=f"{name}, (kernel size, channels) of each")
