@@ -17,6 +17,7 @@ from atrous.studies.run_warnings import run_warnings
         ("data=voc data.root=/voc", []),
         ("data=folder data.root=/photos data.classes=classes.yaml", []),
         ("data=voc data.root=/voc data.classes=[a,b]", ["data.classes=[...] is read by no data set of this run"]),
+        ("data.root=/photos +data.train.folder=${data.root}/left", []),
         ("data.root=/voc table=deeplabv3/table1", []),
     ],
 )
