@@ -74,7 +74,9 @@ def test_one_table_at_a_time(swept: Swept, choice: str) -> None:
         sweep_of(config, [choice])
 
 
-@pytest.mark.parametrize("choice", ["+experiment='deeplabv3/table1'", "+experiment=deeplabv3/table1.yaml"])
+@pytest.mark.parametrize(
+    "choice", ["+experiment='deeplabv3/table1'", "+experiment=deeplabv3/table1.yaml", "+experiment=./deeplabv3//table1"]
+)
 def test_a_table_may_be_named_as_hydra_takes_it(swept: Swept, choice: str) -> None:
     _, sweep = swept(choice, "scale=smoke")
     assert sweep.table.name == "deeplabv3/table1"

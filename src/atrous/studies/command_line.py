@@ -7,6 +7,7 @@ left: `atrous-train` with a row's overrides is that row.
 
 import hashlib
 import itertools
+import posixpath
 import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
@@ -49,8 +50,7 @@ def sweep_of(config: DictConfig, arguments: Sequence[str]) -> Sweep:
     if config.experiment is None:
         table = _free_table(free, fixed, protocols)
     else:
-        place = str(given["experiment"].value()).removesuffix(".yaml") if "experiment" in given else None
-        check_experiment(config.experiment, place=place)
+        check_experiment(config.experiment, place=_place(given["experiment"]) if "experiment" in given else None)
         table = _paper_table(config, fixed)
     if config.experiment is not None and free:
         table = changed_by(_crossed(table, free), [override.input_line or "" for override in free.values()])
@@ -76,6 +76,11 @@ def _check_keys(given: Mapping[str, Override], *, is_table: bool) -> None:
                 f"{override.input_line}: {key} is no part of what a training is, so that every row would be the same "
                 "one: start each value by itself, with a store= of its own"
             )
+
+
+def _place(choice: Override) -> str:
+    """The place of a table's file, however Hydra was given it: ./deeplabv3/table1.yaml is deeplabv3/table1."""
+    return posixpath.normpath(str(choice.value()).removesuffix(".yaml"))
 
 
 def _seed(text: str) -> int:
