@@ -25,7 +25,8 @@ from atrous.processes import bound_command
 
 _TRAINING_IMAGES, _BATCH = 16, 8
 _STEPS_PER_EPOCH = _TRAINING_IMAGES // _BATCH
-_FEWEST = 8  # looks, two for each quarter, beside those of the start and the end
+_PROCESSES = 4  # of the training: command, job, its loader and that of the evaluation
+_FEWEST = 8  # looks at it, two for each quarter
 _TOLERANCE, _TOLERANCE_MIB = 1.02, 4.0
 _RUN = (
     "model=deeplabv3",
@@ -92,11 +93,11 @@ def watch(epochs: int, folder: Path, *, every: float) -> list[Sample]:
             time.sleep(every)
     if process.returncode != 0:
         raise SystemExit((folder / "log.txt").read_text()[-3000:])
-    if len(samples) < _FEWEST:
-        raise SystemExit(f"{len(samples)} looks at {epochs} epochs tell nothing: ask for more --epochs")
     # The start and the end, in which processes come and go, are no part of the training.
-    usual = median(sample.processes for sample in samples)
-    return [sample for sample in samples if sample.processes == usual]
+    steady = [sample for sample in samples if sample.processes == _PROCESSES]
+    if len(steady) < _FEWEST:
+        raise SystemExit(f"{len(steady)} looks at {epochs} epochs tell nothing: ask for more --epochs")
+    return steady
 
 
 def problems(samples: Sequence[Sample]) -> list[str]:

@@ -3,9 +3,13 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from benchmarks import soak
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -19,3 +23,17 @@ def test_two_hundred_epochs_with_evaluation_take_no_more_memory_than_the_first_h
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "soak.png").stat().st_size > 0
     assert "Nothing grows after the first quarter." in (tmp_path / "soak.md").read_text()
+
+
+def test_a_start_is_not_taken_for_a_training_that_was_too_short_to_be_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = [soak.Sample(0.5 * place, count, 100.0 + place, 8) for place, count in enumerate([2] * 20 + [4] * 7)]
+    looks = iter(samples)
+    monkeypatch.setattr(soak, "look", lambda *_: next(looks))
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    ended = iter([None] * len(samples))
+    process = SimpleNamespace(pid=1, returncode=0, poll=lambda: next(ended, 0))
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: process)
+    with pytest.raises(SystemExit, match="7 looks at 1 epochs tell nothing: ask for more --epochs"):
+        soak.watch(1, tmp_path, every=0.5)
