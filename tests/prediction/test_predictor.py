@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -272,3 +272,22 @@ def test_float32_is_exact_on_cuda_too(predictor: Predictor, monkeypatch: pytest.
     predictor.predict(scene(40, 50))
     assert seen == [False]
     assert torch.backends.cudnn.allow_tf32 is True
+
+
+def test_a_padded_size_is_not_taken_at_the_stride_of_another_threads_prediction(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, plain = scene(40, 50), predictor.network.low_resolution_logits
+    alone, protocol = predictor.padded_size(image, Protocol()), Protocol(output_stride=8)
+    assert alone != predictor.padded_size(image, protocol)
+    with ThreadPoolExecutor(1) as other:
+
+        def asked(x: torch.Tensor) -> torch.Tensor:
+            seen.append(other.submit(predictor.padded_size, image, Protocol()))
+            wait(seen, timeout=0.2)
+            return plain(x)
+
+        seen: list[Future[tuple[int, int]]] = []
+        monkeypatch.setattr(predictor.network, "low_resolution_logits", asked)
+        predictor.predict(image, protocol=protocol)
+        assert [future.result() for future in seen] == [alone]

@@ -111,7 +111,8 @@ class Predictor:
         size = protocol.padded_size or self.description.padded_size
         if size is not None and height <= size[0] and width <= size[1]:
             return size[0], size[1]
-        stride = protocol.output_stride or self.network.output_stride
+        with _ONE_AT_A_TIME:  # else it may be another thread's
+            stride = protocol.output_stride or self.network.output_stride
         return aligned(height, stride), aligned(width, stride)
 
     def _check(self, images: Sequence[Pixels], protocol: Protocol) -> None:
