@@ -1,16 +1,23 @@
 """Steps whose numbers are not finite: found, told with their images, kept, and left out when asked."""
 
+import io
 import math
-from collections.abc import Callable, Container
+import os
+from collections.abc import Callable, Container, Mapping
+from contextlib import redirect_stdout
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import start_processes
 from torch.utils.data import DataLoader
 
 from atrous.data.samples import Sample, empty_batch
@@ -24,11 +31,18 @@ class Tiny(LightningModule):
 
     optimizer_state: dict[int, dict[str, Tensor]]  # when the training has ended
 
-    def __init__(self, poisons: dict[int, float], *, overflows: Container[int] = ()) -> None:
+    def __init__(
+        self,
+        poisons: dict[int, float],
+        *,
+        overflows: Container[int] = (),
+        added: Mapping[int, float] | None = None,
+    ) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1))
         self._poisons, self._overflows = poisons, overflows
+        self._added = dict(added or {})  # to the loss: no gradient knows of it
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         factor = self._poisons.get(batch_idx, 1.0)
@@ -36,14 +50,14 @@ class Tiny(LightningModule):
         loss: Tensor = self.model(batch["image"].float() * factor).square().mean()
         if batch_idx in self._overflows:  # a finite loss, and gradients that are not
             loss.register_hook(lambda gradient: gradient * math.inf)  # type: ignore[no-untyped-call]
-        return loss
+        return loss + self._added.get(batch_idx, 0.0)
 
     def configure_optimizers(self) -> Any:
         groups = [{"params": list(self.parameters()), "lr": 0.01, "weight_decay": 0.1}]
         return sgd_with_poly(groups, momentum=0.9, max_steps=100, power=0.0)[0]
 
 
-def _batches(count: int) -> list[Sample]:
+def _batches(count: int, *, first_image: int = 0) -> list[Sample]:
     generator = torch.Generator().manual_seed(1)
     batches = []
     for number in range(count):
@@ -51,7 +65,7 @@ def _batches(count: int) -> list[Sample]:
         batch["image"].copy_(torch.randint(0, 9, (2, 3, 4, 5), generator=generator, dtype=torch.uint8))
         batch["label"].fill_(number)
         batch["extent"].fill_(4)
-        batch["index"].copy_(torch.tensor([2 * number, 2 * number + 1]))
+        batch["index"].copy_(torch.tensor([2 * number, 2 * number + 1]) + first_image)
         batches.append(batch)
     return batches
 
@@ -65,6 +79,9 @@ def _fit(
     accumulate: int = 1,
     scaler: torch.amp.GradScaler | None = None,
     overflows: Container[int] = (),
+    added: Mapping[int, float] | None = None,
+    first_image: int = 0,
+    **options: Any,
 ) -> tuple[Tiny, FiniteGuard]:
     guard = FiniteGuard(folder=RunFolder(folder), action=action, every=10, sample_id=lambda index: f"img{index}")
     trainer = Trainer(
@@ -78,10 +95,12 @@ def _fit(
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder,
+        **options,
     )
-    module = Tiny(poisons, overflows=overflows)
+    module = Tiny(poisons, overflows=overflows, added=added)
+    batches = _batches(steps * accumulate, first_image=first_image)
     try:
-        trainer.fit(module, DataLoader(_batches(steps * accumulate), batch_size=None))  # type: ignore[arg-type]
+        trainer.fit(module, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
     finally:
         module.optimizer_state = trainer.optimizers[0].state_dict()["state"]
     return module, guard
@@ -252,3 +271,41 @@ def test_nothing_that_a_device_has_yet_to_tell_is_logged_or_saved(tmp_path: Path
     _step(guard, trainer, module, math.inf)
     with pytest.raises(DivergedError, match="the loss is inf at step 3 "):
         guard.on_save_checkpoint(trainer, module, {})
+
+
+def _rank(rank: int, folder: Path, port: int) -> None:
+    """One of two ranks; numbers that are not finite are those of rank 1 alone."""
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    names |= {"TORCHELASTIC_USE_AGENT_STORE": True, "TORCHELASTIC_RESTART_COUNT": 0}  # the store of the test
+    os.environ.update({name: str(value) for name, value in names.items()})
+    torch.set_num_threads(1)
+    with redirect_stdout(io.StringIO()) as said:
+        module, guard = _fit(
+            folder,
+            {3: math.nan} if rank else {},
+            added={1: math.inf} if rank else {},
+            action="skip",
+            first_image=100 * rank,
+            # Who waits for a rank that does not come fails the test.
+            strategy=DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=20), broadcast_buffers=False),
+            devices=2,
+            use_distributed_sampler=False,
+        )
+    state = {"skipped": guard.skipped, "said": said.getvalue(), "module": module.state_dict()}
+    torch.save(state, folder / f"rank{rank}.pt")
+
+
+def test_ranks_leave_out_the_same_steps_and_name_the_images_of_the_rank_whose_loss_it_was(tmp_path: Path) -> None:
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
+    start_processes(_rank, args=(tmp_path, store.port), nprocs=2, start_method="fork")  # type: ignore[no-untyped-call]
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert first["skipped"] == second["skipped"] == 2, "also that step of which no gradient knows"
+    said = [line for line in first["said"].splitlines() if line.startswith("left out")]
+    assert [line.partition(";")[0] for line in said] == [
+        "left out: the loss is inf at step 2 (images img102, img103",
+        "left out: the loss is nan at step 4 (images img106, img107",
+    ]
+    assert "left out" not in second["said"]
+    assert all(torch.equal(value, second["module"][name]) for name, value in first["module"].items())
+    kept = sorted(path.name for path in (tmp_path / "nonfinite").iterdir())
+    assert kept == ["step2-rank0.pt", "step2-rank1.pt", "step4-rank0.pt", "step4-rank1.pt"]
