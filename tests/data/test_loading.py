@@ -152,6 +152,24 @@ def test_workers_stay_and_prefetch_and_without_workers_nothing_does(voc_home: Pa
         assert isinstance(loader.dataset, SlotSamples) is (num_workers > 0), "memory is shared with workers only"
 
 
+def test_workers_outlive_a_loop_that_was_left_until_they_are_ended_and_the_next_one_has_new_ones(
+    voc_home: Path,
+) -> None:
+    samples = EvaluationSamples(dataset=VOC2012(root=voc_home, split="val"))
+    loader = evaluation_loader(samples, ShardSampler(length=3), batch_size=1, num_workers=1, pin_memory=False)
+    others = set(multiprocessing.active_children())
+    for _ in loader:
+        break
+    left = set(multiprocessing.active_children()) - others
+    assert len(left) == 1, "Lightning comes back to it"
+    loader.end_workers()
+    assert not left & set(multiprocessing.active_children())
+    try:
+        assert len(list(loader)) == 3
+    finally:
+        loader.end_workers()
+
+
 @pytest.mark.exhaustive
 def test_spawned_workers_who_share_no_memory_deliver_the_same_batches(voc_home: Path) -> None:
     alone, method = batches(voc_home), multiprocessing.get_start_method()
