@@ -1,5 +1,7 @@
 """Prepared copies: the same logits without batch norm, the original untouched."""
 
+import copy
+import pickle
 from collections.abc import Callable
 from functools import partial
 
@@ -9,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous import DeepLabV3, DeepLabV3Cascade, DeepLabV3Plus
-from atrous.evaluation import preparation
 from atrous.evaluation.preparation import PackedConv, folded, prepared
 from atrous.networks import ResNet, mobilenetv2
 from atrous.networks.segmenter import Segmenter
@@ -49,12 +50,12 @@ def _network(name: str) -> Segmenter:
 @pytest.mark.parametrize("stride", [16, 8])
 def test_folded_is_unfolded_to_1e_5_of_the_largest_logit(name: str, stride: int) -> None:
     model, images = _network(name), torch.randn(2, 3, 50, 65)
-    copy = folded(model)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in copy.modules())
-    for network in (model, copy):
+    without_norms = folded(model)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in without_norms.modules())
+    for network in (model, without_norms):
         network.set_output_stride(stride)
     expected = model(images)
-    assert (copy(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert (without_norms(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
     assert (prepared(model)(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
@@ -105,7 +106,7 @@ def _convolve_anywhere(
 def test_packed_networks_run_on_a_cpu_without_bfloat16_in_hardware(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Stands in for what only such a CPU computes, so that what is around it is tested on every machine.
     monkeypatch.setattr(PackedConv, "is_available", staticmethod(lambda: True))
-    monkeypatch.setattr(preparation, "_packed", lambda weight_OIkk, _conv: weight_OIkk)
+    monkeypatch.setattr(PackedConv, "_packed", lambda _conv, weight_OIkk: weight_OIkk)
     monkeypatch.setattr(PackedConv, "_convolve", _convolve_anywhere)
     model, images = _network(name), torch.randn(2, 3, 50, 65)
     fast = prepared(model, bf16=True)
@@ -133,8 +134,10 @@ def test_a_packed_convolution_is_pytorchs_convolution_and_relu() -> None:
         conv = nn.Conv2d(channels, 16, kernel, stride=stride, padding=padding, dilation=rate, groups=groups).bfloat16()
         images = torch.randn(2, channels, 23, 19).bfloat16()
         expected = conv.float()(images.float()).relu()
-        measured = PackedConv(conv.bfloat16(), activation="relu")(images).float()
-        torch.testing.assert_close(measured, expected, atol=0.03, rtol=0.02)
+        packed = PackedConv(conv.bfloat16(), activation="relu")
+        torch.testing.assert_close(packed(images).float(), expected, atol=0.03, rtol=0.02)
+        for again in (copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):  # noqa: S301  # our own
+            assert torch.equal(again(images), packed(images))
 
 
 def _relative(measured: Tensor, expected: Tensor) -> float:

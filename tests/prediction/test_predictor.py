@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import io
+import pickle
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -194,7 +196,10 @@ def test_bfloat16_finds_nearly_the_same_labels(network: Segmenter, description: 
         for precision in ("float32", "bf16")
     )
     image = scene(129, 129)
-    assert np.mean(exact.predict(image).labels == fast.predict(image).labels) > 0.97
+    labels = fast.predict(image).labels
+    assert np.mean(exact.predict(image).labels == labels) > 0.97
+    for again in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):  # noqa: S301  # our own
+        np.testing.assert_array_equal(again.predict(image).labels, labels)
 
 
 def test_what_is_no_image_is_refused(predictor: Predictor, network: Segmenter, description: Description) -> None:
@@ -236,6 +241,19 @@ def test_what_is_no_image_is_refused_alone_and_in_a_batch(predictor: Predictor, 
 def test_a_pil_image_without_pixels_is_refused(predictor: Predictor) -> None:
     with pytest.raises(DataError, match=r"uint8 \[5, 0, 3\]; expected"):
         predictor.predict(Image.new("RGB", (0, 5)))
+
+
+@pytest.mark.parametrize("protocol", [None, 8])
+def test_what_is_no_protocol_is_refused(predictor: Predictor, protocol: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"^protocol={protocol}: a Protocol, or the name of one"):
+        predictor.predict(scene(40, 50), protocol=protocol)
+
+
+def test_a_batch_can_be_a_generator(predictor: Predictor) -> None:
+    images = [scene(40, 50), scene(39, 51)]
+    batches = [predictor.predict_batch(given) for given in (images, (image for image in images))]
+    for listed, generated in zip(*batches, strict=True):
+        np.testing.assert_array_equal(generated.labels, listed.labels)
 
 
 def test_a_batch_of_no_image_or_of_several_sizes_is_refused(predictor: Predictor) -> None:

@@ -91,7 +91,7 @@ class PackedConv(nn.Module):
         weight_OIkk = conv.weight.detach()
         self._splits = conv.groups == 1 and conv.kernel_size != (1, 1) and conv.in_channels > _SPLIT
         parts = torch.split(weight_OIkk, _SPLIT, dim=1) if self._splits else [weight_OIkk]
-        self._weights = [_packed(part.contiguous(), conv) for part in parts]
+        self._weights = [self._packed(part.contiguous()) for part in parts]
 
     @staticmethod
     def is_available() -> bool:
@@ -99,6 +99,14 @@ class PackedConv(nn.Module):
         has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
         has_calls = has_onednn and all(hasattr(torch.ops.mkldnn, name) for name in _ONEDNN)
         return has_calls and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What oneDNN has packed can be neither copied nor pickled.
+        return {**self.__dict__, "_weights": [weight.to_dense() for weight in self._weights]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._weights = [self._packed(part) for part in self._weights]
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return activation(convolution + bias)."""
@@ -125,13 +133,11 @@ class PackedConv(nn.Module):
         )
         return y_NCHW
 
-
-def _packed(weight_OIkk: Tensor, conv: nn.Conv2d) -> Tensor:
-    assert isinstance(conv.padding, tuple)
-    packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
-        weight_OIkk, list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups
-    )
-    return packed
+    def _packed(self, weight_OIkk: Tensor) -> Tensor:
+        packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
+            weight_OIkk, self.padding, self.stride, self.dilation, self.groups
+        )
+        return packed
 
 
 def _to_bfloat16(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

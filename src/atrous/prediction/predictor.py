@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +75,7 @@ class Predictor:
         """
         return self.predict_batch([pixels_of(image)], protocol=protocol)[0]
 
-    def predict_batch(self, images: Sequence[Pixels], *, protocol: str | Protocol = "single") -> list[Prediction]:
+    def predict_batch(self, images: Iterable[Pixels], *, protocol: str | Protocol = "single") -> list[Prediction]:
         """Predict images that are padded to one size, see `padded_size`; each as it would be alone.
 
         Args:
@@ -87,8 +87,10 @@ class Predictor:
             ConfigError: as in `predict`.
         """
         protocol = load_protocol(protocol) if isinstance(protocol, str) else protocol
+        if not isinstance(protocol, Protocol):
+            raise ConfigError(f"protocol={protocol!r}: a Protocol, or the name of one, such as 'single'")
         with _ONE_AT_A_TIME:
-            return self._predict_batch(images, protocol)
+            return self._predict_batch(list(images), protocol)
 
     def _predict_batch(self, images: Sequence[Pixels], protocol: Protocol) -> list[Prediction]:
         self._check(images, protocol)
