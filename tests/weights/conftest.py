@@ -82,6 +82,7 @@ class Server(ThreadingHTTPServer):
     status = 200
     range_start_error = 0
     says_length = True
+    is_always_partial = False
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -110,6 +111,9 @@ class Handler(BaseHTTPRequestHandler):
                 return
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {start + server.range_start_error}-{size - 1}/{size}")
+        elif server.is_always_partial:
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {server.range_start_error}-{size - 1}/{size}")
         else:
             self.send_response(200)
         if server.etag:

@@ -112,6 +112,15 @@ def test_another_range_than_was_asked_for_is_never_joined(server: Server, tmp_pa
     assert server.asked == ["bytes=300000-", None]
 
 
+def test_a_range_that_was_not_asked_for_is_taken_where_it_begins_the_file(server: Server, tmp_path: Path) -> None:
+    server.is_always_partial = True
+    server.range_start_error = 5
+    with pytest.raises(CheckpointError, match="the server sent another range than it was asked for"):
+        fetch(server.url, sha256=SHA256, cache=tmp_path)
+    server.range_start_error = 0
+    assert fetch(server.url, sha256=SHA256, cache=tmp_path).read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize(("status", "words"), [(404, "404 Not Found"), (503, "503 Service Unavailable")])
 def test_a_servers_refusal_is_told_at_once(server: Server, tmp_path: Path, status: int, words: str) -> None:
     server.status = status

@@ -104,7 +104,8 @@ def _extent(response: http.client.HTTPResponse, part: Path) -> tuple[int, int | 
     """Return where the response's first byte belongs, and the size of the whole file if the server says it."""
     if response.status == http.client.PARTIAL_CONTENT:
         found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        if found is None or int(found[1]) != part.stat().st_size:
+        there = part.stat().st_size if part.is_file() else 0
+        if found is None or int(found[1]) != there:
             forget(part)
             raise TransferError("the server sent another range than it was asked for")
         return int(found[1]), None if found[2] == "*" else int(found[2])
