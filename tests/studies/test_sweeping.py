@@ -159,7 +159,7 @@ def test_no_job_starts_when_one_cannot_be_run(
     assert explain(refused.value, config_name="train") == "row x: output_stride=x: must be a whole number"
     assert fake_jobs.events() == []
     assert not list(tmp_path.glob("store/runs/*"))
-    assert not list(tmp_path.glob("store/sweeps/*")), "nor is it one that atrous-report could show"
+    assert not (tmp_path / "store").exists(), "nor is it one that atrous-report could show"
 
 
 def test_a_trial_of_a_search_that_hydra_cannot_compose_is_told_in_the_same_words(composed: Compose) -> None:

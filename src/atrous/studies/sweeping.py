@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,7 @@ def _saved(sweep: Sweep, store: Path) -> Iterator[None]:
     """Keep a sweep that no paper has, unless it is refused: then what was kept under its name stays."""
     path = _file(store, sweep.table.slug)
     before = path.read_text(encoding="utf-8") if path.is_file() else None
+    made = [folder for folder in path.parents if not folder.exists()]
     save_sweep(sweep, store)
     try:
         yield
@@ -97,6 +98,9 @@ def _saved(sweep: Sweep, store: Path) -> Iterator[None]:
     except Exception:  # none was: what fails later is in what the launcher returns
         if before is None:
             path.unlink(missing_ok=True)
+            with suppress(OSError):  # something may have come into one
+                for folder in made:
+                    folder.rmdir()
         else:
             write_text(path, before)
         raise
