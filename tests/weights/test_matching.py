@@ -66,6 +66,13 @@ def test_many_names_are_shortened() -> None:
         load_by_name(model(), targets={}, values={str(n): torch.ones(1) for n in range(9)}, source="it")
 
 
+def test_a_shape_without_values_is_refused() -> None:
+    network = model()
+    values = {**dict(network.named_parameters()), "1.weight": torch.ones(1, 3, device="meta")}
+    with pytest.raises(CheckpointError, match=r"1 without values, on PyTorch's device meta: 1\.weight$"):
+        load_by_name(network, targets=dict(network.named_parameters()), values=values, source="it")
+
+
 @pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.complex64])
 def test_no_integers_and_no_complex_numbers_are_taken_for_floats(dtype: torch.dtype) -> None:
     network = model()

@@ -86,11 +86,13 @@ def load_by_name(
         for name in shared
         if name not in kept and targets[name].is_floating_point() and not values[name].is_floating_point()
     ]
+    empty = [name for name in shared if values[name].is_meta and not targets[name].is_meta]
     problems = [
         ("missing", missing),
         ("surplus", surplus),
         ("of another shape", misshaped),
         ("of another kind", unlike),
+        ("without values, on PyTorch's device meta", empty),
     ]
     complaints = [f"{len(names)} {kind}: {_shorten(names)}" for kind, names in problems if names]
     if complaints:
