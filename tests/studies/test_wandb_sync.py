@@ -189,10 +189,11 @@ def test_reports_with_a_telling_name_are_sent_oldest_first(tmp_path: Path) -> No
     assert names == sorted(names)
 
 
-def test_a_store_that_is_none_is_refused(tmp_path: Path) -> None:
-    done = _sync(tmp_path / "nowhere")
+@pytest.mark.parametrize("name", ["nowhere", "long" * 100])
+def test_a_store_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
+    done = _sync(tmp_path / name)
     assert done.returncode == 2
-    assert "nowhere is no folder" in done.stderr
+    assert f"{name} is no folder" in done.stderr
 
 
 def test_w_and_bs_own_client_finds_the_runs_and_without_a_login_they_stay(

@@ -1,6 +1,7 @@
 """`python -m atrous.commands.wandb_sync [STORE] [--dry-run]`, behind `make wandb-sync`: send offline W&B runs."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def main() -> int:
     parser.add_argument("store", nargs="?", type=Path, default=Path("outputs"), help="the run store (outputs)")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be sent")
     arguments = parser.parse_args()
-    if not arguments.store.is_dir():
+    if not os.path.isdir(arguments.store):  # noqa: PTH112  pathlib's raises where a name is too long
         print(f"error: {arguments.store} is no folder: give a run store, e.g. outputs", file=sys.stderr)  # noqa: T201
         return AtrousError.exit_code
     try:
