@@ -15,6 +15,7 @@ from torch import nn
 
 import atrous
 from atrous.errors import ConfigError
+from atrous.networks.activation_checkpointing import checkpoint_activations
 from atrous.networks.backbone import BackboneFactory
 from atrous.networks.deeplab import DeepLabV3, DeepLabV3Cascade, DeepLabV3Plus
 from atrous.networks.dense_prediction_cell import DensePredictionCell
@@ -205,6 +206,14 @@ def test_a_trace_takes_any_number_of_images_of_any_size() -> None:
     with torch.no_grad():
         traced = torch.jit.trace(model, first)  # type: ignore[no-untyped-call]
         torch.testing.assert_close(traced(other), model(other))
+
+
+def test_a_training_that_makes_maps_again_is_traced_without() -> None:
+    model = DeepLabV3Plus(backbone=BACKBONES["tiny"], aspp_channels=8, dropout=0.0).train()
+    checkpoint_activations(model, "maps")
+    traced = torch.jit.trace(model, torch.randn(2, 3, 65, 65), check_trace=False)  # type: ignore[no-untyped-call]
+    x = torch.randn(3, 3, 97, 80)
+    torch.testing.assert_close(traced(x), model(x))
 
 
 def test_one_line_of_plain_pytorch_builds_the_network() -> None:

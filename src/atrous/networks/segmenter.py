@@ -91,7 +91,8 @@ class Segmenter(nn.Module):
 
     def low_resolution_logits(self, x_NCHW: Tensor) -> Tensor:
         """Return the classifier's output [N, num_classes, h, w] for images [N, 3, H, W]."""
-        if torch.compiler.is_compiling() or not (self.recomputes_maps and self.training and torch.is_grad_enabled()):
+        is_recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        if is_recorded or not (self.recomputes_maps and self.training and torch.is_grad_enabled()):
             return self._logits(x_NCHW)
         with maps_recomputed(depthwise=self.recomputes_depthwise):
             return self._logits(x_NCHW)
