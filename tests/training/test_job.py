@@ -8,6 +8,8 @@ from signal import SIGKILL, SIGTERM
 import pytest
 import torch
 import torch.distributed as dist
+import torch.distributed.run
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.nn.parallel import DistributedDataParallel
 
 from atrous import run_store
@@ -44,6 +46,34 @@ def test_the_first_cause_is_the_reason(
     assert note_deaths(folder, codes) == code
     assert folder.status()["state"] == "failed"
     assert folder.status()["reason"] == reason
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        (5, "ended by SIGHUP before it could save: the steps since its last checkpoint are lost"),
+        (6, "ended by SIGHUP in its evaluation: its training is saved, its evaluation will begin again"),
+    ],
+)
+def test_ranks_that_are_ended_say_whether_that_was_in_the_training_or_behind_it(
+    steps: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def torchrun(_arguments: list[str]) -> None:
+        raise SignalException("asked", signal.SIGHUP)
+
+    folder, before = RunFolder(tmp_path), signal.getsignal(signal.SIGTERM)
+    folder.create(config_yaml="trainer: {nodes: 1, devices: 2}\nrecipe: {max_steps: 6}\n", facts={})
+    folder.add_results(training={"steps": steps})
+    folder.set_status("running")
+    monkeypatch.setattr(torch.distributed.run, "main", torchrun)
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    try:
+        assert job.main([str(tmp_path), "single"]) == FAILED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (folder.status()["state"], folder.status()["reason"]) == ("stopped", told.partition(":")[0])
+    assert capsys.readouterr().err == f"{told}\n"
 
 
 def test_a_rank_that_was_killed_while_memory_ran_out_is_told_so(tmp_path: Path) -> None:

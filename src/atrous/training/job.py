@@ -11,6 +11,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +124,15 @@ def _hand_on(folder: RunFolder, asked: threading.Event) -> None:
 
 
 def _note_end(folder: RunFolder, number: signal.Signals) -> int:
-    reason = f"ended by {number.name} before it could save"
+    reason, lost = f"ended by {number.name} before it could save", "the steps since its last checkpoint are lost"
+    with suppress(StoreError, KeyError, TypeError):
+        if folder.results()["training"]["steps"] >= folder.config()["recipe"]["max_steps"]:
+            reason = f"ended by {number.name} in its evaluation"
+            lost = "its training is saved, its evaluation will begin again"
     with folder.noting(f"stopped: {reason}"):
         if folder.status()["state"] in ("queued", "running"):
             folder.set_status("stopped", reason=reason)
+            print(f"{reason}: {lost}", file=sys.stderr, flush=True)  # noqa: T201
     return FAILED
 
 
