@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -158,3 +159,19 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_room_for_the_reason(disk
     assert path.read_bytes() == b"x" * (1 << 20)
     write_json(disk_of_three_mebibytes / "status.json", {"state": "failed"})
     assert sorted(entry.name for entry in disk_of_three_mebibytes.iterdir()) == ["last.ckpt", "status.json"]
+
+
+@pytest.mark.parametrize(
+    ("number", "why"),
+    [
+        (errno.EFBIG, "a limit on the size of a file is reached (ulimit -f); raise it and"),
+        (errno.EDQUOT, "the quota is used up; raise it and"),
+        (errno.ENOSPC, "MiB are free; free some and"),
+    ],
+)
+def test_a_limit_below_the_disks_room_is_told_as_what_it_is(tmp_path: Path, number: int, why: str) -> None:
+    def write(_stream: object) -> None:
+        raise OSError(number, "no")
+
+    with pytest.raises(NoSpaceError, match=re.escape(f"{why} run the same command again")):
+        write_atomically(tmp_path / "file", write)

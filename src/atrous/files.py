@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 from atrous.errors import AtrousError, ConfigError
 
 _RESERVE_BYTES = 1 << 20  # left free by large files, so that what a failed run says of itself still fits
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LIMITS = {errno.EDQUOT: "the quota is used up", errno.EFBIG: "a limit on the size of a file is reached (ulimit -f)"}
+_FULL = (errno.ENOSPC, *_LIMITS)
 
 
 class NoSpaceError(AtrousError, OSError):
@@ -57,7 +58,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None], *, size: int
     except BaseException as error:
         written = _remove(temporary)
         if _is_full(error) and not isinstance(error, NoSpaceError):
-            raise _no_space(path, max(size, written), "about" if size > written else "more than") from None
+            how = "about" if size > written else "more than"
+            raise _no_space(path, max(size, written), how, limit=_limit(error)) from None
         raise
 
 
@@ -112,12 +114,21 @@ def _is_full(error: BaseException | None) -> bool:
     return False
 
 
-def _no_space(path: Path, size: int, how: str) -> NoSpaceError:
-    free = shutil.disk_usage(path.parent).free
+def _limit(error: BaseException | None) -> str:
+    """Which limit was reached on a disk that may have room, in words; empty where the disk is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return _LIMITS.get(error.errno, "")
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def _no_space(path: Path, size: int, how: str, *, limit: str = "") -> NoSpaceError:
+    free = shutil.disk_usage(path.parent).free / 2**20
     needed = f"{max(size / 2**20, 0.01):.4g} MiB"
+    why = f"{limit}; raise it" if limit else f"{free:.4g} MiB are free; free some"
     return NoSpaceError(
-        f"no space left in {path.parent}: {path.name} needs {how} {needed}, {free / 2**20:.4g} MiB are free; "
-        "free some and run the same command again"
+        f"no space left in {path.parent}: {path.name} needs {how} {needed}, {why} and run the same command again"
     )
 
 
@@ -147,7 +158,7 @@ def append_text(path: Path, text: str) -> None:
             stream.write(content)
     except OSError as error:
         if _is_full(error):
-            raise _no_space(path, len(content), "about") from None
+            raise _no_space(path, len(content), "about", limit=_limit(error)) from None
         raise
 
 
