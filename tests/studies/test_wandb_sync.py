@@ -71,6 +71,22 @@ def test_runs_are_said_then_sent_oldest_first_and_only_once(tmp_path: Path, clie
     assert len(client.read_text().splitlines()) == 1
 
 
+@pytest.mark.parametrize("name", ["wandb", ".wandb"])
+def test_the_client_keeps_the_settings_of_the_folder_that_it_is_called_from(
+    tmp_path: Path, client: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Which server it sends to may stand there."""
+    program = client.with_name("site") / "wandb" / "__main__.py"
+    reader = 'import os; print("base_url", (Path(os.environ["WANDB_DIR"]) / "wandb" / "settings").read_text())'
+    program.write_text(f"{program.read_text()}\n{reader}\n")
+    (tmp_path / "here" / name).mkdir(parents=True)
+    (tmp_path / "here" / name / "settings").write_text("http://our.server")
+    _run(tmp_path / "store", "os8", key="k8", started="20260101_000000")
+    monkeypatch.chdir(tmp_path / "here")
+    done = _sync(tmp_path / "store")
+    assert "base_url http://our.server" in done.stdout, done.stderr
+
+
 def test_an_online_run_that_lost_its_server_is_sent_too(tmp_path: Path, client: Path) -> None:
     folder = _run(tmp_path / "store", "os8", key="k8", started="20260101_000000", kind="run")
     (folder / "unsent").touch()

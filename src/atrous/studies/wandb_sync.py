@@ -1,6 +1,7 @@
 """Sending the offline W&B runs of a store: each of them once, and none that is still being written."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -114,6 +115,7 @@ def _call_client(runs: Sequence[UnsentRun]) -> dict[Path, str]:
         if (size := _size(run.file)) is not None and size < run.file.stat().st_size:
             os.truncate(run.file, size)  # with a torn record at its end it would be sent again and again
     with TemporaryDirectory(prefix="atrous-wandb-") as logs:
+        _keep_settings(Path(logs))
         try:
             subprocess.run(
                 processes.bound_command(sys.executable, "-m", "wandb", "sync", "--include-online", *folders),
@@ -126,6 +128,15 @@ def _call_client(runs: Sequence[UnsentRun]) -> dict[Path, str]:
             for file in refused:
                 UnsentRun(file, "").mark.unlink(missing_ok=True)
     return refused
+
+
+def _keep_settings(home: Path) -> None:
+    """Take along what `wandb init` has written where the command is called: the client reads it in its own folder."""
+    before = Path(os.environ.get("WANDB_DIR") or ".")
+    settings = before / (".wandb" if (before / ".wandb").exists() else "wandb") / "settings"
+    if settings.is_file():
+        (home / "wandb").mkdir()
+        shutil.copyfile(settings, home / "wandb" / "settings")
 
 
 @contextmanager
