@@ -51,6 +51,7 @@ def test_a_runs_network_becomes_files_that_are_checked(trained: Trained, tmp_pat
         (("run=.", "output=file/below"), ("file is not a folder",)),
         (("run=.", "output=o", "name="), ("name=''", "name=network")),
         (("run=.", "output=o", "name=a/b"), ("name='a/b'", "name=network")),
+        (("run=.", "output=o", "name=.."), ("name='..'", "name=network")),
         (("run=.", "output=o", "image=gone.png"), ("gone.png",)),
     ],
 )

@@ -68,7 +68,7 @@ def _paths(settings: dict[str, Any]) -> dict[str, Path]:
     if unknown or not settings["format"]:
         given = f"format={unknown[0]!r} is unknown" if unknown else "format=[] writes nothing"
         raise ConfigError(f"{given}; choose of {', '.join(FORMATS)}")
-    if not settings["name"] or Path(settings["name"]).name != settings["name"]:
+    if settings["name"] in ("", "..") or Path(settings["name"]).name != settings["name"]:
         raise ConfigError(
             f"name={settings['name']!r} is no file's name; files are output/name.format, e.g. name=network"
         )

@@ -35,7 +35,7 @@ def dtype_on_cpu(x_NCHW: Tensor) -> torch.dtype | None:
 
 
 def computes_in_float32_on_cpu(x_NCHW: Tensor) -> bool:
-    """Whether PyTorch's own convolution would, and it is not being compiled, exported or transformed."""
+    """Whether PyTorch's own convolution would, and it is not being compiled, exported, traced or transformed."""
     return dtype_on_cpu(x_NCHW) == x_NCHW.dtype == torch.float32
 
 
