@@ -166,6 +166,15 @@ def test_damaged_runs_are_left_out_and_told(runs: Runs) -> None:
     assert "config.yaml" in result.damaged[0].reason
 
 
+@pytest.mark.parametrize("gone", ["run.json", "config.yaml"])
+def test_a_run_that_has_lost_a_file_is_told_and_not_one_seed_less(runs: Runs, gone: str) -> None:
+    (runs.add("a", seed=1) / gone).unlink()
+    runs.add("a")
+    result = collect_runs([str(runs.folder / "runs" / "*")])
+    assert [len(row.seeds) for row in result.rows] == [1]
+    assert gone in result.damaged[0].reason
+
+
 @pytest.mark.parametrize("pattern", ["", "nothing-*", "runs"])
 def test_a_glob_without_runs_is_named(runs: Runs, pattern: str) -> None:
     runs.add("a")

@@ -79,7 +79,8 @@ def _is_there(path: Path) -> bool:
 
 
 def _is_run(path: Path) -> bool:
-    return may_be_there(path / "run.json")
+    """Whether a folder is a run's, also where one of the files that it begins with is gone, which is told then."""
+    return any(may_be_there(path / name) for name in ("run.json", "config.yaml"))
 
 
 def _trainings(runs: Sequence[StoredRun]) -> tuple[dict[str, list[StoredRun]], dict[str, str]]:
