@@ -1,10 +1,14 @@
 """What the console scripts share: each says what is true of it where someone interrupts it."""
 
+import os
+import signal
+import time
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig
+from PIL import Image
 
 
 @pytest.mark.parametrize(
@@ -36,6 +40,31 @@ def test_an_interrupted_command_says_how_to_go_on(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: interrupted; ")
     assert words in line
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(("name", "work"), [("predict", "_run"), ("export", "_export")])
+def test_a_command_that_is_asked_to_end_while_it_writes_ends_as_by_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, work: str, number: signal.Signals
+) -> None:
+    module, done = import_module(f"atrous.commands.{name}"), []
+
+    def ask(*_: object) -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+        finally:
+            done.append("tidied up")
+
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    arguments = {"predict": ["model=x", f"input={tmp_path / 'a.png'}"], "export": ["run=x", "format=pt2"]}
+    monkeypatch.setattr(module, work, ask)
+    monkeypatch.setattr("sys.argv", [f"atrous-{name}", *arguments[name], f"output={tmp_path / 'out'}"])
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert (ended.value.code, done) == (128 + number, ["tidied up"])
+    assert signal.getsignal(number) is before
 
 
 def test_what_may_not_be_read_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from atrous.commands.app import run_app
 from atrous.commands.memory import memory_watched
 from atrous.commands.words import as_list, with_path_quoted
 from atrous.errors import ConfigError
+from atrous.processes import Interrupts
 
 FORMATS = ("pt2", "onnx", "safetensors")
 _INTERRUPTED = "formats that are finished stay; name the others as format=[...] to go on"
@@ -43,7 +44,7 @@ def task(config: DictConfig) -> None:
     paths = _paths(settings)
     _check_folder(Path(settings["output"]))
     side = settings["side"]
-    with memory_watched(lambda: f"check with smaller images: side={side // 2} (now {side})"):
+    with Interrupts(), memory_watched(lambda: f"check with smaller images: side={side // 2} (now {side})"):
         _export(settings, paths)
 
 

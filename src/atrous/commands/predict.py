@@ -13,6 +13,7 @@ from atrous.commands.app import run_app
 from atrous.commands.words import as_list, with_path_quoted
 from atrous.errors import ConfigError, DataError
 from atrous.hardware import check_threads
+from atrous.processes import Interrupts
 
 _INTERRUPTED = "with resume=true the same command leaves out what is finished"
 
@@ -65,7 +66,8 @@ def task(config: DictConfig) -> None:
     if not jobs:
         print(f"all files are there already: {settings['output']}")  # noqa: T201
         return
-    broken = _run(settings, jobs, protocol)
+    with Interrupts():
+        broken = _run(settings, jobs, protocol)
     done = len(jobs) - len(broken)
     print(f"{done} of {len(jobs)} {'input' if len(jobs) == 1 else 'inputs'}: {settings['output']}")  # noqa: T201
     if broken:
