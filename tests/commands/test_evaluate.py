@@ -159,7 +159,7 @@ def test_another_split_has_an_entry_of_its_own(trained: Trained) -> None:
         (("submission=kitti",), ("'kitti'", "one of voc, cityscapes, plain")),
         (("submission=voc",), ("takes its 21 classes", "'shapes' with 11")),
         (("submission=voc", "protocol=single,single_os8"), ("under one protocol",)),
-        (("compare=.",), ("run='.'", "config.yaml")),
+        (("compare=.",), ("compare='.'", "config.yaml")),
         (("compare=${run}",), ("is the run itself",)),
         (("batch_size=0",), ("batch_size=0", "at least 1")),
         (("threads=-2",), ("threads=-2", "at least 0")),
