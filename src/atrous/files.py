@@ -57,9 +57,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None], *, size: int
         temporary.replace(path)
     except BaseException as error:
         written = _remove(temporary)
-        if _is_full(error) and not isinstance(error, NoSpaceError):
-            how = "about" if size > written else "more than"
-            raise _no_space(path, max(size, written), how, limit=_limit(error)) from None
+        if (why := _why_full(error)) and not isinstance(error, NoSpaceError):
+            raise _no_space(path, max(size, written), "about" if size > written else "more than", why=why) from None
         raise
 
 
@@ -105,30 +104,24 @@ def check_space(path: Path, size: int) -> None:
         raise _no_space(path, size + reserve, "about")
 
 
-def _is_full(error: BaseException | None) -> bool:
-    """Whether an error, or one that led to it, says that the disk is full: libraries wrap what a stream raises."""
+def _why_full(error: BaseException | None) -> int:
+    """The number by which an error, or one that led to it, says that there is no room; 0 where none does.
+
+    Libraries wrap what a stream raises.
+    """
     while error is not None:
         if isinstance(error, OSError) and error.errno in _FULL:
-            return True
+            return error.errno
         error = error.__cause__ or error.__context__
-    return False
+    return 0
 
 
-def _limit(error: BaseException | None) -> str:
-    """Which limit was reached on a disk that may have room, in words; empty where the disk is full."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
-            return _LIMITS.get(error.errno, "")
-        error = error.__cause__ or error.__context__
-    return ""
-
-
-def _no_space(path: Path, size: int, how: str, *, limit: str = "") -> NoSpaceError:
+def _no_space(path: Path, size: int, how: str, *, why: int = errno.ENOSPC) -> NoSpaceError:
     free = shutil.disk_usage(path.parent).free / 2**20
     needed = f"{max(size / 2**20, 0.01):.4g} MiB"
-    why = f"{limit}; raise it" if limit else f"{free:.4g} MiB are free; free some"
+    advice = f"{_LIMITS[why]}; raise it" if why in _LIMITS else f"{free:.4g} MiB are free; free some"
     return NoSpaceError(
-        f"no space left in {path.parent}: {path.name} needs {how} {needed}, {why} and run the same command again"
+        f"no space left in {path.parent}: {path.name} needs {how} {needed}, {advice} and run the same command again"
     )
 
 
@@ -157,8 +150,8 @@ def append_text(path: Path, text: str) -> None:
         with path.open("ab") as stream:
             stream.write(content)
     except OSError as error:
-        if _is_full(error):
-            raise _no_space(path, len(content), "about", limit=_limit(error)) from None
+        if why := _why_full(error):
+            raise _no_space(path, len(content), "about", why=why) from None
         raise
 
 

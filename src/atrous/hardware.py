@@ -30,14 +30,16 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def check_threads(threads: int, *, key: str = "threads") -> None:
-    """Refuse an impossible number of threads; 0 leaves it to PyTorch.
+def check_threads(threads: int) -> None:
+    """Refuse an impossible number of threads (`threads`); 0 leaves it to PyTorch.
 
     Raises:
         ConfigError: says what would be right.
     """
     if not 0 <= threads <= MOST_THREADS:
-        raise ConfigError(f"{key}={threads}: at least 0, which leaves the number to torch, and at most {MOST_THREADS}")
+        raise ConfigError(
+            f"threads={threads}: at least 0, which leaves the number to torch, and at most {MOST_THREADS}"
+        )
 
 
 def device_type(accelerator: str) -> str:

@@ -71,17 +71,17 @@ class KeyedBatchSampler(Sampler[list[Item]]):
 
     def __iter__(self) -> Iterator[list[Item]]:
         """Yield this rank's batch of each step as (epoch, index) items."""
-        orders: dict[int, list[int]] = {}
+        epoch, order = -1, []
         first = self.rank
         per_step = self.batch_size * self.num_replicas
         for step in range(self.start_step, self.max_steps):
             positions = range(step * per_step + first, (step + 1) * per_step, self.num_replicas)
             batch = []
             for position in positions:
-                epoch, place = divmod(position, self.length)
-                if epoch not in orders:
-                    orders = {epoch: epoch_order(seed=self.seed, epoch=epoch, length=self.length)}
-                batch.append((epoch, orders[epoch][place]))
+                if position // self.length != epoch:
+                    epoch = position // self.length
+                    order = epoch_order(seed=self.seed, epoch=epoch, length=self.length)
+                batch.append((epoch, order[position % self.length]))
             yield batch
 
 

@@ -17,8 +17,12 @@ def is_ours_on_cpu(x_NCHW: Tensor) -> bool:
 
     A trace (torch.jit) would keep this map's number of images and its sizes, which are tensors there.
     """
-    is_recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    return x_NCHW.device.type == "cpu" and not is_recorded and not is_transformed()
+    return x_NCHW.device.type == "cpu" and not is_recorded() and not is_transformed()
+
+
+def is_recorded() -> bool:
+    """Whether torch.compile, torch.export or a trace (torch.jit) takes down what is computed."""
+    return torch.compiler.is_compiling() or bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
 def is_transformed() -> bool:

@@ -15,6 +15,7 @@ from atrous.networks.aspp import Context
 from atrous.networks.backbone import Backbone, BackboneFactory
 from atrous.networks.layers import Classifier
 from atrous.networks.output_stride import whole_number, whole_numbers
+from atrous.networks.own_kernels import is_recorded
 from atrous.networks.recomputation import maps_recomputed
 from atrous.networks.resize import resize_bilinear
 
@@ -91,8 +92,7 @@ class Segmenter(nn.Module):
 
     def low_resolution_logits(self, x_NCHW: Tensor) -> Tensor:
         """Return the classifier's output [N, num_classes, h, w] for images [N, 3, H, W]."""
-        is_recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        if is_recorded or not (self.recomputes_maps and self.training and torch.is_grad_enabled()):
+        if is_recorded() or not (self.recomputes_maps and self.training and torch.is_grad_enabled()):
             return self._logits(x_NCHW)
         with maps_recomputed(depthwise=self.recomputes_depthwise):
             return self._logits(x_NCHW)

@@ -21,12 +21,8 @@ def _unread(config: Mapping[str, Any]) -> Iterator[str]:
     if config["table"] is not None:
         return
     for key in ("root", "classes"):
-        if data[key] is not None and not any(_takes(data[split], key, data[key]) for split in ("train", "val")):
+        # An argument may be made of it, as `folder: ${data.root}/left`.
+        if data[key] is not None and not any(str(data[key]) in str(data[split]) for split in ("train", "val")):
             shown = data[key] if isinstance(data[key], str) else "[...]"
             name = str(data["train"]["_target_"]).rsplit(".", 1)[-1]
             yield f"data.{key}={shown} is read by no data set of this run, which takes {name}: was data=NAME forgotten?"
-
-
-def _takes(call: Mapping[str, Any], key: str, value: Any) -> bool:
-    """Whether a data set has an argument of that name, or one made of that value, as `folder: ${data.root}/left`."""
-    return key in call or any(str(value) in str(given) for name, given in call.items() if name != "_target_")

@@ -41,18 +41,13 @@ class UnsentRun:
     @property
     def is_sent(self) -> bool:
         """Whether `wandb sync` has marked it."""
-        return self.mark.is_file()
+        return _mark(self.file).is_file()
 
     @property
     def is_unsent(self) -> bool:
         """Whether the server has not all of it."""
         is_kept_here = self.file.parent.name.startswith("offline-run-") or (self.file.parent / UNSENT).is_file()
         return is_kept_here and not self.is_sent
-
-    @property
-    def mark(self) -> Path:
-        """What `wandb sync` leaves beside a run that it has sent."""
-        return self.file.with_name(f"{self.file.name}.synced")
 
     @property
     def owner(self) -> Path:
@@ -126,7 +121,7 @@ def _call_client(runs: Sequence[UnsentRun]) -> dict[Path, str]:
             for log in Path(logs).glob("wandb/logs/*.log"):
                 refused |= {Path(file).absolute(): why for file, why in refusals(log) if file is not None}
             for file in refused:
-                UnsentRun(file, "").mark.unlink(missing_ok=True)
+                _mark(file).unlink(missing_ok=True)
     return refused
 
 
@@ -152,6 +147,11 @@ def _held(runs: Sequence[UnsentRun]) -> Iterator[tuple[list[UnsentRun], list[Uns
             free[owner] = is_held and not processes.members(owner)
         left = [run for run in runs if not free[run.owner] or run.is_unsent]  # others may have sent it until now
         yield [run for run in left if free[run.owner]], [run for run in left if not free[run.owner]]
+
+
+def _mark(file: Path) -> Path:
+    """What `wandb sync` leaves beside a run that it has sent."""
+    return file.with_name(f"{file.name}.synced")
 
 
 def _size(file: Path) -> int | None:

@@ -84,9 +84,8 @@ def measure(
             continue
         evaluation.records.save(folder.records_file(entries[name]))
         facts = {"protocol": protocols[name].as_dict(), "checkpoint": checkpoint, "scored": scored}
-        facts |= {"precision": _precision_of(config)}
-        seconds = round(evaluation.seconds, 2)
-        fresh = {**evaluation.result(dataset.spec.classes), **facts, "seconds": seconds}
+        how = {"precision": _precision_of(config), "seconds": round(evaluation.seconds, 2)}
+        fresh = {**evaluation.result(dataset.spec.classes), **facts, **how}
         results[entries[name]] = {**fresh, **before}
     folder.add_results(evaluations=results)
     if changed:
