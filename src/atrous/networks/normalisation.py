@@ -131,14 +131,15 @@ def _is_known(norm: nn.Module) -> bool:
 
 def _with_statistics(norm: nn.BatchNorm2d, x_NCHW: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Return `norm(x)`, and mean and inverse deviation of the batch where it can be made again with them."""
-    if recomputes_maps() and norm.training and _is_known(norm):
-        if isinstance(norm, CrossRankBatchNorm2d) and norm.is_in_step:
-            y_NCHW, *statistics = norm.with_statistics(x_NCHW)
-            return y_NCHW, tuple(statistics)
-        if isinstance(norm, nn.SyncBatchNorm):
-            return _synchronised(norm, x_NCHW)
+    if not (recomputes_maps() and norm.training):
+        return norm(x_NCHW), ()
+    if isinstance(norm, CrossRankBatchNorm2d) and norm.is_in_step:
+        y_NCHW, *statistics = norm.with_statistics(x_NCHW)
+        return y_NCHW, tuple(statistics)
+    if isinstance(norm, nn.SyncBatchNorm):
+        return _synchronised(norm, x_NCHW)
     y_NCHW = norm(x_NCHW)
-    return y_NCHW, _statistics_of_batch(y_NCHW) if norm.training else ()
+    return y_NCHW, _statistics_of_batch(y_NCHW)
 
 
 def _synchronised(norm: nn.SyncBatchNorm, x_NCHW: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -169,7 +170,7 @@ def _statistics_of_batch(y_NCHW: Tensor) -> tuple[Tensor, ...]:
     PyTorch's CPU kernel computes x * scale + (bias - mean * scale), whoever brings the statistics: with them the map is
     made again to the bit, without another two passes over its input.
     """
-    if y_NCHW.device.type != "cpu" or not recomputes_maps():  # torch.compile cannot trace what comes behind it
+    if y_NCHW.device.type != "cpu":
         return ()
     node = y_NCHW.grad_fn
     if node is None or node.name() != "NativeBatchNormBackward0":
