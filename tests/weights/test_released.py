@@ -15,8 +15,8 @@ from atrous.networks.backbone import Backbone
 from atrous.networks.dense_prediction_cell import DensePredictionCell
 from atrous.networks.mobilenet import mobilenetv2
 from atrous.networks.resnet import resnet18, resnet50
+from atrous.networks.segmenter import backbone_factory
 from atrous.networks.xception import xception41, xception65
-from atrous.weights import released
 from atrous.weights.released import build_preset, imagenet_preset, load_preset
 from atrous.weights.zoo import preset, presets
 
@@ -84,7 +84,7 @@ def test_an_unknown_name_and_a_backbones_are_refused(files: Files) -> None:
 @pytest.mark.parametrize("name", BACKBONES)
 def test_imagenet_weights_are_found_by_the_layout_of_the_backbone(name: str) -> None:
     network = preset(name).network
-    factory: Callable[..., Backbone] = released._backbone_factory(network.backbone)
+    factory: Callable[..., Backbone] = backbone_factory(network.backbone)
     for output_stride, blocks in ((8, 4), (16, 7)):
         if blocks > 4 and "resnet" not in network.backbone:
             continue

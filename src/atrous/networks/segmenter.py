@@ -30,7 +30,6 @@ BackboneName = Literal[
     "xception71",
     "mobilenetv2",
 ]
-_HOMES = {"resnet": "resnet", "xception": "xception", "mobilenet": "mobilenet"}  # the file of a name's first letters
 _PAPER_MULTI_GRID = dict.fromkeys(("resnet50", "resnet101", "resnet152"), (1, 2, 4))  # the papers' best for ASPP
 _OWN_STRIDE = 32  # of a backbone without atrous convolution: one cell of its last map
 
@@ -143,13 +142,9 @@ def build_backbone(
     output_stride, blocks = whole_number(output_stride), whole_number(blocks, name="blocks")
     multi_grid = None if multi_grid is None else whole_numbers(multi_grid, name="multi_grid")
     if isinstance(backbone, str):
-        known = get_args(BackboneName)
-        if backbone not in known:
-            raise ConfigError(f"backbone={backbone!r} is unknown; choose {', '.join(known)}, or give a factory")
+        factory = backbone_factory(backbone)
         if multi_grid is None and aspp:
             multi_grid = _PAPER_MULTI_GRID.get(backbone)
-        home = next(file for start, file in _HOMES.items() if backbone.startswith(start))
-        factory: BackboneFactory = getattr(import_module(f"atrous.networks.{home}"), backbone)
         return factory(output_stride=output_stride, multi_grid=multi_grid, blocks=blocks)
     if isinstance(backbone, nn.Module) or not callable(backbone):
         raise ConfigError(
@@ -157,3 +152,17 @@ def build_backbone(
             "atrous.networks.resnet50, since the network decides the output stride"
         )
     return backbone(output_stride=output_stride, multi_grid=multi_grid, blocks=blocks)
+
+
+def backbone_factory(name: str) -> BackboneFactory:
+    """Return what builds the backbone of a name.
+
+    Raises:
+        ConfigError: The name is unknown.
+    """
+    known = get_args(BackboneName)
+    if name not in known:
+        raise ConfigError(f"backbone={name!r} is unknown; choose {', '.join(known)}, or give a factory")
+    home = next(file for file in ("resnet", "xception", "mobilenet") if name.startswith(file))
+    factory: BackboneFactory = getattr(import_module(f"atrous.networks.{home}"), name)
+    return factory

@@ -11,15 +11,12 @@ from torch import Tensor
 
 from atrous.errors import CheckpointError, ConfigError
 from atrous.networks import deeplab
-from atrous.networks import mobilenet as mobilenets
-from atrous.networks import resnet as resnets
-from atrous.networks import xception as xceptions
-from atrous.networks.backbone import Backbone, BackboneFactory
+from atrous.networks.backbone import Backbone
 from atrous.networks.dense_prediction_cell import DensePredictionCell
 from atrous.networks.dry_run import without_weights
 from atrous.networks.mobilenet import MobileNetV2
 from atrous.networks.resnet import ResNet
-from atrous.networks.segmenter import Segmenter
+from atrous.networks.segmenter import Segmenter, backbone_factory
 from atrous.networks.xception import Xception
 from atrous.weights.download import fetch
 from atrous.weights.matching import LoadReport
@@ -45,7 +42,7 @@ def build_preset(found: Preset) -> Segmenter:
     arguments = dict(network.arguments)
     if "context" in arguments:
         arguments["context"] = _CONTEXTS[arguments["context"]]
-    backbone = partial(_backbone_factory(network.backbone), **network.backbone_options)
+    backbone = partial(backbone_factory(network.backbone), **network.backbone_options)
     built: Segmenter = getattr(deeplab, network.model)(backbone=backbone, num_classes=found.classes, **arguments)
     return built
 
@@ -173,7 +170,7 @@ def _backbone_of(found: Preset) -> Backbone:
     """Build the backbone that a preset's weights are for."""
     network = found.network
     options = {"output_stride": 16, "multi_grid": None, "blocks": 4, **network.backbone_options}
-    return _backbone_factory(network.backbone)(**options)
+    return backbone_factory(network.backbone)(**options)
 
 
 def _layout(backbone: Backbone) -> tuple[Any, ...]:
@@ -184,14 +181,6 @@ def _layout(backbone: Backbone) -> tuple[Any, ...]:
     if isinstance(backbone, MobileNetV2):
         return backbone.settings, backbone.width, backbone.padding, backbone.epsilon
     return (type(backbone),)
-
-
-def _backbone_factory(name: str) -> BackboneFactory:
-    for home in (resnets, xceptions, mobilenets):
-        if hasattr(home, name):
-            factory: BackboneFactory = getattr(home, name)
-            return factory
-    raise ConfigError(f"backbone={name!r} of the zoo is unknown")
 
 
 def _left_in(model: Segmenter, report: LoadReport) -> LoadReport:
