@@ -14,6 +14,7 @@ from atrous.prediction.safetensors_file import read_safetensors
 from atrous.run_store import RunFolder
 from atrous.weights.matching import load_by_name
 from atrous.weights.own import tensors_of_checkpoint
+from atrous.weights.zoo import is_file
 
 _TORCH_FILES = (".pth", ".pt")
 CHECKPOINTS = ("last", "best")
@@ -67,7 +68,7 @@ def _load(source: str, checkpoint: str, preset: str | None) -> tuple[Segmenter, 
         return read_safetensors(path)
     if path.is_file() and path.suffix in _TORCH_FILES:
         return load_torchvision(path)
-    if path.is_file() or Path(f"{source}.index").is_file():
+    if is_file(source):
         return load_tensorflow(source)
     if "/" in source or path.suffix:
         raise CheckpointError(

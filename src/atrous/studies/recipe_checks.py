@@ -7,7 +7,7 @@ from typing import Any
 
 from atrous.errors import ConfigError, StoreError
 from atrous.run_store import RunFolder
-from atrous.weights.zoo import preset
+from atrous.weights.zoo import is_file, preset
 
 _LEFT_OVER = 0.1  # of the initial statistics, which evaluation notices
 _FORGOTTEN = 0.001
@@ -62,8 +62,10 @@ def recipe_warnings(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _preprocessing_of(backbone: Mapping[str, Any], source: str | None) -> str | None:
     """What published weights or those of a run were trained with; None for none, other files and unknown names."""
-    if source is None or Path(source).is_file() or Path(f"{source}.index").is_file():
-        return None if source is None else _preprocessing_of_run(Path(source))
+    if source is None:
+        return None
+    if is_file(source):
+        return _preprocessing_of_run(Path(source))
     if source == "imagenet":
         is_torchvision = backbone.get("strides_in") == "first_unit" or backbone.get("padding") == "symmetric"
         return "imagenet" if is_torchvision else "inception"
@@ -111,7 +113,7 @@ def _rates(value: Any) -> Any:
 
 
 def _check_pretrained(source: str | None) -> Iterator[str]:
-    if source is None or source == "imagenet" or Path(source).is_file() or Path(f"{source}.index").is_file():
+    if source is None or source == "imagenet" or is_file(source):
         return
     if Path(source).is_dir():
         yield f"recipe.pretrained={source!r} is a folder; of a run, give its checkpoint: {source}/checkpoints/last.ckpt"

@@ -23,7 +23,7 @@ from atrous.weights.matching import LoadReport
 from atrous.weights.own import OWN_FILES, from_atrous
 from atrous.weights.tensorflow import from_tensorflow, variables_of
 from atrous.weights.torchvision import from_torchvision, state_dict_of
-from atrous.weights.zoo import Preset, preset, presets
+from atrous.weights.zoo import Preset, is_file, preset, presets
 
 IMAGENET = "imagenet"
 _CONTEXTS = {"dpc": DensePredictionCell}
@@ -136,11 +136,6 @@ def check_pretrained(model: Segmenter, source: str) -> None:
         theirs = build_preset(found) if is_whole else _backbone_of(found)
     entries_of = variables_of if found.format == "tensorflow" else state_dict_of
     load_weights_of(model if is_whole else model.backbone, found, source=entries_of(theirs), any_classes=is_whole)
-
-
-def is_file(source: str) -> bool:
-    """Tell whether `source` names weights on this machine: a file, or the prefix of a TensorFlow checkpoint."""
-    return Path(source).is_file() or Path(f"{source}.index").is_file()
 
 
 def imagenet_preset(backbone: Backbone) -> str:

@@ -104,6 +104,11 @@ def preset(name: str) -> Preset:
     return _preset(names[name], rows[names[name]])
 
 
+def is_file(source: str) -> bool:
+    """Tell whether `source` names weights on this machine: a file, or a TensorFlow checkpoint's prefix."""
+    return Path(source).is_file() or Path(f"{source}.index").is_file()
+
+
 @cache
 def _rows() -> dict[str, dict[str, Any]]:
     import yaml

@@ -26,6 +26,7 @@ from atrous.studies.overrides import key_of, parse
 from atrous.studies.parents import identity_of
 from atrous.studies.reports.store import Store
 from atrous.studies.table import Row
+from atrous.weights.zoo import is_file
 
 _COMPARED = ("model.", "backbone.", "output_stride", "data.train.", "data.val.", "data.evaluation_size", "recipe.")
 _CLASSES = ("data.classes", "data.train.classes", "data.val.classes")
@@ -139,8 +140,7 @@ def _reads_files(overrides: Sequence[str]) -> bool:
 
 def _is_published(pretrained: str) -> bool:
     """Whether initial weights count by their name."""
-    is_file = any(Path(f"{pretrained}{suffix}").is_file() for suffix in ("", ".index"))
-    return not is_file and re.search(r"[/.$]", pretrained) is None
+    return not is_file(pretrained) and re.search(r"[/.$]", pretrained) is None
 
 
 def _fits(config: Mapping[str, Any], wanted: Sequence[tuple[Sequence[str], Any]]) -> bool:
