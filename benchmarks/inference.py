@@ -7,12 +7,13 @@ clock starts, logits at full size, argmax; for multi-scale + flip a loop over sc
 full-size probabilities. "atrous" is what atrous-predict does: batch norm folded, channels last, bf16 where it is in
 hardware (`precision=auto`), normalisation of bytes, probabilities and labels by bands of rows. Both have the same
 weights, the same images and the same number of threads. torchvision's DeepLabv3 and
-segmentation_models.pytorch's DeepLabV3Plus, which are other networks, are measured where they can be imported.
+segmentation_models.pytorch's DeepLabV3Plus, which are other networks, are measured where they can be imported. The
+street is one image of 1024x2048 under Cityscapes' scales.
 
 Each measurement is a process of its own, and the ways take turns, so that a busy machine slows all alike. Memory is the
-largest resident set of a process that did nothing but multi-scale + flip, the Cityscapes protocol on 1024x2048.
-Operations are two per Multiply-Add of the convolutions; the peak is what one large convolution reaches here. "fastest"
-is the ratio of the fastest run of each way, which other work on the machine disturbs least.
+largest resident set of such a process. Operations are two per Multiply-Add of the convolutions; the peak is what one
+large convolution reaches here. "fastest" is the ratio of the fastest run of each way, which other work on the machine
+disturbs least.
 """
 
 import argparse

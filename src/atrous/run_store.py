@@ -7,13 +7,15 @@
         metrics.csv    losses and validation scores by step
         checkpoints/   last.ckpt, the one before it as previous.ckpt, best.ckpt
         results.json   parameters, Multiply-Adds, times, one entry per evaluation protocol
+        evaluation/    by entry: what was counted in each image, the page, the archive for a test server
         log.txt        what the job printed
         nonfinite/     batches whose loss or gradient was not finite
         stack-rank<k>.txt    where a rank was when it was ended for showing no sign of life
         lock           held by the process that trains or measures the run, and who that is
 
-Training and studies meet only here. Every file is written atomically. A file that is damaged nonetheless is set aside
-as NAME.damaged-N by the next start, which makes it anew; one of a newer version is refused and left as it is.
+Training and studies meet only here. Files are written atomically, but for metrics.csv and log.txt, which grow by lines.
+One that is damaged nonetheless is set aside as NAME.damaged-N by the next start, which makes it anew; one of a newer
+version is refused and left as it is.
 """
 
 import sys

@@ -100,7 +100,7 @@ def refuse_repeated(names: Sequence[str], images: Sequence[str], *, source: str)
 
 
 def names_in(folder: Path) -> set[str]:
-    """Return the names of a folder's files; none when the folder does not exist."""
+    """Return the names of what lies in a folder; none when the folder does not exist."""
     if not folder.is_dir():
         return set()
     with os.scandir(folder) as entries:

@@ -31,7 +31,7 @@ _HELD = 4  # batches that the training process may hold at a time before new mem
 
 
 def as_is(item: Any) -> Any:
-    """Collate nothing: the data sets above return whole batches, and others what stands alone."""
+    """Collate nothing: the data sets of samples return whole batches, and others what stands alone."""
     return item.whole if isinstance(item, Batch) else item
 
 

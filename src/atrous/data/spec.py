@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from atrous.errors import DataError
 
 Colour = tuple[int, int, int]
-MAX_CLASSES = 254  # labels are bytes: 255 is the ignore label and 254 marks an illegal value
+MAX_CLASSES = 254  # labels are bytes: one is the ignore label, and one marks an illegal value
 
 
 @dataclass(frozen=True)

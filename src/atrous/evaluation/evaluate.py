@@ -112,7 +112,7 @@ def evaluate(
         protocol: output stride, scales and flip.
         padded_size: what images are padded to, or None for the next k * output_stride + 1.
         preprocessing_name: how pixels are normalised.
-        **feeding: further attributes of `Feeding`: batch_size, num_workers, device, autocast.
+        **feeding: further attributes of `Feeding`: batch_size, num_workers, device, autocast, tf32.
 
     Returns:
         The scores of `atrous.evaluation.scores.scores`, `images` and `confidence`.

@@ -26,7 +26,8 @@ class Protocol:
         overlap: pixels that neighbouring tiles share; without effect where `tile` is None.
 
     Raises:
-        ConfigError: no scale, a scale that is not positive, or a tile that is no larger than the overlap.
+        ConfigError: no scale, one that is not positive, a size that is no pair of sides, or a tile no
+            larger than the overlap.
     """
 
     output_stride: int | None = None

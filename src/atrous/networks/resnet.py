@@ -120,7 +120,7 @@ class ResNet(Backbone):
                 nn.init.zeros_(unit.last_convolution.norm.weight)
 
     def read_low_levels(self, names: Sequence[str]) -> None:
-        """Return these low levels alone; such residual branches start as drawn, also with `zero_init_residual`."""
+        """Return these low levels alone from now on; their residual branches start as drawn in any case."""
         super().read_low_levels(names)
         for index, unit in enumerate(self.iter_units()):
             weight = unit.last_convolution.norm.weight
@@ -128,7 +128,7 @@ class ResNet(Backbone):
                 nn.init.ones_(weight)
 
     def forward(self, x_NCHW: Tensor) -> dict[str, Tensor]:
-        """Return `high`, at the output stride, and the low levels that are read, [N, C, ceil(H / 4), ceil(W / 4)]."""
+        """Return `high` and the low levels that are read, each [N, C, ceil(H / stride), ceil(W / stride)]."""
         x, features = self.pool(self.part(self.stem, x_NCHW)), {}
         for index, unit in enumerate(self.iter_units()):
             if self._inputs.get(index) in self.low_levels_read:

@@ -190,14 +190,14 @@ class Meeting:
             time.sleep(_POLL_SECONDS)
             self._look()
         end = time.monotonic() + _PARTING_SECONDS
-        while time.monotonic() < end and any(map(self._is_leaving, self._peers)):
+        while time.monotonic() < end and any(map(self._is_still_here, self._peers)):
             time.sleep(_POLL_SECONDS)
 
     def _has_come(self, rank: int) -> bool:
         """Whether a rank is here, or was, or is not waited for any longer."""
         return self._peers[rank].is_present or self._files.gone(rank).exists() or self._problem_with(rank) != ""
 
-    def _is_leaving(self, rank: int) -> bool:
+    def _is_still_here(self, rank: int) -> bool:
         """Whether a rank is still here, and gives signs."""
         self._look()
         return self._files.sign(rank).exists() and time.monotonic() - self._peers[rank].since < SILENCE_SECONDS

@@ -51,7 +51,7 @@ def load_preset(name: str, *, source: str | Path | None = None) -> Segmenter:
     """Return a released network with its weights, in evaluation mode.
 
     Args:
-        name: A preset, such as "xception65_coco_voc_trainaug" (see `atrous.weights.released`).
+        name: A preset, such as "xception65_coco_voc_trainaug" (see `atrous.weights.presets`).
         source: Where the weights are already: the file, or a TensorFlow checkpoint's prefix; None fetches them.
 
     Raises:
