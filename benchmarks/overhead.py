@@ -18,6 +18,7 @@ from benchmarks.trainer_step import step_section
 
 from atrous.run_store import RunFolder, all_runs
 
+_TABLE = "deeplabv3/table1"
 _SECONDS_PER_JOB = 5.0
 
 
@@ -32,13 +33,13 @@ def accounts(run: RunFolder) -> dict[str, float]:
     }
 
 
-def sweep_section(*, repeats: int, experiment: str = "deeplabv3/table1") -> Section:
+def sweep_section(*, repeats: int) -> Section:
     """What the jobs of a small sweep cost beyond their training."""
     overheads, rows, jobs = [], [], []
     for turn in range(repeats):
         with tempfile.TemporaryDirectory(prefix="atrous-sweep-") as name:
             folder = Path(name)
-            arguments = ["-m", f"+experiment={experiment}", "scale=smoke", f"store={folder}", "hydra.launcher.jobs=1"]
+            arguments = ["-m", f"+experiment={_TABLE}", "scale=smoke", f"store={folder}", "hydra.launcher.jobs=1"]
             wall = atrous_train(arguments, folder=folder)
             jobs = [accounts(run) for run in all_runs(folder)]
         training, evaluation, whole = (sum(job[key] for job in jobs) for key in ("training", "evaluation", "job"))
@@ -49,7 +50,7 @@ def sweep_section(*, repeats: int, experiment: str = "deeplabv3/table1") -> Sect
     return Section(
         key="sweep_overhead",
         title="A sweep's overhead per job",
-        text=f"`atrous-train -m +experiment={experiment} scale=smoke`, a job at a time; seconds of all jobs together.",
+        text=f"`atrous-train -m +experiment={_TABLE} scale=smoke`, a job at a time; seconds of all jobs together.",
         columns=("", "jobs", "whole", "training", "evaluation", "rest of the jobs", "sweep itself"),
         rows=rows,
         goals=[Goal(what, Spread.of(overheads), at_most=_SECONDS_PER_JOB, unit=" s")],

@@ -144,11 +144,11 @@ def _panels(
     ]
 
 
-def loader_section(*, repeats: int, images: int, workers: Sequence[int], crop: int = 257) -> Section:
+def loader_section(*, repeats: int, images: int, workers: Sequence[int]) -> Section:
     """Images per second of the training loader by workers, from the fewest on."""
     from benchmarks.loader import images_per_second, left_out
 
-    batch = 8
+    batch, crop = 8, 257
 
     def speed(count: int) -> Figures:
         dataset = Shapes(split="train", size=crop)

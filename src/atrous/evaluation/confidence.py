@@ -39,15 +39,13 @@ def confidence_intervals(
     }
 
 
-def difference_interval(
-    first: ImageRecords, second: ImageRecords, *, replicates: int = REPLICATES, level: float = LEVEL, seed: int = 0
-) -> list[float] | None:
+def difference_interval(first: ImageRecords, second: ImageRecords) -> list[float] | None:
     """Interval [low, high] of the mIoU of `second` minus that of `first`, both on the same draws of the same images."""
     if len(first) < 2:
         return None
-    draws = _draws(len(first), replicates, seed)
+    draws = _draws(len(first), REPLICATES, seed=0)
     before, after = (mean_of_defined(_replicates(records, draws)[0]) for records in (first, second))
-    return _interval(after - before, level)
+    return _interval(after - before, LEVEL)
 
 
 def _draws(number: int, replicates: int, seed: int) -> Floats:

@@ -48,9 +48,9 @@ class Subsample(nn.Module):
         super().__init__()
         self.stride = stride
 
-    def set_atrous(self, *, stride: int | None = None, rate: int | None = None) -> None:
+    def set_atrous(self, *, stride: int) -> None:
         """Set the stride; a shortcut has no rate."""
-        self.stride = self.stride if stride is None else stride
+        self.stride = stride
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return [N, C, ceil(H / stride), ceil(W / stride)]."""

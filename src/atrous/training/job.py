@@ -74,11 +74,11 @@ def _in_words(error: Exception, config: Mapping[str, Any]) -> str:
     return advice(error, config) if is_out_of_memory(error) else f"{type(error).__name__}: {error}".strip()
 
 
-def _fail(folder: RunFolder, reason: str, *, code: int = FAILED, **details: str) -> None:
+def _fail(folder: RunFolder, reason: str, **details: str) -> None:
     """Say why the run failed, unless another rank has: the first reason is the cause of the others."""
     with folder.noting(f"failed: {reason}"):
         if folder.status()["state"] != "failed":
-            folder.set_status("failed", reason=reason, exit_code=code, **details)
+            folder.set_status("failed", reason=reason, exit_code=FAILED, **details)
 
 
 def _start_ranks(arguments: Sequence[str], devices: int) -> int:

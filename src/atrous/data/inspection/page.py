@@ -115,7 +115,7 @@ def _with_others(spec: DatasetSpec, statistics: SplitStatistics, label: int) -> 
     return int((present[:, label] & present[:, others].any(1)).sum())
 
 
-def _companions(spec: DatasetSpec, statistics: SplitStatistics, label: int, *, number: int = 3) -> str:
+def _companions(spec: DatasetSpec, statistics: SplitStatistics, label: int) -> str:
     together = statistics.together[label]
     others: Sequence[int] = sorted((other for other in _objects(spec) if other != label), key=lambda c: -together[c])
-    return ", ".join(f"{spec.classes[other]} {together[other]}" for other in others[:number] if together[other])
+    return ", ".join(f"{spec.classes[other]} {together[other]}" for other in others[:3] if together[other])

@@ -72,7 +72,7 @@ def sparkline(result: TableResult) -> str:
     return plane.svg(parts, title="paper and measured, row by row", css="spark")
 
 
-def curve(points: Points, *, title: str, x_title: str = "step") -> str:
+def curve(points: Points, *, title: str) -> str:
     """One value over the steps of a training; empty without points."""
     if not points:
         return ""
@@ -88,9 +88,7 @@ def curve(points: Points, *, title: str, x_title: str = "step") -> str:
         f'<text x="{plane.x(tick):.1f}" y="{plane.height - 20}" text-anchor="middle">{tick:g}</text>'
         for tick in _ticks(0, plane.right_value, 5)
     ]
-    parts.append(
-        f'<text x="{plane.width - plane.right}" y="{plane.height - 4}" text-anchor="end">{escape(x_title)}</text>'
-    )
+    parts.append(f'<text x="{plane.width - plane.right}" y="{plane.height - 4}" text-anchor="end">step</text>')
     parts.append(f'<polyline points="{line}" fill="none" stroke="var(--first)" stroke-width="2"/>')
     if len(shown) <= 12:
         parts += [
