@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
 
 import numpy as np
 
 from atrous.errors import StoreError
 from atrous.evaluation.charts import curves, difference_bars, percent
 from atrous.evaluation.confidence import difference_interval
-from atrous.evaluation.page import Shown, between, describe
+from atrous.evaluation.page import Shown, between, describe, trimap_points
 from atrous.evaluation.pictures import Picture, panels
 from atrous.html import card, cards, document, four, legend, table
 
@@ -98,17 +97,12 @@ def _cards(first: Shown, second: Shown) -> str:
 
 
 def _curves(first: Shown, second: Shown) -> str:
-    lines = {f"{letter}": _points(shown.result) for letter, shown in (("A", first), ("B", second))}
+    boundaries = {letter: shown.result.get("boundary") or {} for letter, shown in (("A", first), ("B", second))}
+    lines = {letter: trimap_points(boundary) for letter, boundary in boundaries.items()}
     if not all(lines.values()):
         return ""
     chart = curves(lines, x_title="width of the trimap in pixels", y_title="mIoU in percent")
     return f"<h2>Near the outlines</h2>{chart}"
-
-
-def _points(result: Mapping[str, Any]) -> list[tuple[float, float]]:
-    boundary = result.get("boundary") or {"trimap_widths": [], "trimap_miou": []}
-    pairs = zip(boundary["trimap_widths"], boundary["trimap_miou"], strict=True)
-    return [(float(width), value) for width, value in pairs if value is not None]
 
 
 def _table(first: Shown, second: Shown) -> str:

@@ -93,6 +93,12 @@ def between(interval: Sequence[float] | None) -> str:
     return "" if interval is None else f"{100 * interval[0]:.1f} to {percent(interval[1])}"
 
 
+def trimap_points(boundary: Mapping[str, Any]) -> list[tuple[float, float]]:
+    """(width in pixels, mean IoU) of the bands that have a pixel, out of an entry's `boundary`, which may be empty."""
+    pairs = zip(boundary.get("trimap_widths", ()), boundary.get("trimap_miou", ()), strict=True)
+    return [(float(width), value) for width, value in pairs if value is not None]
+
+
 def _cards(result: Mapping[str, Any]) -> str:
     confidence = result.get("confidence") or {}
     main = card(percent(result["miou"]), "mIoU", detail=between(confidence.get("miou")), main=True)
@@ -117,8 +123,7 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
 
 
 def _outlines(boundary: Mapping[str, Any], shown: Shown) -> list[str]:
-    pairs = zip(boundary["trimap_widths"], boundary["trimap_miou"], strict=True)
-    points = [(float(width), value) for width, value in pairs if value is not None]
+    points = trimap_points(boundary)
     of_void = shown.spec.void_marks_outlines
     if not points:
         lacks = "pixels with the void label" if of_void else "outlines: no pixel lies beside one of another class"
