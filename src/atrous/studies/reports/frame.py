@@ -63,6 +63,15 @@ def warning(text: str) -> str:
     return f'<p class="label warn">{escape(text)}</p>'
 
 
+def listed(title: str, entries: Sequence[str], *, note: str = "") -> list[str]:
+    """Return a headline, a note and what is wrong, an entry each, plain text; nothing where nothing is."""
+    if not entries:
+        return []
+    lines = "".join(f"<li>{escape(entry)}</li>" for entry in entries)
+    told = f"<p>{escape(note)}</p>" if note else ""
+    return [f'<h2>{escape(title)}</h2>{told}<ul class="bad">{lines}</ul>']
+
+
 def link(text: str, address: str) -> str:
     """Return a link; both plain text."""
     return f'<a href="{escape(quote(address, safe="/.-_~#"))}">{escape(text)}</a>'

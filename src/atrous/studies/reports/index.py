@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from atrous.html import card, cards, table
 from atrous.studies.reports.charts import sparkline
-from atrous.studies.reports.frame import frame, label_of, link, run_page
+from atrous.studies.reports.frame import frame, label_of, link, listed, run_page
 from atrous.studies.reports.rows import TableResult
 from atrous.studies.reports.run_page import Use
 from atrous.studies.reports.store import DamagedRun, Store, StoredRun
@@ -46,10 +46,10 @@ def render_index(
             rows = [_row(result, table_page(result)) for result in of_paper]
             parts.append(f"<h3>{escape(paper)}</h3>{table(_HEAD, rows, text=(0, 5, 6))}")
     left_out = "They are left out of every table."
-    parts += _listed("Damaged run folders", left_out, [damaged.reason for damaged in store.damaged])
-    parts += _listed("Run folders moved or copied aside", left_out, list(map(str, store.aside)))
+    parts += listed("Damaged run folders", [damaged.reason for damaged in store.damaged], note=left_out)
+    parts += listed("Run folders moved or copied aside", list(map(str, store.aside)), note=left_out)
     is_odd = "Tables show what was read of them, which may be odd too."
-    parts += _listed("Runs without a page", is_odd, [damaged.reason for damaged in odd])
+    parts += listed("Runs without a page", [damaged.reason for damaged in odd], note=is_odd)
     parts += _others([run for run in store.runs if run.folder.path not in uses])
     return frame("The tables of both papers beside measurements", "".join(parts))
 
@@ -98,13 +98,6 @@ def _row(result: TableResult, page: PurePosixPath) -> list[str]:
     picture = sparkline(result) if any(row.mean is not None for row in rows) else ""
     count = f"{measured} of {len(rows)}" if rows else "-"
     return [name, tau, picture, count, seeds_of(result), state, escape(result.table.title)]
-
-
-def _listed(title: str, note: str, folders: Sequence[str]) -> list[str]:
-    if not folders:
-        return []
-    lines = "".join(f"<li>{escape(folder)}</li>" for folder in folders)
-    return [f'<h2>{escape(title)}</h2><p>{escape(note)}</p><ul class="bad">{lines}</ul>']
 
 
 def _others(runs: Sequence[StoredRun]) -> list[str]:

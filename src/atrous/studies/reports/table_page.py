@@ -10,7 +10,7 @@ from statistics import fmean
 from atrous.html import card, cards
 from atrous.studies.reports.charts import trend_chart
 from atrous.studies.reports.forms import cells, row_columns
-from atrous.studies.reports.frame import between, frame, label_of, link, run_page
+from atrous.studies.reports.frame import between, frame, label_of, link, listed, run_page
 from atrous.studies.reports.pictures import picture_name
 from atrous.studies.reports.rows import RowResult, TableResult
 from atrous.studies.reports.words import agreement_of, choice_of, code_of, legend_of, seeds_of
@@ -46,8 +46,8 @@ def render_page(result: TableResult, *, page: PurePosixPath, way: Sequence[tuple
     if table.deviations:
         parts.append("<h2>What deviates from the paper</h2>")
         parts.append(f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in table.deviations)}</ul>")
-    parts += _left_out("Damaged run folders, left out", [damaged.reason for damaged in result.damaged])
-    parts += _left_out("Run folders moved or copied aside, left out", list(map(str, result.aside)))
+    parts += listed("Damaged run folders, left out", [damaged.reason for damaged in result.damaged])
+    parts += listed("Run folders moved or copied aside, left out", list(map(str, result.aside)))
     if result.rows:
         commands = escape("\n".join(row.command for row in result.rows))
         parts.append(f"<h2>The command of each row</h2><pre>{commands}</pre>")
@@ -97,10 +97,3 @@ def _seeds(row: RowResult, page: PurePosixPath, among: Sequence[Path]) -> str:
 
 def _css(name: str, words: Sequence[str]) -> str:
     return name if name in ("paper", "measured") else ("text" if name in words else "value")
-
-
-def _left_out(title: str, folders: Sequence[str]) -> list[str]:
-    if not folders:
-        return []
-    lines = "".join(f"<li>{escape(folder)}</li>" for folder in folders)
-    return [f'<h2>{escape(title)}</h2><ul class="bad">{lines}</ul>']
