@@ -158,7 +158,7 @@ def _measure(subject: Subject, config: DictConfig, names: list[str]) -> list[str
 def _say(subjects: list[Subject], names: list[str]) -> None:
     for subject in subjects:
         if len(subjects) > 1:
-            print(f"{subject.name}")  # noqa: T201
+            print(subject.name)  # noqa: T201
         for name in names:
             entry = subject.folder.results()["evaluations"][subject.entry(name)]
             scores = f"mIoU {100 * entry['miou']:.2f}%{_interval(entry)}  pixel accuracy {_accuracy(entry)}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
-from atrous.commands.evaluate_subject import Subject
+from atrous.commands.evaluate_subject import RELEASED, Subject
 from atrous.evaluation.comparison import most_changed, render_comparison, require_same_images
 from atrous.evaluation.page import Shown, render_evaluation
 from atrous.evaluation.pictures import Picture, choose, take_pictures
@@ -79,7 +79,7 @@ def _pictures(subject: Subject, protocol: str, records: ImageRecords, places: li
 
 def _command(subject: Subject, protocol: str) -> str:
     """The command that measures this alone: of the words that were given, those that say what is scored."""
-    what = f"weights={subject.name}" if subject.checkpoint == "released" else f"run={subject.folder.path}"
+    what = f"weights={subject.name}" if subject.checkpoint == RELEASED else f"run={subject.folder.path}"
     given = [str(word) for word in HydraConfig.get().overrides.task]
     others = [word for word in given if word.partition("=")[0] not in _OF_THIS_COMMAND]
     return shlex.join(["atrous-evaluate", what, f"protocol={protocol}", *others])

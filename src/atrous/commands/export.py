@@ -38,11 +38,12 @@ class ExportConfig:
 
 def task(config: DictConfig) -> None:
     """Write every format that is asked for, each after its check."""
+    from atrous.files import check_writable
     from atrous.studies.configuration import resolve
 
     settings = {**resolve(config), "output": config.output}
     paths = _paths(settings)
-    _check_folder(Path(settings["output"]))
+    check_writable(Path(settings["output"]))
     side = settings["side"]
     with Interrupts(), memory_watched(lambda: f"check with smaller images: side={side // 2} (now {side})"):
         _export(settings, paths)
@@ -78,12 +79,6 @@ def _paths(settings: dict[str, Any]) -> dict[str, Path]:
     if there and not settings["overwrite"]:
         raise ConfigError(f"{there[0]} is there already; add overwrite=true to replace it, or give another name=")
     return paths
-
-
-def _check_folder(folder: Path) -> None:
-    from atrous.files import check_writable
-
-    check_writable(folder)
 
 
 def _network(settings: dict[str, Any]) -> tuple[Any, Any, Any]:

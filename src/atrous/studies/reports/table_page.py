@@ -33,7 +33,7 @@ def render_page(result: TableResult, *, page: PurePosixPath, way: Sequence[tuple
         parts += ["<h2>Trend</h2>", trend_chart(result)]
     picture = picture_name(result)
     if picture is not None:
-        alt = f"{escape(table.title)}"
+        alt = escape(table.title)
         parts.append(f'<h2>Figure</h2><figure><img class="figure" alt="{alt}" src="{picture}"></figure>')
     parts += [f'<p class="soft">The paper: {escape(table.trend)}</p>'] if table.trend else []
     if result.rows:
