@@ -4,9 +4,12 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atrous.errors import ArgumentError, AtrousError, ConfigError
+
+if TYPE_CHECKING:
+    from atrous.data.dataset import SegmentationDataset
 
 # The public classes and factories of networks, by the names that they have there: a longer path would also lead to
 # what a file of ours imports, such as atrous.studies.pool.subprocess.run. Of data, only what reads: Decoded writes.
@@ -130,7 +133,9 @@ def build_transforms(nodes: Sequence[Mapping[str, Any]], *, where: str, ignore_l
         return [build(node, where=f"{where}[{i}]", allowed=TRANSFORMS) for i, node in enumerate(nodes)]
 
 
-def build_datasets(data: Mapping[str, Any], *, cached: bool = False) -> tuple[Any, Any]:
+def build_datasets(
+    data: Mapping[str, Any], *, cached: bool = False
+) -> "tuple[SegmentationDataset, SegmentationDataset]":
     """The training and the validation set of a config; folders and lists are checked, no pixels are read.
 
     Args:
@@ -160,11 +165,12 @@ def build_datasets(data: Mapping[str, Any], *, cached: bool = False) -> tuple[An
     return train, val
 
 
-def build_test_set(data: Mapping[str, Any]) -> Any:
+def build_test_set(data: Mapping[str, Any]) -> "SegmentationDataset":
     """The images that a test server scores: `data.val` with the split `test`.
 
     Raises:
         ConfigError: the data set has no such split.
         DataError: its images are not there.
     """
-    return build({**data["val"], "split": "test"}, where="data.val")
+    dataset: SegmentationDataset = build({**data["val"], "split": "test"}, where="data.val")
+    return dataset

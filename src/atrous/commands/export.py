@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
@@ -15,6 +15,12 @@ from atrous.commands.memory import memory_watched
 from atrous.commands.words import as_list, with_path_quoted
 from atrous.errors import ConfigError
 from atrous.processes import Interrupts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from atrous.networks.segmenter import Segmenter
+    from atrous.prediction.description import Description
 
 FORMATS = ("pt2", "onnx", "safetensors")
 _INTERRUPTED = "formats that are finished stay; name the others as format=[...] to go on"
@@ -81,7 +87,7 @@ def _paths(settings: dict[str, Any]) -> dict[str, Path]:
     return paths
 
 
-def _network(settings: dict[str, Any]) -> tuple[Any, Any, Any]:
+def _network(settings: dict[str, Any]) -> tuple[Segmenter, Description, list[Tensor]]:
     from atrous.data.files import read_image
     from atrous.data.preprocessing import Preprocessing
     from atrous.data.shapes import Shapes

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -14,6 +15,12 @@ from atrous.commands.words import as_list, with_path_quoted
 from atrous.errors import ConfigError, DataError
 from atrous.hardware import check_threads
 from atrous.processes import Interrupts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from atrous.evaluation.protocol import Protocol
+    from atrous.prediction.inputs import Job
 
 _INTERRUPTED = "with resume=true the same command leaves out what is finished"
 
@@ -75,7 +82,7 @@ def task(config: DictConfig) -> None:
         raise UnusableInputError("\n".join(lines))
 
 
-def _run(settings: dict[str, Any], jobs: list[Any], protocol: Any) -> dict[Any, str]:
+def _run(settings: dict[str, Any], jobs: Sequence[Job], protocol: Protocol) -> dict[Path, str]:
     import torch
 
     from atrous.prediction.images import predict_images
@@ -89,7 +96,7 @@ def _run(settings: dict[str, Any], jobs: list[Any], protocol: Any) -> dict[Any, 
         settings["model_path"], **{key: settings[key] for key in ("checkpoint", "preset", "precision", "device")}
     )
     images, videos = [job for job in jobs if not job.is_video], [job for job in jobs if job.is_video]
-    shared = {"protocol": protocol, "batch_size": settings["batch_size"]}
+    shared: dict[str, Any] = {"protocol": protocol, "batch_size": settings["batch_size"]}
     with progress("images", shown=settings["progress"] and bool(images)) as advance:
         broken = predict_images(predictor, images, on_done=advance, **shared)
     for job in videos:

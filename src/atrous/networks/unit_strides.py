@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from atrous.networks.output_stride import resnet_unit_strides
+from atrous.networks.output_stride import StridesIn, resnet_unit_strides
 
 
 class UnitStrides(NamedTuple):
@@ -23,7 +23,7 @@ class UnitStrides(NamedTuple):
     units: tuple[int, ...]
 
 
-def resnet(*, units: Sequence[int], strides_in: Any = "last_unit", blocks: int = 4) -> UnitStrides:
+def resnet(*, units: Sequence[int], strides_in: StridesIn = "last_unit", blocks: int = 4) -> UnitStrides:
     """Return the strides of a ResNet with block4 repeated up to `blocks`."""
     blocks_ = resnet_unit_strides([*units, *[units[3]] * (blocks - 4)], strides_in=strides_in)
     return UnitStrides(4, tuple(stride for block in blocks_ for stride in block))

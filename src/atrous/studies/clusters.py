@@ -8,6 +8,7 @@ node; by then the others are on their way, so they are waited for all the same.
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra import compose
@@ -62,7 +63,7 @@ def launch(
     return [_as_return(job, errors.get(job.folder.path, "")) for job in todo]
 
 
-def _submit(launcher: Launcher, settings: Mapping[str, Any], missing: Sequence[Job]) -> dict[Any, str]:
+def _submit(launcher: Launcher, settings: Mapping[str, Any], missing: Sequence[Job]) -> dict[Path, str]:
     """Hand jobs to the launcher and wait until none is on its way; errors by the folders of the jobs."""
     overrides, queue = [list(job.overrides) for job in missing], queue_of(launcher, settings)
     try:
