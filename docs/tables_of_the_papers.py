@@ -8,15 +8,12 @@ from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
 
 from atrous.resources import experiments_folder
+from atrous.studies.table_names import table_names
 
 
 def experiments() -> list[dict[str, Any]]:
-    """Every file of experiments/, in the order of the papers."""
-    files = experiments_folder().rglob("*.yaml")
-    found = [yaml.safe_load(path.read_text()) for path in files]
-    return sorted(
-        found, key=lambda table: (table["table"].split("/")[0], len(table["table"].rstrip("ab")), table["table"])
-    )
+    """Every file of experiments/, as `table_names` has them."""
+    return [yaml.safe_load((experiments_folder() / f"{name}.yaml").read_text()) for name in table_names()]
 
 
 class Deviations(Directive):
