@@ -16,8 +16,8 @@ from atrous.data.loading import Sample, evaluation_loader
 from atrous.data.preprocessing import Preprocessing
 from atrous.errors import ConfigError
 from atrous.evaluation.inference import mean_probabilities, predict
-from atrous.evaluation.protocol import Protocol
-from atrous.evaluation.protocol_samples import ProtocolSamples, Size
+from atrous.evaluation.protocol import Protocol, Size
+from atrous.evaluation.protocol_samples import ProtocolSamples
 from atrous.evaluation.tiles import tiled_labels
 from atrous.hardware import repeatable_kernels
 from atrous.networks.dry_run import evaluating

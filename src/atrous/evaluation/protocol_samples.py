@@ -6,9 +6,7 @@ from torch import Tensor
 
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.loading import EvaluationSamples
-from atrous.evaluation.protocol import Protocol
-
-Size = tuple[int, int]
+from atrous.evaluation.protocol import Protocol, Size
 
 
 class ProtocolSamples(EvaluationSamples):
