@@ -29,14 +29,14 @@ _WINDOW = 10  # epochs whose median is taken
 _TOLERANCE = 1.02  # of the first ten; page tables and allocators breathe by less
 
 
-def resident_megabytes(pid: int) -> float:
-    """Return the memory that a process owns or shares, MB."""
+def resident_mib(pid: int) -> float:
+    """Return the memory that a process owns or shares, MiB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return sum(int(value) for value in re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+) kB", status, re.MULTILINE)) / 1024
 
 
 def memory_of_epochs(dataset: SegmentationDataset, arguments: argparse.Namespace) -> Iterator[list[float]]:
-    """Yield, after each epoch, the memory of the training process and of each loader process, MB."""
+    """Yield, after each epoch, the memory of the training process and of each loader process, MiB."""
     per_epoch = len(dataset) // arguments.batch
     samples = TrainSamples(dataset=dataset, augmentation=CropConfig(crop_size=(arguments.crop, arguments.crop)), seed=0)
     sampler = KeyedBatchSampler(length=len(dataset), batch_size=arguments.batch, max_steps=per_epoch * arguments.epochs)
@@ -44,7 +44,7 @@ def memory_of_epochs(dataset: SegmentationDataset, arguments: argparse.Namespace
     for step, _ in enumerate(loader, start=1):
         if step % per_epoch == 0:
             workers = sorted(child.pid or 0 for child in multiprocessing.active_children())
-            yield [resident_megabytes(pid) for pid in (os.getpid(), *workers)]
+            yield [resident_mib(pid) for pid in (os.getpid(), *workers)]
 
 
 def main() -> int:
@@ -66,15 +66,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="atrous-memory-") as folder:
         if arguments.cache:
             dataset = Decoded(dataset, folder=folder)
-        for epoch, megabytes in enumerate(memory_of_epochs(dataset, arguments)):
-            epochs.append(megabytes)
-            print(f"epoch {epoch:3d}: " + ", ".join(f"{value:7.1f}" for value in megabytes) + " MB", flush=True)
+        for epoch, mib in enumerate(memory_of_epochs(dataset, arguments)):
+            epochs.append(mib)
+            print(f"epoch {epoch:3d}: " + ", ".join(f"{value:7.1f}" for value in mib) + " MiB", flush=True)
     grown = False
     for place, values in enumerate(zip(*epochs, strict=True)):
         first, last = statistics.median(values[5 : 5 + _WINDOW]), statistics.median(values[-_WINDOW:])
         grown |= last > first * _TOLERANCE
         name = f"loader process {place}" if place else "training process"
-        print(f"{name}: {first:.1f} MB at first, {last:.1f} MB at last ({100 * (last / first - 1):+.1f}%)")
+        print(f"{name}: {first:.1f} MiB at first, {last:.1f} MiB at last ({100 * (last / first - 1):+.1f}%)")
     print("memory grows" if grown else "memory does not grow")
     return int(grown)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import fmean, median
 
 from benchmarks.command import positive, writable_folder
-from benchmarks.loader_memory import resident_megabytes
+from benchmarks.loader_memory import resident_mib
 
 from atrous.processes import bound_command
 
@@ -74,7 +74,7 @@ def look(leader: int, began: float) -> Sample:
     memory, files, count = 0.0, 0, 0
     for process in tree:
         try:
-            memory += resident_megabytes(process)
+            memory += resident_mib(process)
             files += len(list(Path(f"/proc/{process}/fd").iterdir()))
             count += 1
         except OSError:
