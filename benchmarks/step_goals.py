@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from benchmarks.figures import Measured, Spread, least, middle, ratio
 from benchmarks.networks import PAPER, Network
 from benchmarks.section import Goal
-from benchmarks.steps import ATROUS, CHECKPOINTED, FLOAT32, PLAIN, TUNED
+from benchmarks.steps import ATROUS, CHECKPOINTED, FLOAT32, PLAIN, TUNED, name_of
 
 _SHIPPED, _TUNED, _FLOAT32 = 2.2, 1.15, 1.15  # times as fast
 _MEMORY = 0.85
@@ -31,12 +31,12 @@ def goals(
     found = []
     peers = [key for key, network in networks.items() if network.twin]
     if peers:
-        fastest = {manner: least(measured, [_way(key, manner) for key in peers]) for manner in (PLAIN, TUNED)}
-        everything = [_way(key, manner) for key in peers for manner in (PLAIN, TUNED)]
+        fastest = {manner: least(measured, [name_of(key, manner) for key in peers]) for manner in (PLAIN, TUNED)}
+        everything = [name_of(key, manner) for key in peers for manner in (PLAIN, TUNED)]
         lightest = {manner: _lightest(measured, everything, like=way) for manner, way in fastest.items()}
         found += _against(measured, PAPER, "the paper's network", fastest, lightest, names=_names(networks))
     for key in peers:
-        ways = {manner: _way(key, manner) for manner in (PLAIN, TUNED)}
+        ways = {manner: name_of(key, manner) for manner in (PLAIN, TUNED)}
         light = {manner: _lightest(measured, list(ways.values()), like=way) for manner, way in ways.items()}
         label = f"{networks[key].label}'s network"
         found += _against(measured, networks[key].twin, label, ways, light, names=_names(networks))
@@ -53,9 +53,9 @@ def _against(
     names: Mapping[str, str],
 ) -> list[Goal]:
     """One network of atrous against a peer as it ships and tuned."""
-    shipped = _way(ours, ATROUS)
+    shipped = name_of(ours, ATROUS)
     has_bf16 = measured[shipped][0]["precision"] != "32-true"
-    exact = _way(ours, FLOAT32) if _way(ours, FLOAT32) in measured else shipped
+    exact = name_of(ours, FLOAT32) if name_of(ours, FLOAT32) in measured else shipped
 
     def speed(way: str, manner: str, bound: float, moot: str = "") -> Goal:
         what = f"{label}, {way.partition(': ')[2]}: times as fast as {names[fastest[manner]]}"
@@ -70,7 +70,7 @@ def _against(
     if has_bf16:
         found.append(memory(shipped, TUNED))
     found.append(memory(exact, PLAIN))
-    frugal = _way(ours, CHECKPOINTED)
+    frugal = name_of(ours, CHECKPOINTED)
     if frugal in measured:
         found.append(memory(frugal, TUNED if has_bf16 else PLAIN, _CHECKPOINTED_MEMORY))
         seconds = ratio(measured, frugal, shipped)
@@ -81,7 +81,7 @@ def _against(
 
 def _of_its_own(measured: Measured, operations: Mapping[str, float], peaks: Mapping[str, float]) -> list[Goal]:
     """The paper's network: its share of the peak."""
-    shipped = _way(PAPER, ATROUS)
+    shipped = name_of(PAPER, ATROUS)
     peak = peaks[measured[shipped][0]["precision"]]
     shares = [100 * operations[PAPER] / middle(turn, "seconds") / peak for turn in measured[shipped]]
     what = "the paper's network, as shipped: share of a convolution's peak"
@@ -94,11 +94,9 @@ def _lightest(measured: Measured, ways: Sequence[str], *, like: str) -> str:
     return least(measured, [way for way in ways if measured[way][0]["precision"] == precision], key="peak_mib")
 
 
-def _way(key: str, manner: str) -> str:
-    return f"{key}: {manner}"
-
-
 def _names(networks: Mapping[str, Network]) -> dict[str, str]:
     """Ways of the peers in words."""
     words = {PLAIN: "as it ships", TUNED: "tuned"}
-    return {_way(key, manner): f"{networks[key].label}, {word}" for key in networks for manner, word in words.items()}
+    return {
+        name_of(key, manner): f"{networks[key].label}, {word}" for key in networks for manner, word in words.items()
+    }

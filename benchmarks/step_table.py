@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Mapping
 
 from benchmarks.figures import Measured, Spread, middle
+from benchmarks.steps import name_of
 
 COLUMNS = (
     "network, manner",
@@ -38,7 +39,7 @@ def rows(
     """
     found = []
     for label, (key, manner) in ways.items():
-        turns = measured[f"{key}: {manner}"]
+        turns = measured[name_of(key, manner)]
         seconds = Spread.of([second for turn in turns for second in turn["seconds"]])
         rate, precision = operations[key] / seconds.median, turns[0]["precision"]
         found.append(

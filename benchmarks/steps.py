@@ -25,6 +25,11 @@ MANNERS_OF_ATROUS = (ATROUS, FLOAT32, CHECKPOINTED)
 OPTIMIZER = {"lr": 0.007, "momentum": 0.9, "weight_decay": 1e-4, "bias_lr_multiplier": 2.0, "poly_power": 0.9}
 
 
+def name_of(network: str, manner: str) -> str:
+    """A network, by its key, in a manner: how figures name what was measured."""
+    return f"{network}: {manner}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """What a step works on.

@@ -34,6 +34,7 @@ from benchmarks.steps import (
     Setting,
     build,
     environment_of,
+    name_of,
     precision_of,
 )
 from benchmarks.turns import in_process, take_turns
@@ -90,7 +91,7 @@ def measured_section(setting: Setting, *, repeats: int, peers: Sequence[str]) ->
 
     peaks = measured_peaks(setting.device)
     measured, loads = take_turns(list(ways), measure, repeats=repeats)
-    by_way: Measured = {name_of(way): measured[name] for name, way in ways.items()}
+    by_way: Measured = {name_of(*way): measured[name] for name, way in ways.items()}
     for key in networks:
         if networks[key].differs != "the paper's":
             notes.append(f"{networks[key].label}: {networks[key].differs}.")
@@ -115,11 +116,6 @@ def measured_section(setting: Setting, *, repeats: int, peers: Sequence[str]) ->
             "measured": by_way,
         },
     )
-
-
-def name_of(way: Way) -> str:
-    """A way as one word, for figures."""
-    return f"{way[0]}: {way[1]}"
 
 
 def main() -> None:
