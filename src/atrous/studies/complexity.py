@@ -17,6 +17,7 @@ from atrous.networks.dry_run import without_weights
 from atrous.networks.segmenter import Segmenter
 from atrous.progress import doing
 from atrous.studies.configuration import resolve
+from atrous.studies.reports.forms import markdown_table
 from atrous.terminal import plain_table, say
 from atrous.weights.released import build_preset
 from atrous.weights.zoo import preset, presets
@@ -100,9 +101,8 @@ def write_complexity(folder: Path, *, console: Console) -> None:
     title = "Multiply-Adds in billions for one image"
     console.print(plain_table(title, titles, texts, words=("table", "row"), folds=True))
     say(console, f"* {_EXPLANATION}")
-    lines = ["# Multiply-Adds", "", "| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
-    lines += ["| " + " | ".join(cells) + " |" for cells in texts]
-    write_text(folder / "complexity.md", "\n".join([*lines, "", f"\\* {_EXPLANATION}", ""]))
+    lines = ["# Multiply-Adds", "", *markdown_table(titles, texts), "", f"\\* {_EXPLANATION}", ""]
+    write_text(folder / "complexity.md", "\n".join(lines))
     say(console, f"report: {folder / 'complexity.md'}")
 
 

@@ -18,6 +18,7 @@ from atrous.progress import doing
 from atrous.studies.command_line import sweep_of
 from atrous.studies.configuration import Config, resolve
 from atrous.studies.parents import compose_parent, identity_of
+from atrous.studies.reports.forms import markdown_table
 from atrous.studies.table_names import table_names
 from atrous.terminal import plain_table, say
 
@@ -106,7 +107,5 @@ def write_plan(folder: Path, *, scale: str, tflops: float, console: Console) -> 
         f" x images, at {tflops:g} TFLOP/s sustained (tflops=...); evaluations and loading are not counted."
     )
     say(console, note)
-    text = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
-    text += ["| " + " | ".join(line) + " |" for line in texts]
-    write_text(folder / "plan.md", "\n".join(["# Plan", "", *text, "", note, ""]))
+    write_text(folder / "plan.md", "\n".join(["# Plan", "", *markdown_table(titles, texts), "", note, ""]))
     say(console, f"report: {folder / 'plan.md'}")

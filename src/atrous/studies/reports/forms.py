@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from atrous.studies.reports.rows import RowResult, TableResult
@@ -42,8 +42,7 @@ def render_markdown(result: TableResult) -> str:
     table, rows = result.table, cells(result)
     lines = [f"# {table.paper or table.name}", "", f"{table.title}.", "", "  \n".join(headline(result)), ""]
     if rows:
-        lines += [_line(list(rows[0])), "|" + " --- |" * len(rows[0])]
-        lines += [_line([shortened(text) for text in row.values()]) for row in rows]
+        lines += markdown_table(list(rows[0]), [[shortened(text) for text in row.values()] for row in rows])
         lines += ["", legend_of(result), "", *([code_of(result), ""] if code_of(result) else [])]
     lines += [f"The paper's trend: {table.trend}", ""] if table.trend else []
     lines += [f"* {text}" for text in [*notes_of(result), *table.deviations]]
@@ -98,6 +97,11 @@ def _column(row: RowResult, name: str) -> Any:
 def word_of(value: Any) -> str:
     """A value of a column as people write it."""
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown."""
+    return [_line(titles), "|" + " --- |" * len(titles), *map(_line, rows)]
 
 
 def _line(texts: Sequence[str]) -> str:
