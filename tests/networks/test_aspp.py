@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -71,3 +73,15 @@ def test_vmap_maps_over_image_pooling() -> None:
 def test_what_cannot_be_built_says_what_can(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ASPP(in_channels=2, **options)  # type: ignore[arg-type]
+
+
+def test_rates_that_can_be_read_once_are_as_good_as_a_list() -> None:
+    assert ASPP(in_channels=4, channels=4, rates=iter((6, 12))).rates == (6, 12)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"), [({"in_channels": "4"}, "in_channels='4'"), ({"output_stride": 0}, "=0 ")]
+)
+def test_aspp_by_itself_refuses_what_no_map_has(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ASPP(**{"in_channels": 4, "channels": 4, **given})

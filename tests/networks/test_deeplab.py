@@ -6,6 +6,7 @@ import copy
 import io
 from collections.abc import Callable
 from functools import partial
+from math import nan
 from typing import Any, get_args
 
 import numpy as np
@@ -19,10 +20,10 @@ from atrous.networks.activation_checkpointing import checkpoint_activations
 from atrous.networks.backbone import BackboneFactory
 from atrous.networks.deeplab import DeepLabV3, DeepLabV3Cascade, DeepLabV3Plus
 from atrous.networks.dense_prediction_cell import DensePredictionCell
-from atrous.networks.mobilenet import MobileNetV2
+from atrous.networks.mobilenet import MobileNetV2, mobilenetv2
 from atrous.networks.resnet import ResNet, resnet18, resnet50
 from atrous.networks.segmenter import BackboneName, Segmenter
-from atrous.networks.xception import xception65, xception71
+from atrous.networks.xception import xception41, xception65, xception71
 
 pytestmark = pytest.mark.slow
 
@@ -349,6 +350,30 @@ def test_what_cannot_be_built_says_what_can(make: Callable[[], Segmenter], messa
         ({"decoder_convolutions": [(3.0, 8)]}, r"decoder_convolutions.*\(3\.0, 8\): every one must be a whole number"),
         ({"backbone": nn.Conv2d(3, 3, 3)}, "backbone is of the type Conv2d; give a name or what builds one, such as"),
         ({"backbone": None}, "backbone is of the type NoneType; give a name"),
+        ({"num_classes": True}, "num_classes=True must be a whole number"),
+        ({"aspp_rates": "6"}, "aspp_rates='6' must be a list of whole numbers"),
+        ({"aspp_rates": torch.tensor(6)}, r"aspp_rates=tensor\(6\) must be a list of whole numbers"),
+        ({"aspp_separable": "no"}, "aspp_separable='no' must be True or False"),
+        ({"image_pooling": None}, "image_pooling=None must be True or False"),
+        ({"decoder_separable": nan}, "decoder_separable=nan must be True or False"),
+        ({"align_corners": [1, 2]}, r"align_corners=\[1, 2\] must be True or False"),
+        ({"dropout": "0.1"}, "dropout='0.1' must be a number"),
+        ({"dropout": None}, "dropout=None must be a number"),
+        ({"dropout": nan}, "dropout=nan must be at least 0 and below 1"),
+        ({"context": "aspp"}, "context is of the type str; give what builds one, such as atrous.networks.Dense"),
+        ({"context": 0}, "context is of the type int; give what builds one"),
+        ({"context": nn.Identity}, "context=Identity builds a Identity; give what builds an atrous.networks.Context"),
+        ({"backbone": nn.Identity}, "backbone=Identity builds a Identity; give what builds an atrous.networks.Backb"),
+        ({"backbone": int}, "backbone=int: give what builds an .*Backbone when it is called with output_stride, mul"),
+        ({"backbone": partial(resnet18, width="8")}, "width='8' must be a whole number"),
+        ({"backbone": partial(resnet18, zero_init_residual="no")}, "zero_init_residual='no' must be True or False"),
+        ({"backbone": partial(resnet18, strides_in=["last_unit"])}, r"strides_in=\['last_unit'\] is unknown"),
+        ({"backbone": partial(ResNet, units=None)}, "units=None must be a list of whole numbers"),  # type: ignore[arg-type]
+        ({"backbone": partial(xception41, width=nan)}, "width=nan must be above 0 and finite"),
+        ({"backbone": partial(xception41, middle_units=-1)}, "middle_units=-1 must be at least 0"),
+        ({"backbone": partial(xception41, entry=[128])}, r"entry, \(channels, stride\) of each=128 must be a list"),
+        ({"backbone": partial(mobilenetv2, epsilon="a")}, "epsilon='a' must be a number"),
+        ({"backbone": partial(mobilenetv2, settings=[[6, 24]])}, r"settings: \(6, 24\) must be \(expansion, channels"),
     ],
 )
 def test_an_argument_of_another_kind_is_refused_by_its_name(given: dict[str, Any], message: str) -> None:

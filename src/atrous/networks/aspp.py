@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from atrous.errors import ConfigError
+from atrous.networks.arguments import number, truth, whole_number, whole_numbers
 from atrous.networks.layers import ConvBatchNorm, concatenated, plain_or_separable
-from atrous.networks.output_stride import aspp_rates_at, whole_number, whole_numbers
+from atrous.networks.output_stride import aspp_rates_at
 from atrous.networks.own_kernels import is_ours_on_cpu
 from atrous.networks.resize import resize_bilinear
 
@@ -99,9 +100,10 @@ class ASPP(Context):
         align_corners: bool = True,
     ) -> None:
         super().__init__()
-        channels = whole_number(channels, name="aspp_channels")
-        if channels < 1:
-            raise ConfigError(f"aspp_channels={channels!r} must be at least 1; the papers use 256")
+        in_channels = whole_number(in_channels, name="in_channels", least=1)
+        channels = whole_number(channels, name="aspp_channels", least=1, why="; the papers use 256")
+        separable, image_pooling = truth(separable, name="aspp_separable"), truth(image_pooling, name="image_pooling")
+        align_corners, dropout = truth(align_corners, name="align_corners"), number(dropout, name="dropout")
         if not 0 <= dropout < 1:
             raise ConfigError(f"dropout={dropout!r} must be at least 0 and below 1; the papers' code uses 0.1")
         self.rates_at_os16 = whole_numbers(rates, name="aspp_rates")
@@ -114,7 +116,7 @@ class ASPP(Context):
         self.conv_1x1 = ConvBatchNorm(in_channels=in_channels, out_channels=channels, kernel_size=1)
         self.atrous_convs: Any = nn.ModuleList(
             plain_or_separable(separable=separable, in_channels=in_channels, out_channels=channels, kernel_size=3)
-            for _ in rates
+            for _ in self.rates_at_os16
         )
         branches = 1 + len(self.rates_at_os16) + image_pooling
         self.project = ConvBatchNorm(in_channels=branches * channels, out_channels=channels, kernel_size=1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from atrous.errors import ConfigError
 from atrous.networks.activation_checkpointing import Checkpointed
-from atrous.networks.output_stride import whole_numbers
+from atrous.networks.arguments import whole_numbers
 from atrous.networks.unit_strides import UnitStrides
 
 LOW_LEVELS = {"low_level_4": 4, "low_level_8": 8}  # Conv2 and Conv3 of DeepLabv3+, Table 2

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from atrous.errors import ConfigError
 from atrous.networks.activation_checkpointing import Checkpointed
+from atrous.networks.arguments import truth, whole_number, whole_numbers
 from atrous.networks.layers import ConvBatchNorm, concatenated, convolutions_of
-from atrous.networks.output_stride import whole_number
 from atrous.networks.resize import resize_bilinear
 
 
@@ -85,17 +85,22 @@ class Decoder(Checkpointed):
         align_corners: bool = True,
     ) -> None:
         super().__init__()
-        if not low_level_in_channels:
+        low_levels = whole_numbers(low_level_in_channels, name="low_level_in_channels")
+        if not low_levels:
             raise ConfigError("low_levels=(): a decoder needs at least one low level, for example (4,)")
-        low_level_channels = whole_number(low_level_channels, name="low_level_channels")
-        if low_level_channels < 1:
-            raise ConfigError(f"low_level_channels={low_level_channels!r} must be at least 1; the paper finds 48 best")
+        low_level_channels = whole_number(
+            low_level_channels, name="low_level_channels", least=1, why="; the paper finds 48 best"
+        )
+        separable, align_corners = (
+            truth(separable, name="decoder_separable"),
+            truth(align_corners, name="align_corners"),
+        )
         self.stages: Any = nn.ModuleList()
-        self.out_channels = encoder_channels
-        for channels in low_level_in_channels:
+        self.out_channels = whole_number(encoder_channels, name="encoder_channels", least=1)
+        for channels in low_levels:
             stage = DecoderStage(
                 in_channels=self.out_channels,
-                low_level_in_channels=channels,
+                low_level_in_channels=whole_number(channels, name="low_level_in_channels", least=1),
                 low_level_channels=low_level_channels,
                 convolutions=convolutions,
                 separable=separable,

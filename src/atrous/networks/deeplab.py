@@ -10,15 +10,14 @@ kernels of this package (`trainer.cpu_kernels`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from torch import Tensor
 
-from atrous.networks.aspp import ASPP, Context, ContextFactory
+from atrous.networks.aspp import Context, ContextFactory
 from atrous.networks.backbone import BackboneFactory, low_level_names
 from atrous.networks.decoder import Decoder
 from atrous.networks.layers import convolutions_of
-from atrous.networks.segmenter import BackboneName, Segmenter, build_backbone
+from atrous.networks.segmenter import BackboneName, Segmenter, build_backbone, build_context
 
 
 class DeepLabV3(Segmenter):
@@ -68,8 +67,9 @@ class DeepLabV3(Segmenter):
     ) -> None:
         built = build_backbone(backbone, output_stride=output_stride, multi_grid=multi_grid, blocks=blocks)
         built.read_low_levels(())
-        make_context: ContextFactory = context or partial(
-            ASPP,
+        built_context = build_context(
+            context,
+            backbone=built,
             channels=aspp_channels,
             rates=aspp_rates,
             separable=aspp_separable,
@@ -77,7 +77,6 @@ class DeepLabV3(Segmenter):
             dropout=dropout,
             align_corners=align_corners,
         )
-        built_context = make_context(in_channels=built.out_channels, output_stride=built.output_stride)
         refine, channels = convolutions_of(
             head_convolutions, in_channels=built_context.out_channels, name="head_convolutions"
         )
@@ -182,8 +181,9 @@ class DeepLabV3Plus(Segmenter):
         align_corners: bool = True,
     ) -> None:
         built = build_backbone(backbone, output_stride=output_stride, multi_grid=multi_grid)
-        make_context: ContextFactory = context or partial(
-            ASPP,
+        built_context = build_context(
+            context,
+            backbone=built,
             channels=aspp_channels,
             rates=aspp_rates,
             separable=aspp_separable,
@@ -191,7 +191,6 @@ class DeepLabV3Plus(Segmenter):
             dropout=dropout,
             align_corners=align_corners,
         )
-        built_context = make_context(in_channels=built.out_channels, output_stride=built.output_stride)
         names = low_level_names(low_levels)
         built.read_low_levels(names)
         decoder = Decoder(

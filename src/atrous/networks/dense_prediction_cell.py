@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from atrous.errors import ConfigError
+from atrous.networks.arguments import listed, number, whole_number
 from atrous.networks.aspp import Context
 from atrous.networks.layers import ConvBatchNorm, SeparableConv, concatenated
 from atrous.networks.output_stride import aspp_rates_at
@@ -64,8 +65,11 @@ class DensePredictionCell(Context):
         output_stride: int = 16,
     ) -> None:
         super().__init__()
-        self.cell = tuple(_branch(branch, index) for index, branch in enumerate(branches or ()))
-        _check(cell=self.cell, channels=channels, dropout=dropout)
+        in_channels = whole_number(in_channels, name="in_channels", least=1)
+        channels = whole_number(channels, name="channels", least=1, why="; the paper uses 256")
+        branches, dropout = listed(branches, name="branches", of="branches"), number(dropout, name="dropout")
+        self.cell = tuple(_branch(branch, index) for index, branch in enumerate(branches))
+        _check(cell=self.cell, dropout=dropout)
         self.out_channels = channels
         self.branches: Any = nn.ModuleList(
             SeparableConv(in_channels=in_channels if branch.reads < 0 else channels, out_channels=channels)
@@ -105,10 +109,8 @@ def _branch(branch: Any, index: int) -> Branch:
     return Branch((rows, columns), reads)
 
 
-def _check(*, cell: Sequence[Branch], channels: int, dropout: float) -> None:
+def _check(*, cell: Sequence[Branch], dropout: float) -> None:
     if not cell:
         raise ConfigError("branches=(): a dense prediction cell needs at least one; leave it out for the released one")
-    if channels < 1:
-        raise ConfigError(f"channels={channels!r} must be at least 1; the paper uses 256")
     if not 0 <= dropout < 1:
         raise ConfigError(f"dropout={dropout!r} must be at least 0 and below 1; the official code uses 0.1")

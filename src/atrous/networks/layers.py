@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from atrous.errors import ConfigError
 from atrous.networks import atrous_convolution, depthwise_convolution, strided_depthwise
+from atrous.networks.arguments import listed, whole_numbers
 from atrous.networks.normalisation import convolved_and_normalised
-from atrous.networks.output_stride import whole_numbers
 from atrous.networks.recomputation import recomputed
 
 BATCH_NORM_EPSILON = 1e-5  # ResNet, ASPP, image pooling and decoder; Xception and MobileNetV2 use 1e-3
@@ -180,10 +180,8 @@ def convolutions_of(
     Raises:
         ConfigError: One is not (odd kernel size, channels).
     """
-    if not isinstance(convolutions, Iterable):
-        raise ConfigError(f"{name}={convolutions!r} must be a list of (kernel size, channels), for example [(3, 256)]")
     layers = nn.Sequential()
-    for given in convolutions:
+    for given in listed(convolutions, name=name, of="(kernel size, channels), for example [(3, 256)]"):
         convolution = whole_numbers(given, name=f"{name}, (kernel size, channels) of each")
         if len(convolution) != 2 or convolution[0] % 2 == 0 or min(convolution) < 1:
             raise ConfigError(f"{name}: {convolution!r} must be (odd kernel size, channels), for example (3, 256)")

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from atrous.errors import ConfigError
 from atrous.networks import unit_strides
+from atrous.networks.arguments import listed, positive_number, whole_number, whole_numbers
 from atrous.networks.backbone import FeatureInfo, TappedBackbone, tapped_at
 from atrous.networks.layers import ConvBatchNorm, Padding
-from atrous.networks.output_stride import UnitPlan, plan_units, whole_number
+from atrous.networks.output_stride import UnitPlan, plan_units
 from atrous.networks.residual_sum import summed
 
 # Expansion, channels, repeats, stride of the first (MobileNetV2, Table 2).
@@ -105,18 +106,24 @@ class MobileNetV2(TappedBackbone):
         blocks: int = 4,
     ) -> None:
         super().__init__()
-        _check(multi_grid=multi_grid, blocks=blocks, width=width, divisible_by=divisible_by, padding=padding)
-        self.settings, self.width = tuple(tuple(entry) for entry in settings), width
-        self.padding, self.epsilon = padding, epsilon
+        multi_grid = None if multi_grid is None else whole_numbers(multi_grid, name="multi_grid")
+        divisible_by = whole_number(
+            divisible_by, name="divisible_by", least=1, why="; the paper's is 8, the release's is 1"
+        )
+        self.width = positive_number(width, name="width", why="; the paper's network has width 1")
+        self.epsilon = positive_number(epsilon, name="epsilon", why="; it is 1e-3 or, in torchvision, 1e-5")
+        self.padding = padding
+        _check(multi_grid=multi_grid, blocks=whole_number(blocks, name="blocks"), padding=padding)
+        self.settings = tuple(map(_group, listed(settings, name="settings", of="groups of units")))
         self.strides = unit_strides.mobilenet_v2(settings=self.settings)
         self._taps = tapped_at(self.strides, strides_last=False)
-        brick = partial(ConvBatchNorm, eps=epsilon, padding=padding)
-        channels = _divisible(32 * width, divisible_by)
+        brick = partial(ConvBatchNorm, eps=self.epsilon, padding=padding)
+        channels = _divisible(32 * self.width, divisible_by)
         self.stem = brick(in_channels=3, out_channels=channels, kernel_size=3, stride=2, activation="relu6")
         units = []
         for expansion, out_channels, repeats, stride in self.settings:
             for index in range(repeats):
-                wide = _divisible(out_channels * width, divisible_by)
+                wide = _divisible(out_channels * self.width, divisible_by)
                 adds = channels == wide and (index > 0 or stride == 1)
                 units.append(
                     InvertedResidual(
@@ -159,14 +166,20 @@ def _divisible(channels: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
-def _check(*, multi_grid: Sequence[int] | None, blocks: int, width: float, divisible_by: int, padding: str) -> None:
+def _group(given: Sequence[int]) -> tuple[int, ...]:
+    group = whole_numbers(given, name="settings, (expansion, channels, repeats, stride) of each")
+    if len(group) != 4 or min(group) < 1:
+        raise ConfigError(
+            f"settings: {group!r} must be (expansion, channels, repeats, stride), each at least 1, for example "
+            f"{SETTINGS[1]}"
+        )
+    return group
+
+
+def _check(*, multi_grid: Sequence[int] | None, blocks: int, padding: str) -> None:
     if blocks != 4:
         raise ConfigError(f"blocks={blocks!r}: MobileNetV2 has no blocks 5 to 7; use a ResNet, or blocks=4")
     if multi_grid is not None and set(multi_grid) != {1}:
         raise ConfigError(f"multi_grid={tuple(multi_grid)!r}: MobileNetV2 has no multi-grid; leave it out (null)")
-    if width <= 0:
-        raise ConfigError(f"width={width!r} must be above 0; the papers' network has width 1")
-    if divisible_by < 1:
-        raise ConfigError(f"divisible_by={divisible_by!r} must be at least 1; the paper's is 8, the release's is 1")
     if padding not in ("same", "symmetric"):
         raise ConfigError(f"padding={padding!r} is unknown; choose same (TensorFlow) or symmetric (torchvision)")

@@ -6,11 +6,11 @@ Pure Python, the only owner of this decision: networks ask it and set what it an
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 from atrous.errors import ConfigError
+from atrous.networks.arguments import whole_number, whole_numbers
 
 StridesIn = Literal["last_unit", "first_unit"]
 """Which unit of a block strides: its last (official TensorFlow ResNets) or its first (torchvision's)."""
@@ -109,7 +109,7 @@ def resnet_unit_strides(units: Sequence[int], *, strides_in: StridesIn) -> tuple
         strides_in: The layout.
     """
     stays = {"last_unit": len(units) - 1, "first_unit": 0}  # the block, counted from 0, that keeps its stride
-    if strides_in not in stays:
+    if strides_in not in tuple(stays):
         raise ConfigError(
             f"strides_in={strides_in!r} is unknown; choose last_unit (official) or first_unit (torchvision)"
         )
@@ -133,37 +133,10 @@ def aspp_rates_at(rates_at_os16: Sequence[int], output_stride: int) -> tuple[int
         output_stride: The output stride of the map that ASPP reads.
 
     Raises:
-        ConfigError: A rate is not a positive whole number.
+        ConfigError: A rate, or the output stride, is not a positive whole number.
     """
-    rates, output_stride = whole_numbers(rates_at_os16, name="aspp_rates"), whole_number(output_stride)
+    rates, output_stride = whole_numbers(rates_at_os16, name="aspp_rates"), whole_number(output_stride, least=1)
     if min(rates, default=1) < 1:
         raise ConfigError(f"aspp_rates={rates!r}: every rate must be a whole number of at least 1")
     doubled = 2 * output_stride
     return tuple(max(1, (2 * rate * ASPP_REFERENCE_STRIDE + output_stride) // doubled) for rate in rates)
-
-
-def whole_number(value: Any, *, name: str = "output_stride") -> int:
-    """Return a whole number as Python's own; NumPy's, which no convolution takes for one, too.
-
-    Args:
-        value: As a caller gave it.
-        name: The argument that it is, for the message.
-
-    Raises:
-        ConfigError: It is none, such as 8.0.
-    """
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise ConfigError(f"{name}={value!r} must be a whole number") from None
-
-
-def whole_numbers(values: Iterable[Any], *, name: str) -> tuple[int, ...]:
-    """Return whole numbers as Python's own; arguments and errors as for `whole_number`."""
-    if not isinstance(values, Iterable):
-        raise ConfigError(f"{name}={values!r} must be a list of whole numbers")
-    values = tuple(values)
-    try:
-        return tuple(map(operator.index, values))
-    except TypeError:
-        raise ConfigError(f"{name}={values!r}: every one must be a whole number") from None

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from atrous.errors import ConfigError
 from atrous.networks import unit_strides
+from atrous.networks.arguments import truth, whole_number, whole_numbers
 from atrous.networks.backbone import LOW_LEVELS, Backbone, FeatureInfo
 from atrous.networks.max_pool import MaxPool
 from atrous.networks.normalisation import added
-from atrous.networks.output_stride import StridesIn, plan_units, whole_number, whole_numbers
+from atrous.networks.output_stride import StridesIn, plan_units
 from atrous.networks.recomputation import recomputed
 from atrous.networks.resnet_layers import BasicUnit, Bottleneck, Stem, StemKind, Unit
 
@@ -66,7 +67,9 @@ class ResNet(Backbone):
     ) -> None:
         super().__init__()
         multi_grid = None if multi_grid is None else whole_numbers(multi_grid, name="multi_grid")
-        _check(units=units, unit=unit, width=width, multi_grid=multi_grid, blocks=blocks)
+        units, blocks = whole_numbers(units, name="units"), whole_number(blocks, name="blocks")
+        width = whole_number(width, name="width", least=1, why="; the papers use 64")
+        _check(units=units, unit=unit, multi_grid=multi_grid, blocks=blocks)
         self.units = (*units, *[units[3]] * (blocks - 4))
         self.unit, self.width, self.stem_kind, self.strides_in = unit, width, stem, strides_in
         self.multi_grid = multi_grid or (1,) * units[3]
@@ -84,7 +87,7 @@ class ResNet(Backbone):
             channels = built[0].out_channels
         self.out_channels = channels
         self._taps, self._inputs = _taps(self.units, self.strides.units, strides_in)
-        if zero_init_residual:
+        if truth(zero_init_residual, name="zero_init_residual"):
             self._zero_residuals()
         self.set_output_stride(output_stride)
 
@@ -184,13 +187,11 @@ def _taps(units: Sequence[int], strides: Sequence[int], strides_in: StridesIn) -
     return residuals, inputs
 
 
-def _check(*, units: Sequence[int], unit: str, width: int, multi_grid: Sequence[int] | None, blocks: int) -> None:
+def _check(*, units: Sequence[int], unit: str, multi_grid: Sequence[int] | None, blocks: int) -> None:
     if len(units) != 4 or min(units) < 1:
         raise ConfigError(f"units={tuple(units)!r}: give the units of block1 to block4, each at least 1")
     if unit not in ("bottleneck", "basic"):
         raise ConfigError(f"unit={unit!r} is unknown; choose bottleneck or basic")
-    if width < 1:
-        raise ConfigError(f"width={width!r} must be at least 1; the papers use 64")
     if not 4 <= blocks <= 7:
         raise ConfigError(f"blocks={blocks!r} must be 4, 5, 6 or 7")
     if multi_grid is not None and (len(multi_grid) != units[3] or min(multi_grid) < 1):

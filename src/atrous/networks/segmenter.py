@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
 from atrous.errors import ConfigError
-from atrous.networks.aspp import Context
+from atrous.networks.arguments import truth, whole_number, whole_numbers
+from atrous.networks.aspp import ASPP, Context, ContextFactory
 from atrous.networks.backbone import Backbone, BackboneFactory
 from atrous.networks.layers import Classifier
-from atrous.networks.output_stride import whole_number, whole_numbers
 from atrous.networks.own_kernels import is_recorded
 from atrous.networks.recomputation import maps_recomputed
 from atrous.networks.resize import resize_bilinear
@@ -30,6 +30,7 @@ BackboneName = Literal[
     "xception71",
     "mobilenetv2",
 ]
+_Kind = TypeVar("_Kind")
 _PAPER_MULTI_GRID = dict.fromkeys(("resnet50", "resnet101", "resnet152"), (1, 2, 4))  # the papers' best for ASPP
 _OWN_STRIDE = 32  # of a backbone without atrous convolution: one cell of its last map
 
@@ -60,14 +61,12 @@ class Segmenter(nn.Module):
         self, *, backbone: Backbone, context: Context | None, head_channels: int, num_classes: int, align_corners: bool
     ) -> None:
         super().__init__()
-        num_classes = whole_number(num_classes, name="num_classes")
-        if num_classes < 2:
-            raise ConfigError(f"num_classes={num_classes!r} must be at least 2: background counts as a class")
+        num_classes = whole_number(num_classes, name="num_classes", least=2, why=": background counts as a class")
         self.backbone = backbone
         self.context = context
         self.classifier = Classifier(in_channels=head_channels, num_classes=num_classes)
         self.num_classes = num_classes
-        self.align_corners = align_corners
+        self.align_corners = truth(align_corners, name="align_corners")
 
     @property
     def output_stride(self) -> int:
@@ -151,7 +150,8 @@ def build_backbone(
             f"backbone is of the type {type(backbone).__name__}; give a name or what builds one, such as "
             "atrous.networks.resnet50, since the network decides the output stride"
         )
-    return backbone(output_stride=output_stride, multi_grid=multi_grid, blocks=blocks)
+    given = {"output_stride": output_stride, "multi_grid": multi_grid, "blocks": blocks}
+    return _built(backbone, given, Backbone, name="backbone")  # type: ignore[type-abstract]
 
 
 def backbone_factory(name: str) -> BackboneFactory:
@@ -166,3 +166,38 @@ def backbone_factory(name: str) -> BackboneFactory:
     home = next(file for file in ("resnet", "xception", "mobilenet") if name.startswith(file))
     factory: BackboneFactory = getattr(import_module(f"atrous.networks.{home}"), name)
     return factory
+
+
+def build_context(factory: ContextFactory | None, *, backbone: Backbone, **aspp: Any) -> Context:
+    """Build what reads a backbone's last map.
+
+    Args:
+        factory: Builds it; None for ASPP.
+        backbone: The backbone.
+        **aspp: Arguments of ASPP.
+
+    Raises:
+        ConfigError: It is no factory of a context, or ASPP cannot be built.
+    """
+    given: dict[str, Any] = {"in_channels": backbone.out_channels, "output_stride": backbone.output_stride}
+    if factory is None:
+        return ASPP(**given, **aspp)
+    if isinstance(factory, nn.Module) or not callable(factory):
+        raise ConfigError(
+            f"context is of the type {type(factory).__name__}; give what builds one, such as "
+            "atrous.networks.DensePredictionCell, since the network decides its channels and its output stride"
+        )
+    return _built(factory, given, Context, name="context")  # type: ignore[type-abstract]
+
+
+def _built(factory: Callable[..., Any], given: Mapping[str, Any], kind: type[_Kind], *, name: str) -> _Kind:
+    """What a factory builds, which is of this kind; a TypeError of its call is told with what it was called with."""
+    called = getattr(factory, "__qualname__", repr(factory))
+    needed = f"give what builds an atrous.networks.{kind.__name__} when it is called with {', '.join(given)}"
+    try:
+        built = factory(**given)
+    except TypeError as error:
+        raise ConfigError(f"{name}={called}: {needed} ({error})") from error
+    if not isinstance(built, kind):
+        raise ConfigError(f"{name}={called} builds a {type(built).__name__}; {needed}")
+    return built

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from atrous.errors import ConfigError
+from atrous.networks.arguments import truth, whole_number, whole_numbers
 from atrous.networks.backbone import LOW_LEVELS, Backbone, FeatureInfo
 
 
@@ -38,6 +39,9 @@ class TimmBackbone(Backbone):
         blocks: int = 4,
     ) -> None:
         super().__init__()
+        multi_grid = None if multi_grid is None else whole_numbers(multi_grid, name="multi_grid")
+        pretrained, blocks = truth(pretrained, name="pretrained"), whole_number(blocks, name="blocks")
+        output_stride = whole_number(output_stride)
         if blocks != 4 or set(multi_grid or (1,)) != {1}:
             raise ConfigError(f"blocks={blocks!r}, multi_grid={multi_grid!r}: timm's networks have neither; leave both")
         self.network = _create(name, pretrained=pretrained, output_stride=output_stride)

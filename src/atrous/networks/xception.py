@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from atrous.errors import ConfigError
 from atrous.networks import unit_strides
+from atrous.networks.arguments import listed, positive_number, whole_number, whole_numbers
 from atrous.networks.backbone import FeatureInfo, TappedBackbone, tapped_at
 from atrous.networks.layers import ConvBatchNorm, SeparableConv
-from atrous.networks.output_stride import UnitPlan, plan_units, whole_number, whole_numbers
+from atrous.networks.output_stride import UnitPlan, plan_units
 from atrous.networks.recomputation import recomputed
 from atrous.networks.residual_sum import summed
 
@@ -123,10 +124,12 @@ class Xception(TappedBackbone):
     ) -> None:
         super().__init__()
         multi_grid = None if multi_grid is None else whole_numbers(multi_grid, name="multi_grid")
-        _check(multi_grid=multi_grid, blocks=blocks, width=width)
-        self.middle_units, self.entry = middle_units, tuple((channels, stride) for channels, stride in entry)
+        width = positive_number(width, name="width", why="; the papers' networks have width 1")
+        _check(multi_grid=multi_grid, blocks=whole_number(blocks, name="blocks"))
+        self.middle_units = whole_number(middle_units, name="middle_units", least=0)
+        self.entry = tuple(_entry_unit(given) for given in listed(entry, name="entry", of="(channels, stride)"))
         self.multi_grid = multi_grid or (1, 1, 1)
-        self.strides = unit_strides.xception(entry=self.entry, middle_units=middle_units)
+        self.strides = unit_strides.xception(entry=self.entry, middle_units=self.middle_units)
         self._taps = tapped_at(self.strides, strides_last=True)
 
         def wide(channels: int) -> int:
@@ -137,7 +140,7 @@ class Xception(TappedBackbone):
         self.stem = nn.Sequential(conv1, conv2)
         units: list[XceptionUnit] = []
         channels = wide(64)
-        for outs, shortcut, inside in _units(self.entry, middle_units):
+        for outs, shortcut, inside in _units(self.entry, self.middle_units):
             wides = (wide(outs[0]), wide(outs[1]), wide(outs[2]))
             unit = XceptionUnit(in_channels=channels, channels=wides, shortcut=shortcut, relu_inside=inside)
             units.append(unit)
@@ -191,7 +194,14 @@ def _units(
     yield (1536, 1536, 2048), "none", True
 
 
-def _check(*, multi_grid: Sequence[int] | None, blocks: int, width: float) -> None:
+def _entry_unit(given: Sequence[int]) -> tuple[int, int]:
+    unit = whole_numbers(given, name="entry, (channels, stride) of each")
+    if len(unit) != 2 or min(unit) < 1:
+        raise ConfigError(f"entry: {unit!r} must be (channels, stride), each at least 1, for example (128, 2)")
+    return unit[0], unit[1]
+
+
+def _check(*, multi_grid: Sequence[int] | None, blocks: int) -> None:
     if blocks != 4:
         raise ConfigError(f"blocks={blocks!r}: Xception has no blocks 5 to 7; use a ResNet, or blocks=4")
     if multi_grid is not None and (len(multi_grid) != 3 or min(multi_grid) < 1):
@@ -199,5 +209,3 @@ def _check(*, multi_grid: Sequence[int] | None, blocks: int, width: float) -> No
             f"multi_grid={tuple(multi_grid)!r} must have one rate of at least 1 for each of the 3 convolutions of "
             "Xception's last unit, or be null for all 1"
         )
-    if width <= 0:
-        raise ConfigError(f"width={width!r} must be above 0; the papers' networks have width 1")
