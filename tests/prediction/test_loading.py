@@ -281,3 +281,14 @@ def test_a_finished_run_that_never_validated_is_not_sent_to_be_finished(run: Pat
     (run / "checkpoints" / "best.ckpt").unlink()
     with pytest.raises(StoreError, match=r"without a checkpoint best\.ckpt: it is kept when .*; checkpoint=last has"):
         load_network(run, checkpoint="best")
+
+
+@pytest.mark.parametrize(("suffix", "how"), [(".pt2", r"torch\.export\.load"), (".onnx", r"onnxruntime\.Inference")])
+@pytest.mark.parametrize("preset", [None, "xception65_coco_voc_trainaug"])
+def test_an_exported_network_says_what_it_is_and_what_runs_it(
+    suffix: str, how: str, preset: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / f"network{suffix}"
+    path.write_bytes(b"PK")
+    with pytest.raises(CheckpointError, match=rf"format={suffix[1:]}\): {how}.*format=safetensors"):
+        load_network(path, preset=preset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 
 from atrous.errors import CheckpointError, ConfigError, StoreError
 from atrous.networks.segmenter import Segmenter
@@ -17,6 +18,12 @@ from atrous.weights.own import tensors_of_checkpoint
 from atrous.weights.zoo import is_file
 
 _TORCH_FILES = (".pth", ".pt")
+_EXPORTED = MappingProxyType(  # and what runs them
+    {
+        ".pt2": "torch.export.load(path).module()(images)",
+        ".onnx": "onnxruntime.InferenceSession(path).run(['logits'], {'image': images})",
+    }
+)
 CHECKPOINTS = ("last", "best")
 
 
@@ -60,6 +67,12 @@ def load_network(
 
 def _load(source: str, checkpoint: str, preset: str | None) -> tuple[Segmenter, Description]:
     path = Path(source)
+    if path.is_file() and path.suffix in _EXPORTED:
+        raise CheckpointError(
+            f"{path} is a network for other programs (atrous-export format={path.suffix[1:]}): "
+            f"{_EXPORTED[path.suffix]} gives the logits of normalised images [N, 3, H, W]. What it was exported from, "
+            "or a .safetensors file (format=safetensors), can be read here"
+        )
     if preset is not None:
         return load_release(preset, source=source)
     if path.is_dir() or (path.is_file() and path.suffix == ".ckpt" and not Path(f"{source}.index").is_file()):
