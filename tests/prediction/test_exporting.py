@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from functools import partial
 from pathlib import Path
@@ -119,6 +120,30 @@ def test_a_file_that_computes_something_else_never_appears(
 def test_numbers_that_are_no_numbers_do_not_pass_as_parity(network: Segmenter) -> None:
     with pytest.raises(CheckpointError, match="nan"):
         check_parity(network, lambda images: network(images) * float("nan"), _samples(), what="n")
+
+
+@pytest.mark.parametrize("kind", ["pt2", "safetensors"])
+def test_weights_that_are_no_numbers_are_named(
+    kind: str, network: Segmenter, description: Description, tmp_path: Path
+) -> None:
+    broken = copy.deepcopy(network)
+    broken.classifier.weight.data[3, 0] = float("nan")
+    broken.backbone.get_buffer("stem.conv1.norm.running_var")[0] = float("inf")
+    match = r"weights hold NaN or infinity, in backbone\.stem.*running_var, classifier\.weight:.*nothing was written"
+    with pytest.raises(CheckpointError, match=match):
+        export_network(broken, description, tmp_path / f"n.{kind}", kind=kind, samples=_samples())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_logits_that_overflow_are_not_called_another_computation(network: Segmenter) -> None:
+    with pytest.raises(CheckpointError, match=r"own logits of 1 images of 65x65 hold NaN or infinity"):
+        check_parity(lambda images: network(images) * float("inf"), network, _samples(), what="n")
+
+
+def test_logits_that_are_all_0_are_parity_with_themselves(network: Segmenter) -> None:
+    assert check_parity(lambda images: network(images) * 0, lambda x: network(x) * 0, _samples(), what="n") == 0
+    with pytest.raises(CheckpointError, match="differ"):
+        check_parity(lambda images: network(images) * 0, network, _samples(), what="n")
 
 
 def test_a_missing_package_is_named_with_its_extra(

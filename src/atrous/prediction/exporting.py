@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atrous.errors import ConfigError
+from atrous.errors import CheckpointError, ConfigError
 from atrous.evaluation.preparation import folded
 from atrous.files import write_bytes
 from atrous.networks.segmenter import Segmenter
@@ -50,8 +50,10 @@ def export_network(
 
     Raises:
         ConfigError: a package is missing.
-        CheckpointError: the file would compute something else; nothing is written then.
+        CheckpointError: a weight is no finite number, or the file would compute something else; nothing is written
+            then.
     """
+    _refuse_what_is_not_finite(network, path)
     if kind == "safetensors":
         part = path.with_name(f".{path.name}.part.safetensors")
         write_safetensors(part, network, description)
@@ -67,6 +69,16 @@ def export_network(
     difference = check_parity(network, (_pt2_run if kind == "pt2" else _onnx_run)(content), samples, what=path.name)
     write_bytes(path, content)
     return difference
+
+
+def _refuse_what_is_not_finite(network: Segmenter, path: Path) -> None:
+    broken = [name for name, values in network.state_dict().items() if not values.isfinite().all()]
+    if broken:
+        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+        raise CheckpointError(
+            f"{path.name}: the network's weights hold NaN or infinity, in {', '.join(broken[:3])}{more}: its training "
+            "has diverged, or its file is of one that has; nothing was written"
+        )
 
 
 def smallest_side(network: Segmenter) -> int:

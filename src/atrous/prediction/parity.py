@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 
 import numpy as np
 import torch
@@ -32,15 +33,21 @@ def check_parity(
         The largest difference of a logit, as a share of the sample's largest logit.
 
     Raises:
-        CheckpointError: it is above 1e-4.
+        CheckpointError: it is above 1e-4, or the network's logits are no finite numbers.
     """
     worst = 0.0
     with torch.inference_mode():
         for images in samples:
             expected = eager(images)
-            difference = float((other(images) - expected).abs().max() / expected.abs().max())
+            size = "x".join(map(str, images.shape[-2:]))
+            largest = float(expected.abs().max())
+            if not isfinite(largest):
+                raise CheckpointError(
+                    f"{what}: the network's own logits of {len(images)} images of {size} hold NaN or infinity; nothing "
+                    "was written"
+                )
+            difference = float((other(images) - expected).abs().max()) / (largest or 1.0)
             if not difference <= TOLERANCE:  # also where it is not a number
-                size = "x".join(map(str, images.shape[-2:]))
                 raise CheckpointError(
                     f"{what} computes something else than the network: logits of {len(images)} images of {size} differ "
                     f"by {difference:.1e} of the largest, more than {TOLERANCE:.0e}; nothing was written"
