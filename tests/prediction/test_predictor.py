@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import io
+import os
 import pickle
+import signal
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -114,6 +117,39 @@ def test_threads_that_share_a_predictor_have_the_output_strides_of_their_own_pro
         together = list(threads.map(lambda protocol: predictor.predict(image, protocol=protocol).labels, protocols))
     for labels, expected in zip(together, alone, strict=True):
         np.testing.assert_array_equal(labels, expected)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # that it has threads, from Python 3.12 on
+def test_a_fork_predicts_at_its_own_output_stride_while_another_thread_of_its_parent_predicts(
+    network: Segmenter, description: Description
+) -> None:
+    predictor = Predictor(network=network, description=description, precision="float32", device="cpu")
+    image, inside, go_on = scene(60, 90), threading.Event(), threading.Event()
+    expected = predictor.predict(image).labels
+
+    def held(*_: Any) -> None:
+        inside.set()
+        go_on.wait(60)
+
+    hook = predictor.network.backbone.register_forward_pre_hook(held)
+    with ThreadPoolExecutor(1) as other:
+        busy = other.submit(predictor.predict, image, protocol="single_os8")
+        assert inside.wait(60)
+        child = os.fork()
+        if child == 0:
+            hook.remove()
+            torch.set_num_threads(1)
+            os._exit(not np.array_equal(predictor.predict(image).labels, expected))
+        end, done = time.monotonic() + 30, (0, 0)
+        while done == (0, 0) and time.monotonic() < end:
+            time.sleep(0.05)
+            done = os.waitpid(child, os.WNOHANG)
+        if done == (0, 0):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        go_on.set()
+        busy.result()
+    assert done == (child, 0)
 
 
 def test_the_network_that_is_given_is_not_moved(

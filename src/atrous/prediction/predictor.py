@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 from collections.abc import Iterable, Sequence
@@ -30,6 +31,8 @@ from atrous.prediction.result import Prediction
 PRECISIONS = ("auto", "float32", "bf16")
 AnyImage = str | Path | Image.Image | Pixels
 _ONE_AT_A_TIME = threading.RLock()  # for the time of a prediction the network has its stride, and PyTorch its flags
+# A fork has no thread that would release what another one held.
+os.register_at_fork(after_in_child=lambda: globals().update(_ONE_AT_A_TIME=threading.RLock()))
 
 
 class Predictor:
@@ -55,6 +58,7 @@ class Predictor:
         self.bf16 = precision == "bf16" or (precision == "auto" and has_bf16(self.device))
         self.network = prepared(network, bf16=self.bf16, device=self.device)
         self._preprocessing = Preprocessing.named(description.preprocessing)
+        self._set_aside: int | None = None  # the network's stride: in a prediction, and in a fork of that time
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -94,9 +98,10 @@ class Predictor:
 
     def _predict_batch(self, images: Sequence[Pixels], protocol: Protocol) -> list[Prediction]:
         self._check(images, protocol)
-        trained_stride = self.network.output_stride
-        self.network.set_output_stride(protocol.output_stride or trained_stride)
+        trained_stride = self._set_aside or self.network.output_stride
         try:
+            self._set_aside = trained_stride
+            self.network.set_output_stride(protocol.output_stride or trained_stride)
             with torch.inference_mode(), repeatable_kernels():
                 x_N3HW, extents = self._batch(images, protocol)
                 if protocol.tile is not None:
@@ -106,6 +111,7 @@ class Predictor:
                 return [self._prediction(image, passes.image(place)) for place, image in enumerate(images)]
         finally:
             self.network.set_output_stride(trained_stride)
+            self._set_aside = None
 
     def padded_size(self, image: Pixels, protocol: Protocol) -> tuple[int, int]:
         """Return the (height, width) to which an image is padded: the evaluation's where the image fits into it."""
@@ -114,7 +120,7 @@ class Predictor:
         if size is not None and height <= size[0] and width <= size[1]:
             return size[0], size[1]
         with _ONE_AT_A_TIME:  # else it may be another thread's
-            stride = protocol.output_stride or self.network.output_stride
+            stride = protocol.output_stride or self._set_aside or self.network.output_stride
         return aligned(height, stride), aligned(width, stride)
 
     def _check(self, images: Sequence[Pixels], protocol: Protocol) -> None:
