@@ -11,6 +11,18 @@ import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 from torch.distributed.constants import default_pg_timeout
 
+from atrous.errors import AtrousError
+from atrous.exit_codes import FAILED
+
+# At least, for which ranks wait for one that is still on its way: imports alone may take a minute on a busy machine.
+_ARRIVAL = timedelta(seconds=300)
+
+
+class MissingRanksError(AtrousError):
+    """Ranks that have not come to begin a training."""
+
+    exit_code = FAILED
+
 
 class EveryPartReduced(DDPStrategy):
     """DDP that reduces the gradient of every part of an accumulated step, not of the last one alone.
@@ -30,13 +42,19 @@ class EveryPartReduced(DDPStrategy):
         self._meeting, self._patience = meeting, options["timeout"]
 
     def setup_distributed(self) -> None:
-        """Meet the other ranks, as the environment says, under a name; Lightning takes the group that is there."""
+        """Meet the other ranks, as the environment says, under a name; Lightning takes the group that is there.
+
+        Raises:
+            MissingRanksError: not all of them have come.
+        """
         if not dist.is_initialized():
             backend, device = self.process_group_backend, self.root_device
-            meetings = dist.rendezvous("env://", timeout=self._patience)  # type: ignore[attr-defined]
+            arrival = max(self._patience, _ARRIVAL)
+            meetings = dist.rendezvous("env://", timeout=arrival)  # type: ignore[attr-defined]
             store, rank, world_size = next(meetings)
-            store.set_timeout(self._patience)
             own_keys = dist.PrefixStore(self._meeting, store)  # type: ignore[attr-defined]
+            _wait_for_all(own_keys, rank, world_size, arrival)
+            store.set_timeout(self._patience)
             dist.init_process_group(
                 backend,
                 store=own_keys,
@@ -53,6 +71,18 @@ class EveryPartReduced(DDPStrategy):
     def block_backward_sync(self) -> Iterator[None]:
         """Block nothing."""
         yield
+
+
+def _wait_for_all(store: Any, rank: int, world_size: int, patience: timedelta) -> None:
+    keys = {other: f"rank {other} is here" for other in range(world_size)}
+    store.set(keys[rank], "")
+    try:
+        store.wait(list(keys.values()), patience)
+    except dist.DistStoreError:
+        missing = [str(other) for other, key in keys.items() if not store.check([key])]
+        who = f"rank {', '.join(missing)} of {world_size}"
+        waited = f"rank {rank} has waited {patience.total_seconds():g} s for it"
+        raise MissingRanksError(f"{who} has not come to begin the training: {waited}") from None
 
 
 def _leave() -> None:
