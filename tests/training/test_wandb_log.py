@@ -69,6 +69,7 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "no-settings"))
 
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -244,6 +245,23 @@ def test_a_blank_key_is_no_login_and_a_given_mode_is_obeyed(monkeypatch: pytest.
     assert resolve_mode("auto", "https://wandb.example") == "offline"
 
 
+def test_what_wandb_offline_has_written_is_obeyed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    subprocess.run([sys.executable, "-m", "wandb", "offline"], check=True)
+    assert "mode = offline" in (tmp_path / "wandb" / "settings").read_text()
+    capfd.readouterr()
+    run = begin(tmp_path / "run", mode="auto", patience=1.0)
+    assert run.finish({}, exit_code=0)
+    assert run.mode == "offline"
+    assert capfd.readouterr().err == "", "no server is looked for"
+    monkeypatch.setenv("WANDB_MODE", "online")
+    assert resolve_mode("auto", "https://wandb.example", kept="offline") == "online"
+
+
 def test_a_file_of_another_kind_and_a_damaged_one_are_refused(tmp_path: Path) -> None:
     (tmp_path / "other.wandb").write_bytes(b"not W&B")
     with pytest.raises(StoreError, match="not a file of W&B"):
@@ -337,7 +355,7 @@ class _Client:
 
     def __init__(self, folder: Path, refuses: str | None) -> None:
         self.dir, self.entity, self._refuses = str(folder / "files"), None, refuses
-        self.settings = SimpleNamespace(base_url="http://127.0.0.1")
+        self.settings = SimpleNamespace(base_url="http://127.0.0.1", mode="online")
         self.Settings = SimpleNamespace
 
     def setup(self) -> "_Client":
@@ -383,7 +401,7 @@ _NOTING = """
 from pathlib import Path
 from types import SimpleNamespace as Settings
 folder = Path({folder!r})
-dir, entity, settings = str(folder / "files"), None, Settings(base_url="")
+dir, entity, settings = str(folder / "files"), None, Settings(base_url="", mode="online")
 def setup(): import wandb; return wandb
 init = lambda **_: setup()
 define_metric = lambda *_, **__: None

@@ -42,7 +42,8 @@ class BoardRun:
         import wandb
 
         self._wandb, self._patience = wandb, patience
-        mode = resolve_mode(mode, wandb.setup().settings.base_url)
+        settings = wandb.setup().settings
+        mode = resolve_mode(mode, settings.base_url, kept=settings.mode)
         try:
             self._run = self._init(run, mode)
         except Exception as error:
@@ -118,19 +119,22 @@ class BoardRun:
         self._unsent.unlink(missing_ok=True)
 
 
-def resolve_mode(mode: str, base_url: str) -> str:
-    """W&B's own mode for ours: `auto` obeys WANDB_MODE, then asks whether there is anything like a login.
+def resolve_mode(mode: str, base_url: str, *, kept: str = "online") -> str:
+    """W&B's own mode for ours: `auto` obeys WANDB_MODE and `wandb offline`, then asks for anything like a login.
 
     Whether a login is good only the server knows; where it says no, the run goes on offline.
 
     Args:
         mode: auto, online, offline or disabled.
         base_url: of the server.
+        kept: of the client's settings: what `wandb offline` has written, and online where nothing is.
     """
     if mode != "auto":
         return mode
-    wanted = os.environ.get("WANDB_MODE") or ("online" if _has_login(base_url) else "offline")
-    return _OLD_NAMES.get(wanted, wanted)
+    wanted = os.environ.get("WANDB_MODE") or kept
+    wanted = _OLD_NAMES.get(wanted, wanted)
+    is_asked_for = bool(os.environ.get("WANDB_MODE")) or wanted != "online"
+    return wanted if is_asked_for or _has_login(base_url) else "offline"
 
 
 def _has_login(base_url: str) -> bool:
