@@ -2,23 +2,23 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from .conftest import SMALL, confusions, runs, train
 
 
 def _train_on_two_machines(*arguments: str, cwd: Path) -> str:
     """Run atrous-train under both agents to its end; what they said."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    meeting = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
     agent = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d"]
-    agent += [f"--rdzv-endpoint=127.0.0.1:{port}", "--local-addr=127.0.0.1", "-m", "atrous.commands.train"]
+    agent += [f"--rdzv-endpoint=127.0.0.1:{meeting.port}", "--rdzv-conf=is_host=0", "--local-addr=127.0.0.1"]
+    agent += ["-m", "atrous.commands.train"]
     agents = [
         subprocess.Popen(
             [*agent, *SMALL, "trainer.nodes=2", *arguments],

@@ -5,7 +5,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 import yaml
 
 from ..conftest import SMALL_RUN
@@ -143,10 +143,10 @@ def test_agents_of_torchrun_start_the_ranks_of_a_killed_one_again_and_no_bit_is_
     undisturbed: Path, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    meeting = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
     agent: tuple[str, ...] = ("-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=1")
-    agent += ("--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--local-addr=127.0.0.1")
+    agent += ("--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{meeting.port}", "--rdzv-conf=is_host=0")
+    agent += ("--local-addr=127.0.0.1",)
     faults = ({"kind": "kill", "step": 4, "rank": 1, "times": 1},)
     machines = ("trainer.nodes=2", "trainer.devices=1", *TWO[1:])
     agents = [_start(store, *machines, faults=faults, under=agent) for _ in range(2)]

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -158,7 +157,7 @@ def _accumulate_on_rank(rank: int, world: int, folder: str, port: int) -> None:
     torch.set_num_threads(1)
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in place.items()}, MASTER_ADDR="127.0.0.1")
-    os.environ.update(GROUP_RANK="0", TORCHELASTIC_RUN_ID="test")
+    os.environ.update(GROUP_RANK="0", TORCHELASTIC_RUN_ID="test", TORCHELASTIC_USE_AGENT_STORE="True")
     task = _accumulated(build_strategy(world, "cpu", meeting="run", patience=60), rank=rank, world=world)
     torch.save(task.state_dict(), f"{folder}/{rank}.pt")
 
@@ -166,10 +165,8 @@ def _accumulate_on_rank(rank: int, world: int, folder: str, port: int) -> None:
 @pytest.mark.exhaustive
 def test_accumulated_steps_on_two_ranks_give_the_weights_of_one_process(tmp_path: Path) -> None:
     expected = _accumulated(build_strategy(1, "cpu", meeting="run", patience=60), rank=0, world=1).state_dict()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    spawn(_accumulate_on_rank, (2, str(tmp_path), port), nprocs=2)  # type: ignore[no-untyped-call]
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
+    spawn(_accumulate_on_rank, (2, str(tmp_path), store.port), nprocs=2)  # type: ignore[no-untyped-call]
     found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
     start = _task().state_dict()
