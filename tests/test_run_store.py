@@ -92,6 +92,18 @@ def test_a_damaged_file_is_set_aside_under_a_name_of_its_own(folder: RunFolder, 
     assert {path.name: path.read_bytes() for path in folder.path.glob("*.json")} == sound
 
 
+def test_a_status_that_is_damaged_while_its_run_goes_on_does_not_end_it(
+    folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder.set_status("running", step=1)
+    (folder.path / "status.json").write_bytes(b'{"form')
+    folder.set_status("running", step=2)
+    status = folder.status()
+    assert (status["state"], status["step"]) == ("running", 2)
+    assert (folder.path / "status.json.damaged-1").read_bytes() == b'{"form'
+    assert "status.json was damaged: kept as status.json.damaged-1" in capsys.readouterr().err
+
+
 def test_a_damaged_run_is_not_done_and_has_no_results_until_it_is_mended(folder: RunFolder) -> None:
     folder.set_status("done")
     folder.add_results(evaluations={"single": {"miou": 0.5}})

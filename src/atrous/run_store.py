@@ -14,8 +14,8 @@
         lock           held by the process that trains or measures the run, and who that is
 
 Training and studies meet only here. Files are written atomically, but for metrics.csv and log.txt, which grow by lines.
-One that is damaged nonetheless is set aside as NAME.damaged-N by the next start, which makes it anew; one of a newer
-version is refused and left as it is.
+One that is damaged nonetheless is set aside as NAME.damaged-N by the next start, or status.json by what runs, and made
+anew; one of a newer version is refused and left as it is.
 """
 
 import sys
@@ -103,10 +103,15 @@ class RunFolder:
     def set_status(self, state: str, **details: Any) -> None:
         """Change the state, keeping the other entries unless they are given anew.
 
-        A failure's reason does not outlive the next start, nor how far an evaluation is what comes after it.
+        A failure's reason does not outlive the next start, nor how far an evaluation is what comes after it. A file
+        that was damaged while the run went on is set aside: it does not end the run.
         """
         assert state in STATES, state
-        old = self._read("status.json")
+        try:
+            old = self._read("status.json")
+        except DamagedError:
+            old, kept = {}, set_aside(self.path / "status.json").name
+            print(f"{self.path}: status.json was damaged: kept as {kept}, and made anew", file=sys.stderr, flush=True)  # noqa: T201
         passing = ["evaluating"]
         if state in ("queued", "running", "done"):
             passing += ["reason", "exit_code", "traceback", "last_failure"]
