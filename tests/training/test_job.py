@@ -33,6 +33,14 @@ from atrous.training.job import note_deaths
         (None, {0: -SIGTERM, 1: -SIGTERM}, TEMPORARY, "rank 0 was killed by SIGTERM, rank 1 was killed by SIGTERM"),
         # One hung, and its watchdog has told where.
         ("rank 0 showed no sign of life", {0: TEMPORARY, 1: -SIGTERM}, TEMPORARY, "rank 0 showed no sign of life"),
+        # One waited for another that hung so that it did not even end when it was asked (SIGSTOP, a dead disk).
+        (
+            "rank 0 showed no sign of life",
+            {0: TEMPORARY, 1: -SIGKILL},
+            TEMPORARY,
+            "rank 0 showed no sign of life; rank 1 was killed by SIGKILL, as torchrun does with one that has not ended "
+            "half a minute after it was asked",
+        ),
         (None, {0: 3}, FAILED, "ranks ended without a reason: 0 (exit code 3)"),
     ],
 )
@@ -122,7 +130,7 @@ def test_ranks_that_died_on_a_full_disk_keep_their_exit_code(
 def test_ranks_whose_status_cannot_be_read_keep_their_exit_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "status.json").write_text("{")
+    (tmp_path / "status.json").write_text('{"format": 99}')
     assert note_deaths(RunFolder(tmp_path), {0: -SIGKILL}) == TEMPORARY
     assert "rank 0 was killed by SIGKILL; but status.json does not say so" in capsys.readouterr().err
 

@@ -157,6 +157,9 @@ def note_deaths(folder: RunFolder, codes: Mapping[int, int], *, is_memory_full: 
         )
         if is_memory_full and signal.SIGKILL in first.values():
             reason = f"{reason}: {full_memory.advice_after_kill(folder)}"
+        if first and TEMPORARY in codes.values() and _has_failed(folder):  # a watchdog's word, which came first
+            hung = folder.status().get("reason")
+            reason = f"{hung}; {reason}, as torchrun does with one that has not ended half a minute after it was asked"
         with folder.noting(f"failed: {reason}"):
             folder.set_status("failed", reason=reason, exit_code=TEMPORARY)
         return TEMPORARY
