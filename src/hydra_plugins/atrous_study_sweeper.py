@@ -1,6 +1,7 @@
 """hydra/sweeper=study: rows x seeds of a table, or every combination of swept keys, into the run store.
 
 hydra/sweeper=whole: the task once, whatever is swept; atrous-report takes the sweep's own command line with it.
+hydra/sweeper=refused: of commands that have no sweeps.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+from atrous.errors import ConfigError
 
 
 @dataclass
@@ -32,6 +35,16 @@ class WholeSweeperConf:
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="whole", node=WholeSweeperConf, provider="atrous")
+
+
+@dataclass
+class RefusedSweeperConf:
+    """No settings."""
+
+    _target_: str = "hydra_plugins.atrous_study_sweeper.RefusedSweeper"
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="refused", node=RefusedSweeperConf, provider="atrous")
 
 
 class StudySweeper(Sweeper):
@@ -65,3 +78,18 @@ class WholeSweeper(Sweeper):
         assert self.config is not None
         HydraConfig.instance().set_config(self.config)
         return self._task(self.config)
+
+
+class RefusedSweeper(Sweeper):
+    """Refuses -m before a folder is made, which Hydra's own sweeper would leave."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Nothing is needed."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Refuse.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError("-m starts a sweep of trainings or a table (atrous-train -m): leave it out here")

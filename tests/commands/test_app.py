@@ -10,6 +10,8 @@ import pytest
 from omegaconf import DictConfig
 from PIL import Image
 
+from .conftest import Run
+
 
 @pytest.mark.parametrize(
     ("name", "words"),
@@ -120,3 +122,30 @@ def test_a_key_of_a_logger_that_was_not_chosen_says_what_chooses_it(
     (line,) = capsys.readouterr().err.splitlines()
     assert "logger.wandb.mode=offline" in line
     assert line.endswith("there is no logger.wandb until logger=wandb adds it")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("evaluate", ("run=a",)),
+        ("predict", ("model=a", "input=b", "output=c")),
+        ("export", ("run=a", "output=c")),
+        ("data", ("check", "shapes")),
+    ],
+)
+def test_a_command_without_sweeps_refuses_m_and_leaves_nothing(
+    atrous: Run, tmp_path: Path, name: str, arguments: tuple[str, ...]
+) -> None:
+    ended = atrous(name, *arguments, "-m")
+    assert (ended.code, ended.errors) == (
+        2,
+        ["error: -m starts a sweep of trainings or a table (atrous-train -m): leave it out here"],
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["evaluate", "predict", "export", "data"])
+def test_several_values_are_not_sent_to_m_where_there_is_none(atrous: Run, name: str) -> None:
+    key = {"evaluate": "threads", "predict": "threads", "export": "side", "data": "seed"}[name]
+    ended = atrous(name, f"{key}=1,2")
+    assert ended.errors == [f"error: {key}=1,2 is several values: write a list as '{key}=[1,2]'"]

@@ -26,6 +26,7 @@ _PLUGINS: dict[str, dict[str, str | None]] = {
     },
     "hydra/sweeper": {"study": None, "optuna": "optuna"},
 }
+_WITHOUT_SWEEPS = ("data_command", "evaluate", "export", "predict")
 _NO_LIST = r"Invalid value assigned: \w+ is not a ListConfig"
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 
@@ -61,7 +62,8 @@ def _one_line(error: BaseException, config_name: str) -> str:
     several = re.search(r"Ambiguous value for argument '([^=]+)=(.*?)' 1", line)
     if several:
         key, values = several.groups()
-        line = f"{key}={values} is several values: add -m for a sweep over them, or write a list as '{key}=[{values}]'"
+        advice = "" if config_name in _WITHOUT_SWEEPS else " add -m for a sweep over them, or"
+        line = f"{key}={values} is several values:{advice} write a list as '{key}=[{values}]'"
     unknown = re.search(r"[Kk]ey '([^']+)' (?:is )?not in", line)
     if unknown:
         override = re.search(r"Could not override '([^']+)'", str(error))
