@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from atrous.data.files import Pixels, check_labels, check_sizes, image_size, read_image, read_mask
 from atrous.errors import DataError
@@ -43,6 +43,16 @@ def test_cmyk_jpegs_become_rgb_as_pillow_makes_them(scene: Scene, tmp_path: Path
     expected = np.asarray(Image.open(tmp_path / "inks.jpg").convert("RGB")).astype(int)
     assert expected.std() > 20
     assert np.abs(read_image(tmp_path / "inks.jpg") - expected).max() <= 2
+
+
+def test_a_tiff_in_cielab_has_the_colours_that_it_was_made_of(scene: Scene, tmp_path: Path) -> None:
+    image = Image.fromarray(scene(0, 32, 48)[0])
+    to_lab = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
+    lab = ImageCms.applyTransform(image, to_lab)
+    assert lab is not None
+    lab.save(tmp_path / "lab.tif")
+    differences = np.abs(read_image(tmp_path / "lab.tif").astype(int) - np.asarray(image))
+    assert differences.mean() < 1.5, "8 bits of CIELAB are coarser than those of sRGB"
 
 
 def test_palette_images_become_rgb_and_alpha_is_dropped(scene: Scene, tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ def check_whole(data: bytes, path: str | Path) -> NDArray[np.uint8] | None:
         path: the file, for messages.
 
     Returns:
-        The pixels, RGB, of a TIFF with alpha, by which OpenCV would multiply its colours; of others None.
+        The pixels, RGB, of a TIFF with alpha, by which OpenCV would multiply its colours, or in CIELAB, whose white it
+        takes for another one; of others None.
 
     Raises:
         DataError: the content is truncated, corrupt or no image, or has more than 8 bits per channel.
@@ -42,8 +43,9 @@ def check_whole(data: bytes, path: str | Path) -> NDArray[np.uint8] | None:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
-            mode, has_alpha = image.mode, image.format == "TIFF" and image.has_transparency_data
-            pixels = np.asarray(image.convert("RGB")) if has_alpha else None
+            mode = image.mode
+            is_misread = image.format == "TIFF" and (image.has_transparency_data or mode == "LAB")
+            pixels = np.asarray(image.convert("RGB")) if is_misread else None
             deepest = max(image.tag_v2.get(BITSPERSAMPLE, (8,))) if isinstance(image, TiffImageFile) else 8
     except Image.DecompressionBombError as error:
         raise DataError(
