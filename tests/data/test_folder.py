@@ -1,5 +1,6 @@
 """Your own data, in both layouts, with masks of indices and of colours."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -160,6 +161,14 @@ def test_a_missing_mask_or_image_is_an_error_that_names_it(by_list: Path) -> Non
     (by_list / "images" / "one.jpg").unlink()
     with pytest.raises(DataError, match=r"folder val: image '.*images/one\.jpg' is listed but does not exist \(1 of 2"):
         Folder(root=by_list, split="val", classes=CLASSES)
+
+
+def test_a_missing_mask_of_a_split_without_a_list_is_not_called_listed(by_folder: Path) -> None:
+    (by_folder / "masks/val/a.png").unlink()
+    with pytest.raises(DataError) as error:
+        Folder(root=by_folder, split="val", classes=CLASSES)
+    assert re.search(r"val: mask '.*masks/val/a\.png' does not exist \(1 of 1 masks are missing; ", str(error.value))
+    assert str(error.value).endswith("); add it, or move its image elsewhere")
 
 
 def test_two_images_of_one_name_are_an_error(by_list: Path) -> None:

@@ -80,6 +80,7 @@ class PairList:
         void: values on disk, besides the spec's ignore label, that mean "ignored".
         same_size: whether all images have one size, which is then taken from the first image's header.
         official_count: see above.
+        listed: whether a list names the files, or they are what a folder holds; for messages.
 
     Raises:
         DataError: the list is empty, names an image twice, or a listed image or mask does not exist.
@@ -97,13 +98,15 @@ class PairList:
         void: Iterable[int] = (),
         same_size: bool = False,
         official_count: int | None = None,
+        listed: bool = True,
     ) -> None:
         if not pairs:
             raise DataError(f"{source}: the split is empty; its list names no image")
         if self._verified:
             refuse_repeated([pair.sample_id for pair in pairs], [pair.image for pair in pairs], source=source)
-            require_files([pair.image for pair in pairs], kind="image", source=source)
-            require_files([pair.mask for pair in pairs if pair.mask is not None], kind="mask", source=source)
+            masks = [pair.mask for pair in pairs if pair.mask is not None]
+            require_files([pair.image for pair in pairs], kind="image", source=source, listed=listed)
+            require_files(masks, kind="mask", source=source, listed=listed)
         self._spec = spec
         self.pairs = tuple(pairs)
         self.has_masks = all(pair.mask is not None for pair in pairs)

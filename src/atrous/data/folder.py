@@ -50,7 +50,8 @@ class Folder(PairList):
         home = existing_root(root, source="your data", holds="images and masks")
         class_list = ClassList(classes, root=home)
         pairs = [pair for part in split.split("+") for pair in _pairs(home, part)]
-        super().__init__(spec=class_list.spec, pairs=pairs[:limit], source=f"{class_list.spec.name} {split}")
+        source, listed = f"{class_list.spec.name} {split}", _has_lists(home)
+        super().__init__(spec=class_list.spec, pairs=pairs[:limit], source=source, listed=listed)
         self.split = split
         self._colours = ColourTable(class_list) if class_list.label_of else None
         self.reading = str(sorted(class_list.label_of.items())) if class_list.label_of else ""
@@ -76,6 +77,10 @@ class Folder(PairList):
         return self._colours.labels(mask, path=mask_path)
 
 
+def _has_lists(home: Path) -> bool:
+    return (home / "splits").is_dir()
+
+
 def _pairs(home: Path, split: str) -> list[Pair]:
     images, masks, lists = home / "images", home / "masks", home / "splits"
     for folder in (images, masks):
@@ -83,7 +88,7 @@ def _pairs(home: Path, split: str) -> list[Pair]:
             raise DataError(
                 f"your data: expected the folder {folder.name} in data.root={str(home)!r}; {found_in(home)}"
             )
-    if lists.is_dir():
+    if _has_lists(home):
         names, prefix = list(map(_stem, read_list(lists / f"{split}.txt", source=f"your data, {split}"))), ""
     elif (images / split).is_dir():
         images, masks, prefix = images / split, masks / split, f"{split}/"

@@ -118,8 +118,14 @@ def found_in(folder: Path, pattern: str = "*") -> str:
     return f"found {shown} in {str(folder)!r}"
 
 
-def require_files(paths: Sequence[str], *, kind: str, source: str) -> None:
+def require_files(paths: Sequence[str], *, kind: str, source: str, listed: bool = True) -> None:
     """Check that files exist, with one directory listing per folder instead of one look per file.
+
+    Args:
+        paths: the files.
+        kind: image or mask, for messages.
+        source: which data set and split, for messages.
+        listed: whether a list names them; otherwise a mask is missed because its image is there.
 
     Raises:
         DataError: names the first missing file, how many are missing and what its folder holds.
@@ -133,7 +139,9 @@ def require_files(paths: Sequence[str], *, kind: str, source: str) -> None:
         if name not in listings[folder]:
             missing.append(path)
     if missing:
+        what, kinds = ("is listed but does not exist", f"listed {kind}s") if listed else ("does not exist", f"{kind}s")
+        advice = "complete the folder or correct the list" if listed else "add it, or move its image elsewhere"
         raise DataError(
-            f"{source}: {kind} {missing[0]!r} is listed but does not exist ({len(missing)} of {len(paths)} listed "
-            f"{kind}s are missing; {found_in(Path(missing[0]).parent)}); complete the folder or correct the list"
+            f"{source}: {kind} {missing[0]!r} {what} ({len(missing)} of {len(paths)} {kinds} are missing; "
+            f"{found_in(Path(missing[0]).parent)}); {advice}"
         )
