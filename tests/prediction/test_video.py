@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import cast
 
@@ -112,6 +113,36 @@ def test_a_video_that_breaks_off_is_named_and_what_there_is_of_it_is_kept_but_no
     predict_video(predictor, job, protocol=Protocol(), batch_size=7)
     assert json.loads((out / "ride.json").read_text())["frames"] == 40
     assert plan(str(long_video), out, save=saved, overwrite=False, resume=True) == []
+
+
+def test_what_follows_a_damaged_frame_is_predicted_and_the_video_named(
+    predictor: Predictor, long_video: Path, tmp_path: Path
+) -> None:
+    whole = long_video.read_bytes()
+    chunks = [found.start() for found in re.finditer(rb"00dc....\xff\xd8", whole, re.DOTALL)]
+    assert len(chunks) == 40
+    for number in (9, 10, 30):
+        whole = whole[: chunks[number] + 8] + bytes(400) + whole[chunks[number] + 408 :]
+    long_video.write_bytes(whole)
+    saved, out = ["overlay", "labels", "json"], tmp_path / "out"
+    (job,) = plan(str(long_video), out, save=saved, overwrite=False)
+    with pytest.raises(DataError, match=r"ride\.avi' is damaged in 2 places: 37 of 40 frames can be read"):
+        predict_video(predictor, job, protocol=Protocol(), batch_size=7)
+    facts = json.loads((out / "ride_broken_off.json").read_text())
+    assert (facts["frames"], facts["frames_listed"]) == (37, 40)
+    assert len(list((out / "ride_labels_broken_off").iterdir())) == 37
+    assert len(_frames(out / "ride_overlay_broken_off.mp4")[0]) == 37
+
+
+def test_a_video_with_fewer_frames_than_its_length_and_rate_make_is_told_of(
+    predictor: Predictor, long_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = plan(str(long_video), tmp_path / "out", save=["json"], overwrite=False)
+    assert predict_video(predictor, job, protocol=Protocol(), batch_size=7) == ""
+    monkeypatch.setattr(Frames, "listed", property(lambda _: 80, lambda *_: None), raising=False)
+    monkeypatch.setattr(Frames, "rate", property(lambda _: 48.0, lambda *_: None), raising=False)
+    doubt = predict_video(predictor, job, protocol=Protocol(), batch_size=7)
+    assert "ride.avi' has 40 of 80 frames, as its length and rate make them: its rate varies, or it is damaged" in doubt
 
 
 @pytest.mark.parametrize(

@@ -102,9 +102,11 @@ def _run(settings: dict[str, Any], jobs: Sequence[Job], protocol: Protocol) -> d
     for job in videos:
         with progress(job.source.name, shown=settings["progress"]) as advance:
             try:
-                predict_video(predictor, job, on_done=advance, **shared)
+                doubt = predict_video(predictor, job, on_done=advance, **shared)
             except DataError as error:
-                broken[job.source] = str(error)
+                broken[job.source], doubt = str(error), ""
+        if doubt:
+            print(f"note: {doubt}")  # noqa: T201
     return broken
 
 

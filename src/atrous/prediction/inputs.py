@@ -130,7 +130,7 @@ def _made_of(source: Path) -> list[Path]:
 
 
 def broken_off(path: Path) -> Path:
-    """The name of what is written of a video that breaks off; the whole one's would say that it is finished."""
+    """The name of what is written of a video that is not whole; the whole one's would say that it is finished."""
     stem = path.name.removesuffix(suffix := path.suffix if path.suffix in (".mp4", ".json") else "")
     return path.with_name(f"{stem}_broken_off{suffix}")
 

@@ -46,7 +46,7 @@ class OverlayVideo:
         self._writer.write(prediction.overlay()[..., ::-1])
 
     def finish(self, *, whole: bool) -> None:
-        """Close the file and give it its name, or that of a video that breaks off."""
+        """Close the file and give it its name, or that of a video that is not whole."""
         self._writer.release()
         self._path = self._path if whole else broken_off(self._path)
         self._part.replace(self._path)
@@ -79,7 +79,7 @@ class LabelFolder:
         write_labels(self._part / f"{self._number:06d}.png", prediction.labels, prediction.spec)
 
     def finish(self, *, whole: bool) -> None:
-        """Give the folder its name, or that of a video that breaks off."""
+        """Give the folder its name, or that of a video that is not whole."""
         self._path = self._path if whole else broken_off(self._path)
         if self._path.is_dir():
             self._path.rename(self._old)
