@@ -8,7 +8,14 @@ from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
+from omegaconf.errors import (
+    GrammarParseError,
+    InterpolationKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    UnsupportedInterpolationType,
+    ValidationError,
+)
 from yaml import YAMLError
 
 from atrous.errors import RowError
@@ -27,6 +34,7 @@ _PLUGINS: dict[str, dict[str, str | None]] = {
     "hydra/sweeper": {"study": None, "optuna": "optuna"},
 }
 _WITHOUT_SWEEPS = ("data_command", "evaluate", "export", "predict")
+_NO_INTERPOLATION = (GrammarParseError, InterpolationKeyError, UnsupportedInterpolationType)
 _NO_LIST = r"Invalid value assigned: \w+ is not a ListConfig"
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 
@@ -54,7 +62,7 @@ def _one_line(error: BaseException, config_name: str) -> str:
         return f"experiments/{of_table[1]}.yaml: {_in_table(of_table[2])}"
     if isinstance(inner, MissingMandatoryValue):
         return f"{inner.full_key} has no value: give one as {inner.full_key}=VALUE"
-    if isinstance(inner, ValidationError) and inner.full_key:
+    if isinstance(inner, (ValidationError, *_NO_INTERPOLATION)) and inner.full_key:
         return _wrong_type(inner)
     line = " ".join(part.strip() for part in str(inner).splitlines() if part.strip() and "object_type" not in part)
     if "hydra.cc/docs" in line:
@@ -139,7 +147,8 @@ def _wrong_type(error: OmegaConfBaseException) -> str:
         return f"{error.full_key}={found.group(1)}: must be {_KINDS.get(found.group(2), found.group(2))}"
     if re.search(_NO_LIST, text):
         return f"{error.full_key} must be a list, in brackets: '{error.full_key}=[...]'"
-    return f"{error.full_key}: {text}"
+    advice = "; write \\${ where the characters ${ themselves are meant" if isinstance(error, _NO_INTERPOLATION) else ""
+    return f"{error.full_key}: {text}{advice}"
 
 
 def _similar(key: str, config_name: str) -> str:

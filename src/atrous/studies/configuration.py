@@ -42,19 +42,23 @@ def resolve(config: DictConfig, *, needs_root: bool = True) -> Config:
         with open_dict(config):
             config.data.root = "."
     try:
-        content = {key: config[key] for key in config if key != "hydra" and key not in OF_THE_TABLE}
-        plain = OmegaConf.to_container(OmegaConf.create(content), resolve=True, throw_on_missing=True)
+        keys = [key for key in config if key != "hydra" and key not in OF_THE_TABLE]
+        plain = {str(key): _plain(config[key]) for key in keys}
         _check_sections(OmegaConf.get_type(config), plain)
     except MissingMandatoryValue as error:
         raise ConfigError(_explain_missing(error.full_key)) from None
     except OmegaConfBaseException as error:
-        raise ConfigError(str(error).splitlines()[0]) from None
-    assert isinstance(plain, dict)
+        raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}".removeprefix("None: ")) from None
     recipe = plain.get("recipe")  # which predict and export have not
     if recipe is not None and str(recipe["pretrained"]).startswith("~"):  # in quotes no shell has expanded it
         recipe["pretrained"] = str(Path(recipe["pretrained"]).expanduser())
     _refuse_secrets(plain)
-    return {str(key): value for key, value in plain.items()}
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """A value, resolved once: twice, what is written to be no interpolation would be one."""
+    return OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if OmegaConf.is_config(value) else value
 
 
 def written(config: Config, *, where: str) -> Config:
