@@ -18,7 +18,7 @@ from atrous.evaluation.protocol import Protocol
 from atrous.networks.segmenter import Segmenter
 from atrous.prediction import Description, Prediction, Predictor
 from atrous.prediction.images import predict_images
-from atrous.prediction.inputs import SAVES, broken_off, plan
+from atrous.prediction.inputs import SAVES, broken_off, left_out, plan
 from atrous.prediction.writing import write_prediction
 
 
@@ -48,6 +48,26 @@ def test_a_file_and_a_glob_are_found(folder: Path, tmp_path: Path) -> None:
     assert job.outputs == {"overlay": tmp_path / "a_overlay.jpg"}
     jobs = plan(str(folder / "**" / "[ad].*"), tmp_path, save=["json"], overwrite=False)
     assert [job.outputs["json"] for job in jobs] == [tmp_path / "a.json", tmp_path / "sub" / "d.json"]
+
+
+def test_images_and_videos_of_types_that_are_not_looked_for_are_told_and_other_files_are_not(
+    folder: Path, tmp_path: Path
+) -> None:
+    for name in ("e.txt", ".hidden.avif"):
+        (folder / name).touch()
+    for given in (folder, folder / "*", folder / "a.png"):
+        assert left_out(str(given)) == ""
+    for name in ("e.avif", "sub/f.JP2", "g.m4v", "h.tga"):
+        (folder / name).touch()
+    told = left_out(str(folder))
+    assert told.startswith(
+        f"4 files are left out of input={str(folder)!r}, such as {folder / 'e.avif'}: read are .jpg,"
+    )
+    assert left_out(str(folder / "*.av*")).startswith("1 file is left out of input=")
+    with pytest.raises(DataError, match=r"\*\.av\*' matches no images or videos \(\.jpg, .*, \.webm\)"):
+        plan(str(folder / "*.av*"), tmp_path, save=["json"], overwrite=False)
+    with pytest.raises(DataError, match=r"g\.m4v' is a video of a type that is not read; convert it to one of \.mp4"):
+        plan(str(folder / "g.m4v"), tmp_path, save=["json"], overwrite=False)
 
 
 @pytest.mark.parametrize("below", ["out", "deep/out", "."])

@@ -54,7 +54,7 @@ class UnusableInputError(DataError):
 def task(config: DictConfig) -> None:
     """Predict all that can be read; list what cannot."""
     from atrous.evaluation.protocol import load_protocol
-    from atrous.prediction.inputs import plan
+    from atrous.prediction.inputs import left_out, plan
     from atrous.studies.configuration import resolve
 
     for key, name in (("model_path", "model"), ("input", "input"), ("output", "output")):
@@ -70,6 +70,8 @@ def task(config: DictConfig) -> None:
     jobs = plan(
         settings["input"], settings["output"], **{key: settings[key] for key in ("save", "overwrite", "resume")}
     )
+    if note := left_out(settings["input"]):
+        print(f"note: {note}")  # noqa: T201
     if not jobs:
         print(f"all files are there already: {settings['output']}")  # noqa: T201
         return

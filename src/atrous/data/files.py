@@ -33,6 +33,11 @@ from atrous.errors import DataError
 Pixels = NDArray[np.uint8]
 
 IMAGE_ENDS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # of the names of files that are images
+# Of the names of images that are not looked for in a folder; most of them are not read.
+OTHER_IMAGE_ENDS = (
+    *(".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jpf", ".jxl", ".jfif"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".dng", ".psd", ".exr", ".hdr"),
+)
 
 _COLOURS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH  # otherwise 16 bits would be cut to 8 without a word
 

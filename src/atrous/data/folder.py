@@ -6,12 +6,10 @@ from typing import Any
 
 from atrous.data.class_list import ClassList
 from atrous.data.dataset import Pair, PairList
-from atrous.data.files import IMAGE_ENDS, Pixels, check_labels, read_mask
+from atrous.data.files import IMAGE_ENDS, OTHER_IMAGE_ENDS, Pixels, check_labels, read_mask
 from atrous.data.listing import check_limit, existing_root, found_in, names_in, read_list
 from atrous.data.mask_colours import ColourTable
 from atrous.errors import DataError
-
-_OTHER_ENDS = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm", ".dng")  # images that are not read
 
 
 class Folder(PairList):
@@ -107,7 +105,7 @@ def _pairs(home: Path, split: str) -> list[Pair]:
 
 def _refuse_leftovers(images: Path, masks: Path, names: set[str], split: str) -> None:
     """Refuse what was meant to be an image of the split and is none: the scores would be those of the others alone."""
-    unread = sorted(name for name in _visible(images) if name.lower().endswith(_OTHER_ENDS))
+    unread = sorted(name for name in _visible(images) if name.lower().endswith(OTHER_IMAGE_ENDS))
     if unread:
         raise DataError(
             f"your data, {split}: {unread[0]!r} in {str(images)!r} is an image that is not read ({len(unread)} in all)"

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from atrous.data.files import IMAGE_ENDS
+from atrous.data.files import IMAGE_ENDS, OTHER_IMAGE_ENDS
 from atrous.errors import ConfigError, DataError
 from atrous.files import check_writable
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+_OTHER_VIDEOS = (".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".mts", ".m2ts")
 SAVES = ("overlay", "labels", "probabilities", "json")
 _ENDINGS = {
     "overlay": "_overlay.jpg",
@@ -90,24 +91,47 @@ def _check_kinds(save: Sequence[str]) -> None:
         raise ConfigError(f"{given}; choose of {', '.join(SAVES)}")
 
 
+def left_out(given: str) -> str:
+    """Say which images and videos of a folder or a glob are no inputs because of their type; "" where all are."""
+    if Path(given).expanduser().is_file():
+        return ""
+    others = sorted(
+        path
+        for path in _candidates(given)
+        if path.suffix.lower() in OTHER_IMAGE_ENDS + _OTHER_VIDEOS and path.is_file()
+    )
+    if not others:
+        return ""
+    number = f"{len(others)} {'file is' if len(others) == 1 else 'files are'}"
+    return f"{number} left out of input={given!r}, such as {others[0]}: read are {', '.join(IMAGE_ENDS + VIDEOS)}"
+
+
 def _find(given: str) -> tuple[Path, list[Path]]:
     path = Path(given).expanduser()
+    if path.is_file() and path.suffix.lower() in _OTHER_VIDEOS:
+        raise DataError(
+            f"input={given!r} is a video of a type that is not read; convert it to one of {', '.join(VIDEOS)}"
+        )
     if path.is_file():
         return path.parent, [path]
+    candidates = _candidates(given)
+    found = sorted(path for path in candidates if path.suffix.lower() in IMAGE_ENDS + VIDEOS and path.is_file())
+    if found:
+        return (path if path.is_dir() else _common_folder(found)), found
     if path.is_dir():
-        found = _known(file for file in path.rglob("*") if not _is_hidden(file.relative_to(path)))
-        if not found:
-            raise DataError(f"input={given!r} is a folder without images or videos ({', '.join(IMAGE_ENDS + VIDEOS)})")
-        return path, found
+        raise DataError(f"input={given!r} is a folder without images or videos ({', '.join(IMAGE_ENDS + VIDEOS)})")
+    if candidates:
+        raise DataError(f"input={given!r} matches no images or videos ({', '.join(IMAGE_ENDS + VIDEOS)})")
+    raise DataError(f"input={given!r}: no such image, folder or video, and no files that match it")
+
+
+def _candidates(given: str) -> list[Path]:
+    """What lies in a folder at any depth, without what is hidden, or what matches a glob."""
+    path = Path(given).expanduser()
+    if path.is_dir():
+        return [file for file in path.rglob("*") if not _is_hidden(file.relative_to(path))]
     names = glob.glob(str(path), recursive=True) if glob.has_magic(given) else []  # noqa: PTH207  # may be absolute
-    found = _known(map(Path, names))
-    if not found:
-        raise DataError(f"input={given!r}: no such image, folder or video, and no files that match it")
-    return _common_folder(found), found
-
-
-def _known(paths: Iterable[Path]) -> list[Path]:
-    return sorted(path for path in paths if path.suffix.lower() in IMAGE_ENDS + VIDEOS and path.is_file())
+    return [Path(name) for name in names]
 
 
 def _is_hidden(path: Path) -> bool:
