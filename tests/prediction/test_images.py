@@ -50,6 +50,21 @@ def test_a_file_and_a_glob_are_found(folder: Path, tmp_path: Path) -> None:
     assert [job.outputs["json"] for job in jobs] == [tmp_path / "a.json", tmp_path / "sub" / "d.json"]
 
 
+def test_links_to_folders_are_followed_and_not_in_circles(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "e.png").write_bytes((folder / "a.png").read_bytes())
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "sub" / "up").symlink_to(folder)
+    expected = ["a.png", "b.png", "broken.png", "c.png", "linked/e.png", "sub/d.jpg"]
+    for given in (folder, folder / "**" / "*.[pj]*g"):
+        jobs = plan(str(given), tmp_path / "out", save=["json"], overwrite=False)
+        assert [job.source.relative_to(folder).as_posix() for job in jobs] == expected
+    (tmp_path / "elsewhere" / "back").symlink_to(folder)
+    (folder / "all").symlink_to(tmp_path)
+    jobs = plan(str(folder), tmp_path / "out", save=["json"], overwrite=False)
+    assert [job.source.relative_to(folder).as_posix() for job in jobs] == expected
+
+
 def test_images_and_videos_of_types_that_are_not_looked_for_are_told_and_other_files_are_not(
     folder: Path, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import glob
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from atrous.data.files import IMAGE_ENDS, OTHER_IMAGE_ENDS
@@ -126,16 +127,29 @@ def _find(given: str) -> tuple[Path, list[Path]]:
 
 
 def _candidates(given: str) -> list[Path]:
-    """What lies in a folder at any depth, without what is hidden, or what matches a glob."""
+    """What lies in a folder at any depth, without what is hidden, or what matches a glob; links are followed."""
     path = Path(given).expanduser()
     if path.is_dir():
-        return [file for file in path.rglob("*") if not _is_hidden(file.relative_to(path))]
+        return _inside(path)
     names = glob.glob(str(path), recursive=True) if glob.has_magic(given) else []  # noqa: PTH207  # may be absolute
-    return [Path(name) for name in names]
+    leads_back = cache(_leads_back) if "**" in given else lambda _: False
+    return [path for path in map(Path, names) if not any(map(leads_back, path.parents))]
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _inside(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for here, below, names in os.walk(folder, followlinks=True):
+        below[:] = [name for name in below if not (name.startswith(".") or _leads_back(Path(here, name)))]
+        found += [Path(here, name) for name in names if not name.startswith(".")]
+    return found
+
+
+def _leads_back(path: Path) -> bool:
+    """Whether a folder is a link to one on the way to it, through which its files would be found again and again."""
+    if not path.is_symlink():
+        return False
+    target = path.resolve()
+    return any(parent.resolve().is_relative_to(target) for parent in path.parents)
 
 
 def _without_own(files: Sequence[Path], root: Path, output: Path) -> list[Path]:
