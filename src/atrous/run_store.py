@@ -14,8 +14,7 @@
         lock           held by the process that trains or measures the run, and who that is
 
 Training and studies meet only here. Files are written atomically, but for metrics.csv and log.txt, which grow by lines.
-One that is damaged nonetheless is set aside as NAME.damaged-N by the next start, or status.json by what runs, and made
-anew; one of a newer version is refused and left as it is.
+A damaged one is set aside as NAME.damaged-N by the next start (status.json by what runs); a newer version's is refused.
 """
 
 import sys
@@ -103,8 +102,7 @@ class RunFolder:
     def set_status(self, state: str, **details: Any) -> None:
         """Change the state, keeping the other entries unless they are given anew.
 
-        A failure's reason does not outlive the next start, nor how far an evaluation is what comes after it. A file
-        that was damaged while the run went on is set aside: it does not end the run.
+        A failure's reason does not outlive the next start, nor how far an evaluation is what comes after it.
         """
         assert state in STATES, state
         try:
