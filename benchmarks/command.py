@@ -4,12 +4,13 @@ import argparse
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.machine_facts import machine_in_brief, origin
 from benchmarks.section import Section
+from benchmarks.turns import BenchmarkError
 
 from atrous.errors import AtrousError, ConfigError
 from atrous.exit_codes import after_signal
@@ -56,6 +57,20 @@ def finish(section: Section, arguments: argparse.Namespace) -> None:
     noted.show()
     if arguments.out is not None:
         replace(noted, origin=arguments.origin, machine=machine_in_brief()).write(arguments.out)
+
+
+def finish_each(sections: Iterable[Section], arguments: argparse.Namespace) -> None:
+    """Finish sections, each as soon as it is measured.
+
+    Raises:
+        BenchmarkError: something died meanwhile that the last section is finished without.
+    """
+    died: list[str] = []
+    for section in sections:
+        finish(section, arguments)
+        died += section.died
+    if died:
+        raise BenchmarkError("; ".join(died))
 
 
 def run(main: Callable[[], None]) -> None:

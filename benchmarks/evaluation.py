@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from benchmarks.command import add_common_options, finish, positive, run
+from benchmarks.command import add_common_options, finish_each, positive, run
 from benchmarks.figures import Figures, Spread, middle, ratio
 from benchmarks.networks import paper_network
 from benchmarks.section import Section
@@ -105,21 +105,23 @@ def evaluation_section(arguments: argparse.Namespace) -> Section:
             environment = process_environment(os.environ, {"threads": 0, "devices": 1}) if name == ATROUS else None
             return in_process("benchmarks.evaluation", {"name": name, "work": request}, environment=environment)
 
-        measured, loads = take_turns([PLAIN, ATROUS], in_own, repeats=arguments.repeats)
-    gain = ratio(measured, PLAIN, ATROUS)
+        both = take_turns([PLAIN, ATROUS], in_own, repeats=arguments.repeats)
+    measured = both.measured
+    gain = ratio(measured, PLAIN, ATROUS).text() if len(measured) == 2 else ""
     rows = []
     for name, turns in measured.items():
         speeds = Spread.of([arguments.images / middle(turn, "seconds") for turn in turns])
-        rows.append([name, speeds.text(""), str(turns[0]["pixels"]), gain.text() if name == ATROUS else ""])
+        rows.append([name, speeds.text(""), str(turns[0]["pixels"]), gain if name == ATROUS else ""])
     return Section(
         key="evaluation",
         title=f"Evaluation, DeepLabv3+ {arguments.backbone}, {arguments.size}x{arguments.size}",
         text=(
             f"{arguments.images} decoded images, batch {arguments.batch}, output stride 16, single scale. "
-            f"Load average meanwhile: {loads[0]:.1f} to {loads[1]:.1f}."
+            f"Load average meanwhile: {both.load}."
         ),
         columns=("way", "images/s (range over turns)", "pixels counted", "times as fast (range)"),
         rows=rows,
+        died=both.died,
         figures={"setting": facts, "measured": measured},
     )
 
@@ -138,7 +140,7 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(measure(arguments.measure["name"], Work(**arguments.measure["work"]))))
         return
-    finish(evaluation_section(arguments), arguments)
+    finish_each([evaluation_section(arguments)], arguments)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def ratio(measured: Measured, above: str, below: str, *, key: str = "seconds") -
     """How many times larger one way's figure is than another's.
 
     Args:
-        measured: both ways, with equally many turns.
+        measured: both ways; turns that only one of them took are left out.
         above: the way whose figure is divided.
         below: the way that it is divided by.
         key: of the figure.
@@ -53,7 +53,7 @@ def ratio(measured: Measured, above: str, below: str, *, key: str = "seconds") -
     Returns:
         Ratios are taken within a turn, which slows both alike where the machine is busy; their median and range.
     """
-    pairs = zip(measured[above], measured[below], strict=True)
+    pairs = zip(measured[above], measured[below], strict=False)
     return Spread.of([middle(one, key) / middle(other, key) for one, other in pairs])
 
 

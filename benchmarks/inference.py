@@ -22,7 +22,7 @@ import time
 from functools import partial
 
 import torch
-from benchmarks.command import add_common_options, finish, positive, run
+from benchmarks.command import add_common_options, finish_each, positive, run
 from benchmarks.figures import Figures, Spread, ratio
 from benchmarks.inference_ways import (
     ATROUS,
@@ -41,7 +41,7 @@ from benchmarks.inference_ways import (
 from benchmarks.peak import measured_peaks
 from benchmarks.peers import PeerMissingError
 from benchmarks.section import Section
-from benchmarks.turns import in_process, take_turns
+from benchmarks.turns import BenchmarkError, in_process, take_turns
 
 from atrous.networks.complexity import multiply_adds
 from atrous.process_memory import peak_mib
@@ -85,7 +85,11 @@ def operations(task: str, arguments: argparse.Namespace) -> float:
 
 
 def section_of(task: str, arguments: argparse.Namespace, peaks: dict[str, float]) -> Section:
-    """Let the ways take turns at a task and lay out what they took."""
+    """Let the ways take turns at a task and lay out what they took.
+
+    Raises:
+        BenchmarkError: none could be measured.
+    """
     names = [PLAIN, ATROUS, *(PEERS if task == SINGLE else ())]
 
     def in_own(name: str) -> Figures:
@@ -93,31 +97,36 @@ def section_of(task: str, arguments: argparse.Namespace, peaks: dict[str, float]
         options["steps"] = 1 if task == STREET else arguments.steps
         return in_process("benchmarks.inference", {"name": name, "task": task, **options})
 
-    measured, loads = take_turns(names, in_own, repeats=1 if task == STREET else arguments.repeats)
+    all_turns = take_turns(names, in_own, repeats=1 if task == STREET else arguments.repeats)
+    measured = all_turns.measured
     missing = {name: turns[0]["missing"] for name, turns in measured.items() if "missing" in turns[0]}
     present = {name: turns for name, turns in measured.items() if name not in missing}
-    work, speed = operations(task, arguments), ratio(present, PLAIN, ATROUS)
-    memory = ratio(present, ATROUS, PLAIN, key="peak_mib").median
+    if not present:
+        raise BenchmarkError("; ".join(all_turns.died))
+    work, gains, memory = operations(task, arguments), ["", ""], ""
+    if PLAIN in present and ATROUS in present:
+        gains = [ratio(present, PLAIN, ATROUS).text(), f"{_of_the_fastest(present):.2f}x"]
+        memory = f"memory {100 * ratio(present, ATROUS, PLAIN, key='peak_mib').median:.0f}% of plain's; "
     rows = []
     for name, turns in present.items():
         seconds = Spread.of([second for turn in turns for second in turn["seconds"]])
         rate = f"{work / seconds.median / 1e9:.0f}" if name in (PLAIN, ATROUS) else ""
-        gain = [speed.text(), f"{_of_the_fastest(present):.2f}x"] if name == ATROUS else ["", ""]
         peak = str(max(turn["peak_mib"] for turn in turns))
-        rows.append([name, seconds.text(""), rate, peak, *gain])
+        rows.append([name, seconds.text(""), rate, peak, *(gains if name == ATROUS else ["", ""])])
     what = "1024x2048" if task == STREET else f"{arguments.size}x{arguments.size}"
-    batch, threads = arguments.batch if task == SINGLE else 1, present[PLAIN][0]["threads"]
+    batch, threads = arguments.batch if task == SINGLE else 1, next(iter(present.values()))[0]["threads"]
     shown = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in peaks.items())
     return Section(
         key=_KEYS[task],
         title=f"Inference, {task}: DeepLabv3+ {arguments.backbone}, OS16, {what}, batch {batch}",
         text=(
-            f"{threads} threads; a convolution's peak here, GFLOP/s: {shown}; memory {100 * memory:.0f}% of plain's; "
-            f"load average meanwhile: {loads[0]:.1f} to {loads[1]:.1f}."
+            f"{threads} threads; a convolution's peak here, GFLOP/s: {shown}; {memory}"
+            f"load average meanwhile: {all_turns.load}."
         ),
         columns=("way", "s (range)", "GFLOP/s", "MiB", "times as fast (range)", "fastest"),
         rows=rows,
         notes=[f"{name} is left out: {reason}" for name, reason in missing.items()],
+        died=all_turns.died,
         figures={"measured": measured, "operations": work, "convolution_peak": peaks},
     )
 
@@ -148,8 +157,7 @@ def main() -> None:
         print(json.dumps(measure(name, task, argparse.Namespace(**arguments.measure))))
         return
     peaks = measured_peaks("cpu")
-    for task in arguments.task:
-        finish(section_of(task, arguments, peaks), arguments)
+    finish_each((section_of(task, arguments, peaks) for task in arguments.task), arguments)
 
 
 if __name__ == "__main__":

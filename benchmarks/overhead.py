@@ -8,9 +8,10 @@ The Trainer's step is that of `benchmarks.trainer_step`. A sweep's overhead is a
 
 import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
 
-from benchmarks.command import add_common_options, finish, positive, run
+from benchmarks.command import add_common_options, finish_each, positive, run
 from benchmarks.figures import Spread
 from benchmarks.jobs import atrous_train
 from benchmarks.section import Goal, Section
@@ -65,8 +66,11 @@ def main() -> None:
     parser.add_argument("--steps", type=positive, default=30, help="steps of a run (%(default)s)")
     add_common_options(parser)
     arguments = parser.parse_args()
-    finish(step_section(steps=arguments.steps, repeats=arguments.repeats), arguments)
-    finish(sweep_section(repeats=max(1, arguments.repeats - 1)), arguments)
+    sections = (
+        partial(step_section, steps=arguments.steps, repeats=arguments.repeats),
+        partial(sweep_section, repeats=max(1, arguments.repeats - 1)),
+    )
+    finish_each((measured() for measured in sections), arguments)
 
 
 if __name__ == "__main__":

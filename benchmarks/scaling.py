@@ -12,10 +12,11 @@ import argparse
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
-from benchmarks.command import add_common_options, finish, positive, run
+from benchmarks.command import add_common_options, finish_each, positive, run
 from benchmarks.figures import Figures, Line, Spread, middle
 from benchmarks.networks import PAPER, paper_network
 from benchmarks.pictures import draw_lines
@@ -86,8 +87,8 @@ def fits(measured: Sequence[tuple[Point, Sequence[Figures]]]) -> dict[str, dict[
 def step_section(base: Setting, all_points: Sequence[Point], *, repeats: int, out: Path | None) -> Section:
     """Measure the points and fit lines."""
     by_name = {f"{point.varied}: {point.value}": point for point in all_points}
-    turns, loads = take_turns(list(by_name), lambda name: measure(by_name[name]), repeats=repeats)
-    measured = [(point, turns[name]) for name, point in by_name.items()]
+    turns = take_turns(list(by_name), lambda name: measure(by_name[name]), repeats=repeats)
+    measured = [(by_name[name], figures) for name, figures in turns.measured.items()]
     lines = fits(measured)
     rows = []
     for point, figures in measured:
@@ -112,12 +113,13 @@ def step_section(base: Setting, all_points: Sequence[Point], *, repeats: int, ou
         title=f"Growth of a step, DeepLabv3+ {base.backbone}",
         text=(
             f"Around {base.size}x{base.size}, batch {base.batch}, output stride 16, one rank. Load average "
-            f"meanwhile: {loads[0]:.1f} to {loads[1]:.1f}."
+            f"meanwhile: {turns.load}."
         ),
         columns=("", "s per step (range)", "images/s", "MiB (of the first rank)"),
         rows=rows,
         goals=straight,
         notes=["Lines are fitted over images, over pixels of a crop and over operations of an output stride."],
+        died=turns.died,
         picture=picture,
         figures={
             "setting": asdict(base),
@@ -160,7 +162,7 @@ def loader_section(*, repeats: int, images: int, workers: Sequence[int]) -> Sect
         return {"images_per_second": images_per_second(loader, batch, warm_up=left_out(count))}
 
     names: dict[str, Callable[[], Figures]] = {f"{n}": lambda n=n: speed(n) for n in workers}  # type: ignore[misc]
-    turns, _ = take_turns(list(names), lambda name: names[name](), repeats=repeats)
+    turns = take_turns(list(names), lambda name: names[name](), repeats=repeats).measured
     speeds = {name: Spread.of([middle(turn, "images_per_second") for turn in found]) for name, found in turns.items()}
     first = next(iter(speeds.values())).median
     fewest, most = str(workers[0]), str(workers[-1])
@@ -198,10 +200,13 @@ def main() -> None:
         backbone=arguments.backbone, size=arguments.size, batch=arguments.batch, steps=arguments.steps, warm_up=1
     )
     every = points(base, batches=arguments.batches, sizes=arguments.sizes, ranks=arguments.ranks)
-    finish(step_section(base, every, repeats=arguments.repeats, out=arguments.out), arguments)
     cores = len(os.sched_getaffinity(0))
     workers = sorted({1, *(2**power for power in range(1, cores.bit_length()) if 2**power <= cores), cores})
-    finish(loader_section(repeats=3, images=arguments.images, workers=workers), arguments)
+    sections = (
+        partial(step_section, base, every, repeats=arguments.repeats, out=arguments.out),
+        partial(loader_section, repeats=3, images=arguments.images, workers=workers),
+    )
+    finish_each((measured() for measured in sections), arguments)
 
 
 if __name__ == "__main__":

@@ -66,6 +66,7 @@ class Section:
         rows: its cells.
         goals: what the figures are held to.
         notes: what is missing or differs, one sentence each.
+        died: what became of ways that could not be measured in every turn, one sentence each.
         picture: file name of its plot; empty for none.
         figures: all that was measured, for the JSON.
         origin: the date, the commit and the command that it was measured with, as Markdown; empty where unknown.
@@ -79,6 +80,7 @@ class Section:
     rows: Sequence[Sequence[str]]
     goals: Sequence[Goal] = ()
     notes: Sequence[str] = ()
+    died: Sequence[str] = ()
     picture: str = ""
     figures: dict[str, Any] = field(default_factory=dict)
     origin: str = ""
@@ -88,7 +90,8 @@ class Section:
         """The section as a page shows it, whose goals stand above all sections."""
         parts = [f"## {self.title}", self.text, markdown_table(self.columns, self.rows)]
         parts += [f"![{self.title}]({self.picture})"] if self.picture else []
-        parts += ["\n".join(f"- {note}" for note in self.notes)] if self.notes else []
+        notes = [*self.notes, *self.died]
+        parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
         where = f", on {self.machine}" if self.machine else ""
         parts += [f"Measured {self.origin}{where}."] if self.origin else []
         return "\n\n".join(parts)
@@ -99,7 +102,7 @@ class Section:
         console.print(_rich_table(self.title, self.columns, self.rows))
         if self.goals:
             console.print(_rich_table("", _GOAL_COLUMNS, [_goal_cells(goal) for goal in self.goals]))
-        for note in self.notes:
+        for note in [*self.notes, *self.died]:
             console.print(f"- {note}", markup=False)
 
     def write(self, folder: Path) -> None:

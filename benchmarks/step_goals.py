@@ -23,13 +23,17 @@ def goals(
     """The goals that can be told from what was measured.
 
     Args:
-        measured: by `network: manner`.
+        measured: by `network: manner`; there is no goal of ways that are not there.
         networks: by key.
         operations: of a step, by network.
         peaks: operations per second of a convolution, by precision.
     """
     found = []
-    peers = [key for key, network in networks.items() if network.twin]
+    peers = [
+        key
+        for key, network in networks.items()
+        if network.twin and all(name_of(key, manner) in measured for manner in (PLAIN, TUNED))
+    ]
     if peers:
         fastest = {manner: least(measured, [name_of(key, manner) for key in peers]) for manner in (PLAIN, TUNED)}
         everything = [name_of(key, manner) for key in peers for manner in (PLAIN, TUNED)]
@@ -54,8 +58,10 @@ def _against(
 ) -> list[Goal]:
     """One network of atrous against a peer as it ships and tuned."""
     shipped = name_of(ours, ATROUS)
+    if shipped not in measured:
+        return []
     has_bf16 = measured[shipped][0]["precision"] != "32-true"
-    exact = name_of(ours, FLOAT32) if name_of(ours, FLOAT32) in measured else shipped
+    exact = name_of(ours, FLOAT32) if has_bf16 else shipped
 
     def speed(way: str, manner: str, bound: float, moot: str = "") -> Goal:
         what = f"{label}, {way.partition(': ')[2]}: times as fast as {names[fastest[manner]]}"
@@ -66,10 +72,12 @@ def _against(
         return Goal(what, ratio(measured, way, lightest[manner], key="peak_mib"), at_most=bound)
 
     found = [speed(shipped, PLAIN, _SHIPPED, "" if has_bf16 else _NO_BF16), speed(shipped, TUNED, _TUNED)]
-    found.append(speed(exact, PLAIN, _FLOAT32))
+    if exact in measured:
+        found.append(speed(exact, PLAIN, _FLOAT32))
     if has_bf16:
         found.append(memory(shipped, TUNED))
-    found.append(memory(exact, PLAIN))
+    if exact in measured:
+        found.append(memory(exact, PLAIN))
     frugal = name_of(ours, CHECKPOINTED)
     if frugal in measured:
         found.append(memory(frugal, TUNED if has_bf16 else PLAIN, _CHECKPOINTED_MEMORY))
@@ -82,6 +90,8 @@ def _against(
 def _of_its_own(measured: Measured, operations: Mapping[str, float], peaks: Mapping[str, float]) -> list[Goal]:
     """The paper's network: its share of the peak."""
     shipped = name_of(PAPER, ATROUS)
+    if shipped not in measured:
+        return []
     peak = peaks[measured[shipped][0]["precision"]]
     shares = [100 * operations[PAPER] / middle(turn, "seconds") / peak for turn in measured[shipped]]
     what = "the paper's network, as shipped: share of a convolution's peak"

@@ -31,7 +31,7 @@ def rows(
     """A row per way.
 
     Args:
-        measured: by `network: manner`.
+        measured: by `network: manner`; ways that are not there get no row.
         ways: (network, manner) by label.
         operations: of a step, by network.
         peaks: operations per second of a convolution, by precision.
@@ -39,7 +39,9 @@ def rows(
     """
     found = []
     for label, (key, manner) in ways.items():
-        turns = measured[name_of(key, manner)]
+        turns = measured.get(name_of(key, manner))
+        if turns is None:
+            continue
         seconds = Spread.of([second for turn in turns for second in turn["seconds"]])
         rate, precision = operations[key] / seconds.median, turns[0]["precision"]
         found.append(

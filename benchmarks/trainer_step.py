@@ -138,8 +138,8 @@ def step_section(*, steps: int, repeats: int) -> Section:
     def measure(_: str) -> Figures:
         return in_process("benchmarks.trainer_step", {"config": config}, environment=environment)
 
-    both, loads = take_turns([f"{TRAINER} and {BARE}"], measure, repeats=repeats)
-    turns = next(iter(both.values()))
+    both = take_turns([f"{TRAINER} and {BARE}"], measure, repeats=repeats)
+    turns = next(iter(both.measured.values()))
     measured = {name: [{"seconds": turn[name]} for turn in turns] for name in (TRAINER, BARE)}
     found = {name: Spread.of([middle(turn, "seconds") for turn in each]) for name, each in measured.items()}
     share = ratio(measured, TRAINER, BARE)
@@ -149,10 +149,11 @@ def step_section(*, steps: int, repeats: int) -> Section:
         text=(
             "A training of `atrous-train` on `shapes` (DeepLabv3+ ResNet-18, crop 129, batch 16), validation off, and "
             "a loop with the same network, loader and settings, which take their steps in turn in one process. "
-            f"Load average meanwhile: {loads[0]:.1f} to {loads[1]:.1f}."
+            f"Load average meanwhile: {both.load}."
         ),
         columns=("way", "s per step (range over turns)"),
         rows=[[name, spread.text("", digits=3)] for name, spread in found.items()],
+        died=both.died,
         goals=[Goal("a step of atrous-train in steps of the bare loop", share, at_most=_STEP_RATIO)],
         figures={"measured": measured},
     )

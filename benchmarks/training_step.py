@@ -17,7 +17,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from benchmarks.command import add_common_options, finish, positive, run
+from benchmarks.command import add_common_options, finish_each, positive, run
 from benchmarks.figures import Figures, Measured
 from benchmarks.networks import PAPER, PEERS, Network, networks_of
 from benchmarks.peak import measured_peaks
@@ -90,8 +90,8 @@ def measured_section(setting: Setting, *, repeats: int, peers: Sequence[str]) ->
         return in_process("benchmarks.step_measurement", request, environment=environment_of(manner))
 
     peaks = measured_peaks(setting.device)
-    measured, loads = take_turns(list(ways), measure, repeats=repeats)
-    by_way: Measured = {name_of(*way): measured[name] for name, way in ways.items()}
+    turns = take_turns(list(ways), measure, repeats=repeats)
+    by_way: Measured = {name_of(*ways[name]): figures for name, figures in turns.measured.items()}
     for key in networks:
         if networks[key].differs != "the paper's":
             notes.append(f"{networks[key].label}: {networks[key].differs}.")
@@ -102,12 +102,13 @@ def measured_section(setting: Setting, *, repeats: int, peers: Sequence[str]) ->
         title=f"Training step, {setting.backbone}, {size}x{size}, batch {batch}, {setting.device}",
         text=(
             "Each network in each manner is a process of its own, and they take turns. A peer's twin is the peer's "
-            f"network built with atrous. Load average meanwhile: {loads[0]:.1f} to {loads[1]:.1f}."
+            f"network built with atrous. Load average meanwhile: {turns.load}."
         ),
         columns=COLUMNS,
         rows=rows(by_way, ways, per_step, peaks, batch=batch),
         goals=goals(by_way, networks, per_step, peaks),
         notes=notes,
+        died=turns.died,
         figures={
             "setting": asdict(setting),
             "operations_per_step": per_step,
@@ -139,7 +140,7 @@ def main() -> None:
         steps=arguments.steps or (20 if on_gpu else 3),
         warm_up=5 if on_gpu else 2,
     )
-    finish(measured_section(setting, repeats=arguments.repeats, peers=arguments.peers), arguments)
+    finish_each([measured_section(setting, repeats=arguments.repeats, peers=arguments.peers)], arguments)
 
 
 if __name__ == "__main__":
