@@ -121,7 +121,7 @@ format: $(STAMP) ## let ruff format and mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(BENCH_STAMP) ## everything against its peers, into docs/benchmarks (DATA=folder with VOC, ARGS=--quick for minutes)
+bench: $(BENCH_STAMP) ## everything against its peers, into docs/benchmarks (DATA=folder with VOC; ARGS=--quick: in minutes, into outputs/benchmarks)
 	ATROUS_BENCH_PEERS=$(BENCH_VENV) $(BIN)/python -m benchmarks --data '$(DATA)' $(ARGS)
 
 $(BENCH_STAMP): $(STAMP)

@@ -1,7 +1,7 @@
 """Every benchmark, one after the other, and the page docs/benchmarks/index.md of what they measured.
 
     python -m benchmarks --data FOLDER_WITH_VOCdevkit       # make bench
-    python -m benchmarks --quick --out /tmp/page            # the same in minutes: small images, few turns
+    python -m benchmarks --quick --data ...                 # the same in minutes, into outputs/benchmarks
 
 Each benchmark is a process of its own that writes JSON; the page is made of the files that are there, so that one which
 fails leaves the others' figures as they are.
@@ -30,6 +30,7 @@ from atrous.files import write_json, write_text
 from atrous.processes import bound_command
 
 PAGE = ROOT / "docs" / "benchmarks"
+QUICK_PAGE = ROOT / "outputs" / "benchmarks"  # no figures to quote: what is in PAGE stays
 
 
 @dataclass(frozen=True)
@@ -133,11 +134,11 @@ def main(words: Sequence[str] | None = None) -> int:
     text = "turns of each benchmark (its own number, 3 of a training step)"
     parser.add_argument("--repeats", type=positive, help=text)
     parser.add_argument("--data", default="", help="folder that holds VOCdevkit; without it the loader is left out")
-    text = "of the page (docs/benchmarks)"
-    parser.add_argument("--out", type=writable_folder, default=PAGE, metavar="FOLDER", help=text)
+    text = "of the page (docs/benchmarks; with --quick outputs/benchmarks)"
+    parser.add_argument("--out", type=writable_folder, metavar="FOLDER", help=text)
     parser.add_argument("--page-only", action="store_true", help="measure nothing, make the page of what is there")
     arguments = parser.parse_args(words)
-    out = arguments.out.absolute()
+    out = (arguments.out or (QUICK_PAGE if arguments.quick else PAGE)).absolute()
     wanted = [] if arguments.page_only else [entry for entry in BENCHMARKS if entry.name in arguments.only]
     has_data = (Path(arguments.data) / "VOCdevkit").is_dir()
     chosen = [entry for entry in wanted if has_data or not entry.wants_data]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.__main__ import BENCHMARKS, main, run
+from benchmarks.__main__ import BENCHMARKS, PAGE, QUICK_PAGE, main, run
 from benchmarks.inference_ways import SINGLE
 from benchmarks.section import Section
 from benchmarks.turns import ROOT, BenchmarkError
@@ -193,3 +193,34 @@ def test_a_measurement_ends_with_the_process_that_asked_for_it(tmp_path: Path) -
     finally:
         if _lives(sleeper):
             os.kill(sleeper, signal.SIGKILL)
+
+
+def test_a_quick_run_leaves_the_figures_that_can_be_quoted_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def measure(benchmark: Any, *, quick: bool, out: Path, **_: Any) -> int:
+        _section(benchmark.keys[0]).write(out)
+        asked.append((out.name, quick))
+        return 0
+
+    monkeypatch.setattr("benchmarks.__main__.run", measure)
+    monkeypatch.setattr("benchmarks.__main__.PAGE", tmp_path / "page")
+    monkeypatch.setattr("benchmarks.__main__.QUICK_PAGE", tmp_path / "quick")
+    main(["--only", "evaluation"])
+    page = (tmp_path / "page" / "index.md").read_bytes()
+    main(["--only", "overhead", "--quick"])
+    main(["--only", "overhead", "--quick", "--out", str(tmp_path / "given")])
+    assert asked == [("page", False), ("quick", True), ("given", True)]
+    assert (tmp_path / "page" / "index.md").read_bytes() == page
+    assert sorted(file.name for file in (tmp_path / "quick").iterdir()) == [
+        "index.md",
+        "machine.json",
+        "trainer_overhead.json",
+    ]
+
+
+def test_a_quick_run_goes_where_git_does_not_look() -> None:
+    assert QUICK_PAGE.relative_to(ROOT).parts[0] == "outputs"
+    assert QUICK_PAGE != PAGE == ROOT / "docs" / "benchmarks"
