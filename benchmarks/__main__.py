@@ -23,7 +23,7 @@ from benchmarks.command import positive, writable_folder
 from benchmarks.machine_facts import machine_facts
 from benchmarks.page import page
 from benchmarks.section import Section
-from benchmarks.turns import ROOT
+from benchmarks.turns import ROOT, BenchmarkError
 
 from atrous.exit_codes import DONE, FAILED, after_signal
 from atrous.files import write_json, write_text
@@ -86,14 +86,21 @@ def run(benchmark: Benchmark, *, quick: bool, data: str, out: Path, repeats: int
     return subprocess.run(bound_command(sys.executable, *command), cwd=ROOT, check=False).returncode
 
 
-def sections_in(out: Path) -> list[Section]:
-    """What was measured, in the order of the benchmarks."""
+def sections_in(out: Path) -> tuple[list[Section], list[str]]:
+    """What was measured, in the order of the benchmarks; a note for each file of it that cannot be read."""
     files = sorted(path for path in out.glob("*.json") if path.name != "machine.json")
     starts = [start for benchmark in BENCHMARKS for start in benchmark.keys]
     order = {
         path: min((i for i, start in enumerate(starts) if path.stem.startswith(start)), default=-1) for path in files
     }
-    return [Section.read(path) for path in sorted(files, key=lambda path: order[path]) if order[path] >= 0]
+    sections, notes = [], []
+    for path in sorted(files, key=lambda path: order[path]):
+        if order[path] >= 0:
+            try:
+                sections.append(Section.read(path))
+            except BenchmarkError as error:
+                notes.append(f"{error}: its table is left out; measure it again.")
+    return sections, notes
 
 
 def run_all(chosen: Sequence[Benchmark], out: Path, **options: Any) -> tuple[int, list[str]]:
@@ -121,12 +128,17 @@ def run_all(chosen: Sequence[Benchmark], out: Path, **options: Any) -> tuple[int
 def machine_of(out: Path, *, again: bool) -> dict[str, str]:
     """The machine of the last run: this one if that is now, else the one that the folder names."""
     file = out / "machine.json"
-    known: dict[str, str] = json.loads(file.read_text()) if file.is_file() and not again else machine_facts()
-    return known
+    try:
+        known = {} if again else json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        known = {}
+    facts: dict[str, str] = known if isinstance(known, dict) else {}
+    is_sound = facts and all(isinstance(fact, str) and f"{name}{fact}".isprintable() for name, fact in facts.items())
+    return facts if is_sound else machine_facts()
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the benchmarks and write the page; 1 where one of them failed."""
+    """Run the benchmarks and write the page; 1 where one of them failed or its figures cannot be read."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [benchmark.name for benchmark in BENCHMARKS]
     parser.add_argument("--only", nargs="+", default=names, choices=names, help="only these (all of them)")
@@ -147,9 +159,11 @@ def main(words: Sequence[str] | None = None) -> int:
     notes += [f"`{entry.name}` {without}" for entry in wanted if entry not in chosen]
     facts = machine_of(out, again=bool(chosen))
     write_json(out / "machine.json", facts)
-    write_text(out / "index.md", page(sections_in(out), facts, notes=notes))
+    sections, damaged = sections_in(out)
+    notes += damaged
+    write_text(out / "index.md", page(sections, facts, notes=notes))
     print(*notes, out / "index.md", sep="\n")
-    return code
+    return FAILED if damaged and code == DONE else code
 
 
 if __name__ == "__main__":

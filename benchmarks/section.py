@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Spread
+from benchmarks.turns import BenchmarkError
 from rich.console import Console
 from rich.table import Table
 
@@ -111,10 +112,22 @@ class Section:
 
     @classmethod
     def read(cls, file: Path) -> "Section":
-        """The section that `write` wrote."""
-        content = json.loads(file.read_text())
-        goals = [Goal(**{**goal, "value": Spread(**goal["value"])}) for goal in content.pop("goals")]
-        return cls(**content, goals=goals)
+        """The section that `write` wrote, which can be shown.
+
+        Raises:
+            BenchmarkError: the file cannot be read, or holds something else.
+        """
+        try:
+            content = json.loads(file.read_bytes())
+            goals = [Goal(**{**goal, "value": Spread(**goal["value"])}) for goal in content.pop("goals")]
+            section = cls(**content, goals=goals)
+            texts = (section.key, section.title, section.text, section.picture, section.origin, section.machine)
+            if not all(isinstance(text, str) for text in texts) or not isinstance(section.figures, dict):
+                raise TypeError("it is no section")
+            f"{section.markdown()}{goals_table(goals)}".encode()
+        except Exception as error:  # whatever a damaged file can lead to
+            raise BenchmarkError(f"{file.name} cannot be read ({error!r})") from error
+        return section
 
 
 _GOAL_COLUMNS = ("goal", "measured (range over turns)", "wanted", "kept")

@@ -1,13 +1,19 @@
 """Sections and the page: what a reader sees, what the JSON keeps."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from benchmarks.__main__ import sections_in
+from benchmarks.__main__ import main, sections_in
 from benchmarks.figures import Spread
 from benchmarks.page import page
 from benchmarks.section import Goal, Section, markdown_table
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ..conftest import ReadDamaged
 
 KEPT = Goal("a step in steps of the other", Spread(1.01, 0.99, 1.02), at_most=1.03)
 MISSED = Goal("times as fast", Spread(2.0, 1.9, 2.3), at_least=2.2)
@@ -77,5 +83,63 @@ def test_sections_stand_in_the_order_of_the_benchmarks(tmp_path: Path) -> None:
     for key in ("scaling", "loader_voc2012_1", "training_step_resnet50_cpu", "unknown"):
         _section(key).write(tmp_path)
     (tmp_path / "machine.json").write_text("{}")
-    found = [section.key for section in sections_in(tmp_path)]
+    sections, damaged = sections_in(tmp_path)
+    found = [section.key for section in sections]
+    assert not damaged
     assert found == ["training_step_resnet50_cpu", "loader_voc2012_1", "scaling"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff{}", b'{"key": "loader", "goals": []}', b"[" * 9000])
+def test_a_file_that_cannot_be_read_is_named_beside_the_others_tables(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _section("evaluation", KEPT).write(tmp_path)
+    (tmp_path / "loader_voc2012_1.json").write_bytes(content)
+    (tmp_path / "scaling.json").mkdir()
+    (tmp_path / "machine.json").write_bytes(content)
+    assert main(["--page-only", "--out", str(tmp_path)]) == 1
+    text = (tmp_path / "index.md").read_text()
+    assert "## Evaluation" in text
+    for told in (text, capsys.readouterr().out):
+        assert "loader_voc2012_1.json cannot be read" in told
+        assert "scaling.json cannot be read (IsADirectoryError" in told
+    assert "cores" in json.loads((tmp_path / "machine.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("title", None),
+        ("text", "half of a letter: \ud83d"),
+        ("\ud83d", None),
+        ("rows", [["ours", 5]]),
+        ("columns", 7),
+        ("notes", 3),
+        ("goals", [{"what": "x"}]),
+        ("figures", []),
+        ("goals", [{"what": "x", "value": {"median": None, "low": 1, "high": 2}, "at_most": 2}]),
+        ("goals", [{"what": "x", "value": {"median": 1, "low": 1, "high": 2}}]),
+    ],
+)
+def test_odd_values_are_no_section(key: str, value: Any, tmp_path: Path) -> None:
+    _section("evaluation", KEPT).write(tmp_path)
+    file = tmp_path / "evaluation.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    sections, (damaged,) = sections_in(tmp_path)
+    assert not sections
+    assert damaged.encode().startswith(b"evaluation.json cannot be read (")
+
+
+@given(st.data())
+def test_a_damaged_section_can_be_shown_or_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, read_damaged: ReadDamaged, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    _section("evaluation", KEPT, MISSED).write(folder)
+    file = folder / "evaluation.json"
+
+    def read(damaged: bytes) -> bytes:
+        file.write_bytes(damaged)
+        return page([Section.read(file)], {}).encode()
+
+    read_damaged(data, file.read_bytes(), read)
