@@ -16,7 +16,16 @@ from typing import BinaryIO
 import pytest
 import torch
 
-from atrous.files import NoSpaceError, append_text, write_atomically, write_bytes, write_json, write_text
+from atrous.errors import ConfigError
+from atrous.files import (
+    NoSpaceError,
+    append_text,
+    check_writable,
+    write_atomically,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 
 def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:
@@ -82,6 +91,22 @@ def test_what_cannot_be_appended_names_its_file_and_the_full_disk(
 def test_what_cannot_be_appended_for_another_reason_is_no_full_disk(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         append_text(tmp_path, "1\n")
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "new/" + "é" * 200, "new/er/" + "b" * 256, "new/a\0b", "new/\ud83d"])
+def test_a_folder_whose_name_no_disk_takes_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises((OSError, ValueError)):
+        write_text(tmp_path / name / "x", "")
+    with pytest.raises(ConfigError, match=r"^given cannot be used: .*; give another folder$"):
+        check_writable(tmp_path / name, given="given")
+
+
+@pytest.mark.parametrize("name", ["", ".", "a" * 255, "new/er/" + "b" * 255, "new/../er", "link/new"])
+def test_a_folder_that_can_be_made_passes_and_is_not_made(name: str, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    check_writable(tmp_path / name)
+    assert {path.name for path in tmp_path.rglob("*")} == {"there", "link"}
 
 
 def test_a_file_that_cannot_fit_is_refused_before_it_is_begun(tmp_path: Path) -> None:

@@ -82,11 +82,19 @@ def check_writable(folder: Path, *, given: str | None = None) -> None:
     Raises:
         ConfigError: it cannot.
     """
+    given = given or f"output={str(folder)!r}"
     nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         reason = "may not be written to" if nearest.is_dir() else "is not a folder"
-        given = given or f"output={str(folder)!r}"
         raise ConfigError(f"{given} cannot be used: {nearest} {reason}; give another folder")
+    for path in (folder, *(nearest / name for name in folder.absolute().parts[len(nearest.absolute().parts) :])):
+        try:  # a name is looked at where its folder is there
+            path.lstat()
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:  # too long, or letters that no name has
+            why = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(f"{given} cannot be used: {why}; give another folder") from None
 
 
 def check_space(path: Path, size: int) -> None:
