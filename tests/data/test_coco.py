@@ -115,6 +115,20 @@ def test_masks_are_made_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(CocoVoc(root=home, split="train", min_pixels=0)) == 4
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[" * 9999, b'{"images": [[9]]}', b'{"images": [["9", "a", 2]]}'])
+def test_an_index_that_is_damaged_is_made_anew(
+    home: Path, content: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pairs = CocoVoc(root=home, split="train", min_pixels=0).pairs
+    (index,) = home.glob("voc_masks/*/index.json")
+    sound = index.read_bytes()
+    index.write_bytes(content)
+    monkeypatch.setattr(coco, "draw", None)  # the masks are whole
+    assert CocoVoc(root=home, split="train", min_pixels=0).pairs == pairs
+    assert index.read_bytes() == sound
+    assert f"{index} is damaged" in caplog.text
+
+
 def test_an_interrupted_making_goes_on_and_mends_what_was_cut(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 

@@ -162,10 +162,17 @@ def _key(annotations: Path) -> str:
 
 
 def _read_index(path: Path) -> list[Drawn]:
-    """What was drawn; nothing where the index, which is written last, is not there."""
+    """What was drawn; nothing where the index, which is written last, is not there or damaged."""
     if not path.is_file():
         return []
-    return [Drawn(*entry) for entry in json.loads(path.read_bytes())["images"]]
+    try:
+        drawn = [Drawn(*entry) for entry in json.loads(path.read_bytes())["images"]]
+        if {tuple(map(type, each)) for each in drawn} - {(int, str, int)}:
+            raise TypeError("an image is a number, a file and its pixels")
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        _log.warning("%s is damaged (%s) and made anew", path, error)
+        return []
+    return drawn
 
 
 def _mask_name(image_id: int) -> str:
