@@ -1,17 +1,19 @@
 """The site of a store: complete, true, and whole by itself, also beside a damaged run and after runs are gone."""
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
 from omegaconf import DictConfig
 
 from atrous.studies import jobs
-from atrous.studies.reports import identity, tables
+from atrous.studies.reports import identity, site, tables
 from atrous.studies.reports.identity import Remembered
 from atrous.studies.reports.site import write_site
 from atrous.studies.table import Sweep
@@ -210,6 +212,31 @@ def test_what_is_remembered_is_dropped_when_it_is_damaged_or_of_other_configs(tm
     assert Remembered(path).get("scales", "smoke", lambda: ["made anew"]) == ["kind"]
     path.write_text(text)
     assert Remembered(path).get("scales", "smoke", lambda: ["made anew"]) == ["made anew"]
+
+
+@pytest.mark.parametrize("damage", [("kind", "king"), ("smoke", "smok_")])
+def test_a_remembered_answer_that_a_disk_has_changed_is_none(tmp_path: Path, damage: tuple[str, str]) -> None:
+    path = tmp_path / "remembered.json"
+    before = Remembered(path)
+    before.get("scales", "smoke", lambda: ["kind"])
+    before.save()
+    path.write_text(path.read_text().replace(*damage))
+    assert Remembered(path).get("scales", damage[1], lambda: ["made anew"]) == ["made anew"]
+    assert Remembered(path).get("scales", "smoke", lambda: ["made anew"]) == ["made anew"]
+
+
+@pytest.mark.parametrize("answers", [[], 3, None, {"scales": []}, {"scales": {"smoke": "kind"}}])
+def test_remembered_answers_without_their_sum_are_none(tmp_path: Path, answers: Any) -> None:
+    path = tmp_path / "remembered.json"
+    path.write_text(json.dumps({"digest": identity._digest(), "answers": answers}))
+    assert Remembered(path).get("scales", "smoke", lambda: ["made anew"]) == ["made anew"]
+
+
+@pytest.mark.parametrize("text", ["[" * 9999, '["a\\u0000b", "\\ud800"]', f'["{"a" * 9999}"]', "\xff", "[null, {}]"])
+def test_a_list_of_pages_that_is_damaged_keeps_no_site_from_being_written(tmp_path: Path, text: str) -> None:
+    (tmp_path / "site.json").write_text(text, encoding="latin-1")
+    site._tidy(tmp_path, [PurePosixPath("index.html")])
+    assert json.loads((tmp_path / "site.json").read_text()) == ["index.html"]
 
 
 def test_what_cannot_be_remembered_is_found_again(tmp_path: Path) -> None:

@@ -68,10 +68,13 @@ class Remembered:
         self._content: dict[str, Any] = {}
         try:
             content = json.loads(path.read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return
-        if isinstance(content, dict) and content.get("digest") == self._digest:
-            self._content = content.get("answers", {})
+        if not isinstance(content, dict) or content.get("digest") != self._digest:
+            return
+        answers = content.get("answers")
+        if isinstance(answers, dict) and content.get("sum") == _sum(answers):
+            self._content = answers
 
     def get(self, kind: str, key: str, make: Callable[[], Any]) -> Any:
         """The answer for a key, made if it is not known; plain values of JSON."""
@@ -84,7 +87,8 @@ class Remembered:
         """Write what is new, if that can be."""
         if self._is_new:
             with suppress(OSError):
-                write_text(self._path, json.dumps({"digest": self._digest, "answers": self._content}))
+                facts = {"digest": self._digest, "sum": _sum(self._content), "answers": self._content}
+                write_text(self._path, json.dumps(facts))
 
 
 class Identifier:
@@ -178,6 +182,11 @@ def _targets_in(node: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
         if key == "_target_":
             yield (*place, key), value
         yield from _targets_in(value, (*place, key))
+
+
+def _sum(answers: Mapping[str, Any]) -> str:
+    """A hash of the answers: one that a disk has changed would make a row another one."""
+    return hashlib.sha256(json.dumps(answers).encode()).hexdigest()
 
 
 def _digest() -> str:

@@ -76,12 +76,19 @@ def _tidy(folder: Path, written: Sequence[PurePosixPath]) -> None:
     files = sorted(str(path) for path in written)
     try:
         before = json.loads((folder / _LIST).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         before = None
     write_json(folder / _LIST, files)
     root = folder.resolve()
     known = before if isinstance(before, list) else []  # the first site here, or a list that was lost: its pages stay
     for name in set(map(str, known)) - set(files):
-        path = (folder / name).resolve()
-        if path.is_relative_to(root) and path.is_file():
-            path.unlink()
+        if _is_within(root, folder / name):
+            (folder / name).resolve().unlink()
+
+
+def _is_within(root: Path, path: Path) -> bool:
+    """Whether a path, as a list that may be damaged gives it, leads to a file below a folder."""
+    try:
+        return path.resolve().is_relative_to(root) and path.is_file()
+    except (OSError, ValueError):  # too long, or letters that no name has
+        return False
