@@ -278,6 +278,17 @@ def test_a_damaged_saved_sweep_is_refused_by_name_with_what_mends_it(tmp_path: P
         load_sweep(tmp_path, "mine")
 
 
+def test_a_damaged_saved_sweep_is_written_anew_by_its_own_command(
+    sweep_of: Callable[..., list[JobReturn]], fake_jobs: FakeJobs, tmp_path: Path
+) -> None:
+    sweep_of("output_stride=8,16")
+    (saved,) = tmp_path.glob("store/sweeps/*")
+    before = saved.read_bytes()
+    saved.write_bytes(b"\xff" + before[1:])
+    sweep_of("output_stride=8,16")
+    assert saved.read_bytes() == before
+
+
 @pytest.mark.parametrize("table", ["deeplabv3/figure4", "deeplabv3plus/table4"])
 def test_a_table_of_which_nothing_is_trained_is_reported(
     sweep_of: Callable[..., list[JobReturn]], tmp_path: Path, table: str

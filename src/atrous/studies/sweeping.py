@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from atrous.errors import AtrousError, ConfigError, StoreError
-from atrous.files import check_writable, write_json, write_text
+from atrous.files import check_writable, write_bytes, write_json
 from atrous.studies import clusters
 from atrous.studies.command_line import sweep_of
 from atrous.studies.jobs import StoppedAsAskedError
@@ -88,7 +88,7 @@ def _reported(sweep: Sweep, store: Path) -> list[str]:
 def _saved(sweep: Sweep, store: Path) -> Iterator[None]:
     """Keep a sweep that no paper has, unless it is refused: then what was kept under its name stays."""
     path = _file(store, sweep.table.slug)
-    before = path.read_text(encoding="utf-8") if path.is_file() else None
+    before = path.read_bytes() if path.is_file() else None  # which may be damaged
     made = [folder for folder in path.parents if not folder.exists()]
     save_sweep(sweep, store)
     try:
@@ -102,7 +102,7 @@ def _saved(sweep: Sweep, store: Path) -> Iterator[None]:
                 for folder in made:
                     folder.rmdir()
         else:
-            write_text(path, before)
+            write_bytes(path, before)
         raise
 
 
