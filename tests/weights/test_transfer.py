@@ -90,6 +90,15 @@ def test_nothing_is_resumed_where_nothing_could_tell(server: Server, tmp_path: P
     assert server.asked == [None]
 
 
+@pytest.mark.parametrize("note", [b"\xff\xfe", b'"v1"\n', b"\0", b"v\r\nHost: other", "€".encode()])
+def test_a_part_whose_note_is_damaged_is_fetched_from_the_start(server: Server, tmp_path: Path, note: bytes) -> None:
+    start_a_part(server, tmp_path)
+    (file,) = tmp_path.rglob("*.part.version")
+    file.write_bytes(note)
+    assert fetch(server.url, sha256=None, cache=tmp_path).read_bytes() == CONTENT
+    assert server.asked == [None]
+
+
 def test_a_part_that_is_whole_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
     target = cached_path(server.url, cache=tmp_path)
     target.parent.mkdir(parents=True)

@@ -14,6 +14,7 @@ from atrous.files import check_space, write_text
 TIMEOUT = 30.0  # seconds without a byte
 TRIES = 3
 _CHUNK = 1 << 18
+_LAST_OF_A_HEADER = "\xff"  # the last letter that HTTP has
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 Report = Callable[[int, int | None], None]
@@ -68,6 +69,15 @@ def _note(part: Path) -> Path:
     return part.with_name(f"{part.name}.version")
 
 
+def _version(part: Path) -> str | None:
+    """What the server called the file of a part; None where that was not noted, or the note is damaged."""
+    try:
+        version = _note(part).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    return version if version.isprintable() and max(version, default="") <= _LAST_OF_A_HEADER else None
+
+
 def _try_once(url: str, part: Path, *, report: Report, any_version: bool) -> None:
     headers = _range_headers(part, any_version=any_version)
     with urlopen(Request(url, headers=headers), timeout=TIMEOUT) as response:  # noqa: S310  # the caller saw to http(s)
@@ -92,7 +102,7 @@ def _try_once(url: str, part: Path, *, report: Report, any_version: bool) -> Non
 def _range_headers(part: Path, *, any_version: bool) -> dict[str, str]:
     headers = {"User-Agent": "atrous", "Accept-Encoding": "identity"}
     if part.is_file() and part.stat().st_size:
-        version = _note(part).read_text() if _note(part).is_file() else None
+        version = _version(part)
         if version or any_version:
             headers["Range"] = f"bytes={part.stat().st_size}-"
         if version:
