@@ -165,6 +165,15 @@ def test_camvid_is_prepared_from_segnets_archive_with_its_absolute_lists(tmp_pat
     assert pair[1:] == (str(tmp_path / "camvid/val/f.png"), str(tmp_path / "camvid/valannot/f.png"))
 
 
+def test_a_list_of_camvid_that_is_damaged_is_refused_by_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / sources.CAMVID.becomes
+    folder.mkdir()
+    for split in ("train", "val", "test"):
+        (folder / f"{split}.txt").write_bytes(b"/SegNet/\xff\n")
+    with pytest.raises(DataError, match=r"train\.txt"):
+        carry_out(PARTS["camvid"], tmp_path, fetch=_Host({}), say=_silent)
+
+
 @pytest.mark.parametrize("name", list(PARTS))
 def test_every_archive_has_its_own_file_and_folder(name: str) -> None:
     archives = [archive for part in PARTS[name] for archive in part.archives]

@@ -48,7 +48,10 @@ def _unpacked(*archives: Archive) -> Callable[[Path], bool]:
 
 def _camvid_is_done(root: Path) -> bool:
     lists = [root / sources.CAMVID.becomes / f"{split}.txt" for split in CAMVID_SPLITS]
-    return all(path.is_file() and not path.read_text(encoding="utf-8").lstrip().startswith("/") for path in lists)
+    return all(
+        path.is_file() and not path.read_text(encoding="utf-8", errors="replace").lstrip().startswith("/")
+        for path in lists
+    )
 
 
 def _finish_sbd(root: Path, track: Track) -> None:
