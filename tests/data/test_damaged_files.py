@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,21 @@ from atrous.errors import DataError
 from ..conftest import ReadDamaged
 
 MakeVoc = Callable[..., Path]
+ODD_VALUES: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    1 << 40,
+    0.5,
+    "",
+    "x",
+    "\0",
+    [],
+    [[]],
+    [[1, 2, 3, 4, 5, "x"]],
+    {},
+    {"a": 1},
+)
 
 
 @given(st.data())
@@ -97,7 +113,7 @@ def coco_file() -> dict[str, Any]:
     shapes: list[Any] = [
         [[1, 1, 8, 1, 8, 7]],
         {"size": [9, 11], "counts": [40, 20, 39]},
-        {"size": [9, 11], "counts": "PPYo0"},
+        {"size": [9, 11], "counts": "m0450000000i0"},
     ]
     return {
         "categories": [{"id": i, "name": name} for i, name in enumerate(names)],
@@ -117,10 +133,53 @@ def test_damaged_annotations_of_coco_are_read_or_refused(
 
     def read(damaged: bytes) -> Any:
         path.write_bytes(damaged)
-        return read_annotations(path)
+        return [draw(image) for image in read_annotations(path)]
 
-    images = read_damaged(data, json.dumps(coco_file()).encode(), read)
-    assert images is None or isinstance(images, list)
+    masks = read_damaged(data, json.dumps(coco_file()).encode(), read)
+    assert masks is None or all(mask.max() <= 20 for mask in masks)
+
+
+@given(st.data())
+def test_odd_values_in_annotations_of_coco_are_drawn_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path, content = tmp_path_factory.getbasetemp() / "odd_instances.json", coco_file()
+    content["images"] += [{**content["images"][0], "id": 2}]
+    for _ in range(data.draw(st.integers(1, 2))):
+        entry = data.draw(st.sampled_from([*content["images"], *content["annotations"]]))
+        entry[data.draw(st.sampled_from(list(entry)))] = data.draw(st.sampled_from(ODD_VALUES))
+    path.write_text(json.dumps(content))
+    with suppress(DataError):
+        for image in read_annotations(path):
+            draw(image)
+
+
+def test_the_annotations_that_are_damaged_here_are_sound(tmp_path: Path) -> None:
+    (tmp_path / "instances.json").write_text(json.dumps(coco_file()))
+    (image,) = read_annotations(tmp_path / "instances.json")
+    assert np.unique(draw(image)).tolist() == [0, 8, 9, 10]
+
+
+@pytest.mark.parametrize(
+    ("what", "key", "value"), [("images", "id", "1"), ("images", "file_name", 7), ("annotations", "id", "9")]
+)
+def test_what_annotations_of_coco_are_sorted_and_read_by_is_looked_at(
+    tmp_path: Path, what: str, key: str, value: Any
+) -> None:
+    content = coco_file()
+    content[what].append({**content[what][0], key: value})
+    content["annotations"].append({**content["annotations"][0], "image_id": "1"})
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"instances\.json"):
+        read_annotations(tmp_path / "instances.json")
+
+
+def test_an_image_that_is_named_twice_is_drawn_as_often(tmp_path: Path) -> None:
+    content = coco_file()
+    content["images"] *= 2
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    first, second = map(draw, read_annotations(tmp_path / "instances.json"))
+    np.testing.assert_array_equal(first, second)
 
 
 @given(st.data())

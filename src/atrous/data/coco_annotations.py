@@ -81,10 +81,12 @@ def read_annotations(path: Path) -> list[CocoImage]:
         objects: dict[int, list[CocoObject]] = defaultdict(list)
         for entry in content["annotations"]:
             if (label := label_of.get(entry["category_id"])) is not None:
-                item = CocoObject(entry["id"], label, entry["segmentation"], bool(entry.get("iscrowd", 0)))
+                item = CocoObject(_value(entry, "id", int), label, entry["segmentation"], bool(entry.get("iscrowd", 0)))
                 objects[entry["image_id"]].append(item)
         images = [
-            CocoImage(entry["id"], entry["file_name"], *_size(entry), tuple(objects[entry["id"]]))
+            CocoImage(
+                _value(entry, "id", int), _value(entry, "file_name", str), *_size(entry), tuple(objects[entry["id"]])
+            )
             for entry in content["images"]
             if entry["id"] in objects
         ]
@@ -95,7 +97,7 @@ def read_annotations(path: Path) -> list[CocoImage]:
             f"{str(path)!r} is not a whole file of MS-COCO instance annotations ({type(error).__name__}: {error}); "
             "unpack annotations_trainval*.zip again"
         ) from error
-    return sorted(images)
+    return sorted(images, key=lambda image: image.id)
 
 
 def draw(image: CocoImage) -> Pixels:
@@ -130,6 +132,13 @@ def _labels(categories: Sequence[Mapping[str, Any]], path: Path) -> dict[int, in
             f"{str(path)!r} has no category {missing[0]!r}; expected the 80 categories of MS-COCO instances"
         )
     return {number_of[name]: label for label, name in enumerate(names) if label}
+
+
+def _value(entry: Mapping[str, Any], key: str, kind: type) -> Any:
+    """A value of an entry: by their numbers images and what is drawn on them are sorted."""
+    if type(entry[key]) is not kind:
+        raise TypeError(f"the {key} {entry[key]!r} is no {kind.__name__}")
+    return entry[key]
 
 
 def _size(entry: Mapping[str, Any]) -> tuple[int, int]:
