@@ -96,6 +96,15 @@ def test_a_damaged_label_is_named_and_leaves_no_half_made_set(
     assert not [path for path in voc_home.iterdir() if "SegmentationClassAug" in path.name]
 
 
+@pytest.mark.parametrize(
+    "value", ["text", np.zeros((0, 0)), np.zeros((2, 3, 4), np.uint8), np.full((2, 2), 300), {"a": 1}, -np.ones((2, 2))]
+)
+def test_what_is_no_map_of_labels_is_refused_by_its_file(tmp_path: Path, value: object) -> None:
+    savemat(tmp_path / "a.mat", {"GTcls": {"Segmentation": value}}, do_compression=True)
+    with pytest.raises(DataError, match=r"a\.mat' cannot be read \(TypeError: its Segmentation is no map of labels"):
+        read_sbd_label(tmp_path / "a.mat")
+
+
 def test_a_label_of_another_size_or_with_an_illegal_value_is_named(voc_home: Path, sbd: Path, tmp_path: Path) -> None:
     _save_label(sbd / "cls" / "t.mat", np.zeros((5, 6), np.uint8))
     with pytest.raises(DataError, match=r"t\.mat has \(5, 6\) rows and columns, its image \(40, 56\)"):

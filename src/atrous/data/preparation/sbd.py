@@ -90,6 +90,8 @@ def read_sbd_label(path: Path) -> Pixels:
     try:
         _check_sums(path.read_bytes())
         label = loadmat(path, variable_names=["GTcls"])["GTcls"][0, 0]["Segmentation"]
+        if label.ndim != 2 or not label.size or label.dtype.kind not in "iuf" or np.any((label < 0) | (label > 255)):
+            raise TypeError(f"its Segmentation is no map of labels, but {label.dtype} {list(label.shape)}")
     except (OSError, MatReadError, *damaged) as error:
         raise DataError(
             f"SBD label {str(path)!r} cannot be read ({type(error).__name__}: {error}); unpack benchmark.tgz again"
