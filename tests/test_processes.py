@@ -57,6 +57,7 @@ def test_a_run_consists_of_all_that_was_started_for_it(tree: "subprocess.Popen[b
     grandchild = int((tmp_path / "grandchild").read_text())
     assert processes.members(tmp_path) == {tree.pid: os.getpid(), grandchild: tree.pid}
     assert processes.members(tmp_path / "another") == {}
+    assert processes.members(tmp_path / os.fsdecode(b"o\xffd")) == {}  # a name that is not UTF-8
 
 
 @needs_proc

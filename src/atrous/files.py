@@ -143,8 +143,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 `text` to `path`, atomically."""
-    write_bytes(path, text.encode())
+    """Write UTF-8 `text` to `path`, atomically; a question mark stands for what is no letter, as in a path's bytes."""
+    write_bytes(path, text.encode(errors="replace"))
 
 
 def append_text(path: Path, text: str) -> None:

@@ -82,7 +82,7 @@ def members(folder: Path) -> dict[int, int]:
     torchrun's ranks lead sessions of their own and a loader outlives its parent by seconds, so neither a process
     group nor a chain of parents would find them all. Empty where there is no /proc.
     """
-    wanted, found = f"{_VARIABLE}={folder.resolve()}".encode(), {}
+    wanted, found = os.fsencode(f"{_VARIABLE}={folder.resolve()}"), {}
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has just ended, or belongs to another user
             if wanted in (entry / "environ").read_bytes().split(b"\0"):

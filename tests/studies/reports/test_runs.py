@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -212,6 +213,23 @@ def _report(runs: Runs) -> Path:
     console = Console(file=io.StringIO(), width=100)
     write_report(collect_runs([str(runs.folder / "runs" / "*")]), site, console=console)
     return site
+
+
+def test_a_folder_whose_name_is_not_utf8_is_reported_with_a_mark_in_its_place(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"o\xffd")
+    for store in ("a", "b"):
+        Runs(tmp_path / store).add("x")
+    (tmp_path / "b").rename(tmp_path / odd)
+    damaged = Runs(tmp_path / "a").add(odd)
+    (damaged / "run.json").unlink()
+    result = collect_runs([f"{tmp_path}/*/runs/*"])
+    write_report(result, tmp_path / "report", console=Console(file=io.StringIO()))
+    texts = {name: (tmp_path / "report" / name).read_text() for name in ("table.csv", "table.md", "index.html")}
+    assert all("/o?d" in text for text in texts.values())
+    assert f"{tmp_path}/a/runs/o?d/seed0/run.json: missing" in texts["index.html"]
+    links = re.findall(r'href="(runs/[^"]+)"', texts["index.html"])
+    assert len(links) == 2
+    assert all((tmp_path / "report" / link).is_file() for link in links)
 
 
 @pytest.mark.parametrize("name", ["../../../../../escaped", "s/../../../x", "/elsewhere", "a//b", ".", ""])

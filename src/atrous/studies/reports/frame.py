@@ -74,7 +74,7 @@ def listed(title: str, entries: Sequence[str], *, note: str = "") -> list[str]:
 
 def link(text: str, address: str) -> str:
     """Return a link; both plain text."""
-    return f'<a href="{escape(quote(address, safe="/.-_~#"))}">{escape(text)}</a>'
+    return f'<a href="{escape(quote(os.fsencode(address), safe="/.-_~#"))}">{escape(text)}</a>'
 
 
 def between(page: PurePosixPath, other: PurePosixPath) -> str:
@@ -91,5 +91,5 @@ def run_page(folder: Path, among: Iterable[Path] = ()) -> PurePosixPath:
     """
     name = folder.parent.name
     if any(other != folder and (other.parent.name, other.name) == (name, folder.name) for other in among):
-        name = f"{name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+        name = f"{name}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}"
     return PurePosixPath("runs") / name / folder.name / "index.html"
