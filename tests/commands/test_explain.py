@@ -9,8 +9,9 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from atrous.commands.explain import explain, raised_by_hydra
+from atrous.commands.explain import explain
 from atrous.resources import conf_folder
+from atrous.studies.composing import raised_by_hydra
 from atrous.studies.schema import register
 
 HEAD = "# @package experiment\ndefaults: [/experiment_schema@_here_, _self_]\ntable: p/t\npaper: P\ntitle: T\n"

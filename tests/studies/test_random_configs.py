@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from atrous.commands.explain import explain, raised_by_hydra
+from atrous.commands.explain import explain
 from atrous.errors import AtrousError
 from atrous.resources import conf_folder
 from atrous.studies.checks import check
+from atrous.studies.composing import raised_by_hydra
 from atrous.studies.configuration import resolve
 from atrous.studies.jobs import Job, prepare
 from atrous.studies.schema import register

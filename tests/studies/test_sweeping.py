@@ -157,6 +157,8 @@ def test_no_job_starts_when_one_cannot_be_run(
     with pytest.raises(RowError, match="row x: ") as refused:  # Hydra's own error, which says where it was
         sweep_of("output_stride=8,x")
     assert explain(refused.value, config_name="train") == "row x: output_stride=x: must be a whole number"
+    with pytest.raises(RowError, match=r"row 3: Config group override must be"):  # which Hydra falls over
+        sweep_of("trainer=3,default")
     assert fake_jobs.events() == []
     assert not list(tmp_path.glob("store/runs/*"))
     assert not (tmp_path / "store").exists(), "nor is it one that atrous-report could show"

@@ -33,6 +33,10 @@ def _table(*rows: dict[str, Any], **changes: Any) -> DictConfig:
         (_table({**ROW, "overrides": ["output_stride"]}), r"row 'a': overrides: 'output_stride' is not an override"),
         (_table({**ROW, "overrides": ["seed=1", "seed=2"]}), r"'seed=1' and 'seed=2' set the same key"),
         (_table({**ROW, "overrides": ["seed=1,2"]}), r"row 'a': overrides: 'seed=1,2' is several values"),
+        (
+            _table({**ROW, "overrides": ["trainer=3"]}),
+            r"overrides: 'trainer=3' is no choice of trainer; .*debug",
+        ),
         (_table({**ROW, "name": "a,b"}), r"the row name 'a,b' has other letters than a-z, 0-9 and -"),
         (_table({**ROW, "name": "A_b"}), r"the row name 'A_b' has other letters"),
         (_table(ROW, picture="pie"), r"picture='pie' is none of figure4, trimap"),

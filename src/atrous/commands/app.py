@@ -19,11 +19,12 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from atrous.commands.explain import explain, raised_by_hydra
+from atrous.commands.explain import explain
 from atrous.errors import AtrousError, RowError
 from atrous.exit_codes import FAILED, after_signal
 from atrous.processes import Interrupted
 from atrous.resources import conf_folder
+from atrous.studies.composing import raised_by_hydra
 from atrous.studies.schema import register
 from atrous.terminal import lasting_output
 

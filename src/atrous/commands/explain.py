@@ -80,20 +80,6 @@ def _one_line(error: BaseException, config_name: str) -> str:
     return line
 
 
-def raised_by_hydra(error: BaseException) -> bool:
-    """Tell whether Hydra fell over what it was given, such as `model=3`, without an error of its own.
-
-    So it did where OmegaConf fell over what Hydra handed on, such as `logger.wandb.images=1` where there is no such
-    section, but not where somebody else called OmegaConf.
-    """
-    caller, trace = "", error.__traceback__
-    while trace is not None:
-        module = str(trace.tb_frame.f_globals.get("__name__"))
-        caller = caller if module.startswith("omegaconf.") else module
-        trace = trace.tb_next
-    return caller.startswith("hydra.")
-
-
 def _in_table(line: str) -> str:
     """What is wrong in a table's file: an unknown key of the table or of a row, or a value of another type."""
     unknown = re.search(r"Key '([^']+)' not in '(\w+)'", line)

@@ -5,14 +5,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from atrous.errors import AtrousError, ConfigError, RowError
+from atrous.errors import AtrousError
 from atrous.hardware import usable_cores
 from atrous.studies import jobs, pool
+from atrous.studies.composing import naming_row
 from atrous.studies.live import LiveView
 
 
@@ -73,14 +72,8 @@ def prepare_all(
     todo = []
     for overrides in job_overrides:
         row = next((text[4:] for text in overrides if text.startswith("row=")), None)
-        try:
+        with naming_row(row):
             todo.append(jobs.prepare(compose(overrides), list(overrides), starts_here=starts_here))
-        except (HydraException, OmegaConfBaseException) as error:
-            if row is None:  # a trial's
-                raise
-            raise RowError(row, error) from error
-        except AtrousError as error:
-            raise ConfigError(f"row {row}: {error}" if row else str(error)) from None
     for text, count in Counter(text for job in todo for text in job.warnings).items():
         print(f"warning: {text} ({count} of {len(todo)} runs)", file=sys.stderr)  # noqa: T201
     return todo

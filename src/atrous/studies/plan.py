@@ -16,6 +16,7 @@ from atrous.networks.complexity import multiply_adds
 from atrous.networks.dry_run import without_weights
 from atrous.progress import doing
 from atrous.studies.command_line import sweep_of
+from atrous.studies.composing import naming_row
 from atrous.studies.configuration import Config, resolve
 from atrous.studies.parents import compose_parent, identity_of
 from atrous.studies.reports.forms import markdown_table
@@ -59,18 +60,19 @@ def planned_tables(*, scale: str, tflops: float) -> Iterator[PlannedTable]:
         arguments = [f"+experiment={table}", f"scale={scale}", "data.root=."]
         sweep = sweep_of(compose(config_name="train", overrides=arguments), arguments)
         hours, fresh, shared = 0.0, 0, 0
-        for _, overrides in sweep.jobs():
-            config = resolve(compose(config_name="train", overrides=overrides))
-            chain: tuple[Config, list[str]] | None = (config, overrides)
-            while chain is not None:  # a training, then those that it starts from
-                name = identity_of(*chain).name
-                if name in seen:
-                    shared += chain[0] is config
-                    break
-                seen.add(name)
-                fresh += 1
-                hours += training_operations(chain[0]) / (tflops * 1e12) / 3600
-                chain = compose_parent(*chain)
+        for row, overrides in sweep.jobs():
+            with naming_row(f"{row.name} of {table}"):
+                config = resolve(compose(config_name="train", overrides=overrides))
+                chain: tuple[Config, list[str]] | None = (config, overrides)
+                while chain is not None:  # a training, then those that it starts from
+                    name = identity_of(*chain).name
+                    if name in seen:
+                        shared += chain[0] is config
+                        break
+                    seen.add(name)
+                    fresh += 1
+                    hours += training_operations(chain[0]) / (tflops * 1e12) / 3600
+                    chain = compose_parent(*chain)
         unreachable = sum(bool(row.unreachable) for row in sweep.table.rows)
         yield PlannedTable(table, len(sweep.table.rows), unreachable, fresh, shared, hours)
 

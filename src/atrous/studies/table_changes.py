@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hydra import compose
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 
 from atrous.errors import AtrousError
+from atrous.studies.composing import is_of_hydra
 from atrous.studies.configuration import resolve
 from atrous.studies.identity import tells_apart
 from atrous.studies.overrides import key_of, parse
@@ -59,5 +58,7 @@ def _name_of(overrides: Sequence[str]) -> str | None:
     try:
         config = resolve(compose(config_name="train", overrides=list(overrides)), needs_root=False)
         return identity_of(config, overrides).name
-    except (AtrousError, HydraException, OmegaConfBaseException):
-        return None
+    except Exception as error:
+        if isinstance(error, AtrousError) or is_of_hydra(error):
+            return None
+        raise

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from atrous.errors import ConfigError
 from atrous.evaluation.protocol import load_protocol
+from atrous.resources import conf_folder
 from atrous.studies.metrics import check_metric, needs_boundary
 from atrous.studies.overrides import key_of, parse
 from atrous.studies.reports.pictures import PICTURES
@@ -87,6 +88,11 @@ def _parsed(overrides: Any, *, where: str) -> None:
         if override.is_sweep_override():
             key = key_of(override)
             raise ConfigError(f"{where}: {text!r} is several values; a row has one of each, or a list '{key}=[...]'")
+        choices = [path.stem for path in (conf_folder() / key_of(override)).glob("*.yaml")]
+        if choices and not override.is_delete() and not isinstance(override.value(), str | list):
+            raise ConfigError(
+                f"{where}: {text!r} is no choice of {key_of(override)}; there are {', '.join(sorted(choices))}"
+            )
         first = seen.setdefault(key_of(override), text)
         if first != text:
             raise ConfigError(f"{where}: {first!r} and {text!r} set the same key")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
+from atrous.errors import ConfigError, RowError
 from atrous.studies import jobs
 from atrous.studies.reports.charts import trend_chart
 from atrous.studies.reports.forms import render_csv, render_markdown
@@ -208,6 +209,19 @@ def test_seeds_that_were_asked_for_and_have_no_run_are_told_of_rows_that_have_ot
     assert state("seed=1,2") == "seed 2 not trained; unfinished budget: seed 2 has 1 of 2 steps"
     (result,) = collect(swept(*TABLE[:2], "rows=[os32]", "seed=1,2")[1], store=store).rows
     assert result.state == "not trained"
+
+
+def test_a_row_that_cannot_be_composed_is_named_with_its_table(swept: Swept, store: Path) -> None:
+    _, sweep = swept(*TABLE)
+    for override, error in (
+        ("output_strid=8", RowError),
+        ("hydra/launcher=3", RowError),
+        ("+model.x=${y}", ConfigError),
+    ):
+        row = replace(sweep.table.rows[0], overrides=(*sweep.table.rows[0].overrides, override))
+        odd = replace(sweep, table=replace(sweep.table, rows=(row,)))
+        with pytest.raises(error, match=r"^row os8 of deeplabv3/table1: "):
+            collect(odd, store=store)
 
 
 def test_a_failed_seed_is_told_and_the_others_count(

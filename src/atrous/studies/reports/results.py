@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from atrous.studies.composing import naming_row
 from atrous.studies.metrics import title_of, value_of
 from atrous.studies.reports.identity import Identified, identify_row
 from atrous.studies.reports.rows import OtherBudget, RowResult, SeedResult, TableResult
@@ -67,7 +68,8 @@ def _knows_its_code(run: StoredRun) -> bool:
 
 def _collect_row(store: Store, sweep: Sweep, row: Row, identify: Identify, metric: str) -> RowResult:
     command = shlex.join(["atrous-train", *row.overrides, f"seed={sweep.seeds[0]}", f"protocols=[{row.protocol}]"])
-    who = None if row.unreachable else identify(row, sweep.seeds[0])
+    with naming_row(f"{row.name} of {sweep.table.name}"):
+        who = None if row.unreachable else identify(row, sweep.seeds[0])
     if who is None:
         return RowResult(row=row, command=command, metric=metric)
     mine = [run for run in store.runs if run.name == who.name]
