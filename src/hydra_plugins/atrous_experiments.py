@@ -8,6 +8,7 @@ from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
+from atrous.errors import ConfigError
 from atrous.resources import conf_folder, experiments_folder
 
 _GROUP = "experiment"
@@ -32,8 +33,17 @@ class ExperimentsSource(FileConfigSource):
         return "experiments"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Read a file of the folder."""
-        return super().load_config(_inside(config_path) or "")
+        """Read a file of the folder.
+
+        Raises:
+            ConfigError: it is not UTF-8.
+        """
+        inside = _inside(config_path) or ""
+        try:
+            return super().load_config(inside)
+        except UnicodeDecodeError as error:
+            file = f"experiments/{inside.removesuffix('.yaml')}.yaml"
+            raise ConfigError(f"{file}: not UTF-8, as YAML is ({error})") from None
 
     def available(self) -> bool:
         """Whether the folder exists."""

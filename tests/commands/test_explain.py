@@ -10,9 +10,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from atrous.commands.explain import explain
+from atrous.errors import ConfigError
 from atrous.resources import conf_folder
 from atrous.studies.composing import raised_by_hydra
 from atrous.studies.schema import register
+from hydra_plugins.atrous_experiments import ExperimentsSource
 
 HEAD = "# @package experiment\ndefaults: [/experiment_schema@_here_, _self_]\ntable: p/t\npaper: P\ntitle: T\n"
 
@@ -94,6 +96,17 @@ def test_a_tilde_that_hydra_does_not_read_is_told_with_what_would_be_right() -> 
     with pytest.raises(HydraException) as caught:
         _composed("train", "rows=os8,[")
     assert "~" not in explain(caught.value, config_name="train")
+
+
+def test_a_config_file_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "t.yaml").write_bytes(HEAD.encode() + b'trend: "\xff"\nrows: []\n')
+    with pytest.raises(ConfigError, match=r"^experiments/p/t\.yaml: not UTF-8"):
+        ExperimentsSource(provider="atrous", path=f"experiments://{tmp_path}").load_config("experiment/p/t")
+    (tmp_path / "experiment").symlink_to(tmp_path)
+    with pytest.raises(UnicodeDecodeError) as caught:  # of somebody's own folder, which Hydra reads itself
+        _composed("train", f"hydra.searchpath=[file://{tmp_path}]", "+experiment=p/t")
+    assert raised_by_hydra(caught.value)
 
 
 def test_what_omegaconf_falls_over_is_hydras_error_only_where_hydra_called_it() -> None:

@@ -38,11 +38,11 @@ def raised_by_hydra(error: BaseException) -> bool:
     """Tell whether Hydra fell over what it was given, such as `model=3`, without an error of its own.
 
     So it did where OmegaConf fell over what Hydra handed on, such as `logger.wandb.images=1` where there is no such
-    section, but not where somebody else called OmegaConf.
+    section, but not where somebody else called OmegaConf, and where a file that it reads is not UTF-8.
     """
     caller, trace = "", error.__traceback__
     while trace is not None:
         module = str(trace.tb_frame.f_globals.get("__name__"))
-        caller = caller if module.startswith("omegaconf.") else module
+        caller = caller if module.startswith("omegaconf.") or module == "codecs" else module
         trace = trace.tb_next
     return caller.startswith("hydra.")
