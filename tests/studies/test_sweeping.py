@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from atrous.errors import ConfigError, RowError, StoreError
 from atrous.studies.local import launch, prepare_all
 from atrous.studies.sweeping import SweepError, load_sweep, report_sweep, run_sweep, save_sweep
 from atrous.studies.table import Sweep
+from atrous.studies.table_classes import check_class
 
 from .conftest import FakeJobs
 
@@ -162,6 +164,22 @@ def test_no_job_starts_when_one_cannot_be_run(
     assert fake_jobs.events() == []
     assert not list(tmp_path.glob("store/runs/*"))
     assert not (tmp_path / "store").exists(), "nor is it one that atrous-report could show"
+
+
+def test_a_table_by_a_class_that_its_data_set_lacks_is_refused_before_the_first_training(
+    sweep_of: Callable[..., list[JobReturn]], swept: Swept, fake_jobs: FakeJobs, tmp_path: Path
+) -> None:
+    (tmp_path / "classes.yaml").write_text("[road, tree]")
+    table = "+experiment=deeplabv3/bootstrapping"
+    file = r"^experiments/deeplabv3/bootstrapping\.yaml: metric='iou:bicycle'"
+    with pytest.raises(ConfigError, match=file + r": .* row '.*' has no class 'bicycle'; it has road, tree$"):
+        sweep_of(table, "data=folder", f"data.root={tmp_path}", "data.classes=classes.yaml", "recipe=folder")
+    assert fake_jobs.events() == []
+    assert not (tmp_path / "store").exists()
+    _, sweep = swept(table, "scale=smoke")
+    check_class(sweep.table, metric="iou:bicycle")
+    with pytest.raises(ConfigError, match=file + r", which scale=smoke makes 'iou:bus': .* has no class 'bus'; .*pole"):
+        check_class(replace(sweep.table, metric="iou:bus"), metric="iou:bicycle")
 
 
 def test_a_trial_of_a_search_that_hydra_cannot_compose_is_told_in_the_same_words(composed: Compose) -> None:

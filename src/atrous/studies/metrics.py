@@ -28,6 +28,11 @@ def needs_boundary(metric: str) -> bool:
     return metric == "trimap"
 
 
+def class_of(metric: str) -> str | None:
+    """The class whose IoU a metric is; None of another metric."""
+    return metric.removeprefix(_OF_A_CLASS) if metric.startswith(_OF_A_CLASS) else None
+
+
 def value_of(entry: Mapping[str, Any], metric: str) -> float | None:
     """The value of a metric, 0 to 1; None where the entry does not have it, or nothing was labelled (NaN).
 

@@ -23,6 +23,7 @@ from atrous.studies.ranks import check_tasks, refuse_sweep
 from atrous.studies.reports.report import write_report
 from atrous.studies.reports.results import collect
 from atrous.studies.table import Sweep, Table
+from atrous.studies.table_classes import check_class
 from atrous.terminal import say
 
 _OUR_LAUNCHER = "hydra_plugins.atrous_local_launcher.LocalLauncher"
@@ -48,6 +49,8 @@ def run_sweep(config: DictConfig, arguments: Sequence[str], launcher: Launcher) 
     refuse_sweep(os.environ)
     sweep = sweep_of(config, arguments)
     store = Path(config.store)
+    if config.experiment is not None:
+        check_class(sweep.table, metric=config.experiment.metric)
     _check_reports(sweep, store)
     with nullcontext() if sweep.table.paper else _saved(sweep, store):
         returns = _launch(config, [overrides for _, overrides in sweep.jobs()], launcher)
