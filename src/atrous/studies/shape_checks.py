@@ -24,6 +24,9 @@ def shape_problems(config: Mapping[str, Any]) -> Iterator[str]:
     for group, key, names in _ROWS:
         if isinstance(config[group], Mapping) and key in config[group]:
             yield from _rows(config[group][key], f"{group}.{key}", names)
+    grid = config["model"].get("multi_grid") if isinstance(config["model"], Mapping) else None
+    if isinstance(grid, Sequence) and not all(type(rate) is int for rate in grid):
+        yield f"model.multi_grid={grid!r}: a list of whole numbers, e.g. [1,2,4]"
     if isinstance(config["backbone"], Mapping):
         yield from _counts(config["backbone"])
 
