@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import stats
 
-from atrous.data.augmentation import CropConfig, draw, seed_of
+from atrous.data.augmentation import CropConfig, draw, generator_of
 from atrous.data.window import apply
 from atrous.errors import ConfigError
 
@@ -14,7 +14,7 @@ HEIGHT, WIDTH, CROP = 100, 140, (65, 65)
 
 
 def windows(config: CropConfig, count: int = 3000) -> "list[tuple[float, int, int, bool, tuple[int, int]]]":
-    drawn = [draw(seed_of(0, 0, index), HEIGHT, WIDTH, config) for index in range(count)]
+    drawn = [draw(generator_of(0, 0, index), HEIGHT, WIDTH, config) for index in range(count)]
     return [(w.scaled[1] / WIDTH, w.top, w.left, w.flip, w.scaled) for w in drawn]
 
 
@@ -54,14 +54,14 @@ def test_a_crop_never_leaves_the_padded_image() -> None:
 
 
 def test_a_draw_is_the_one_that_every_version_has_made() -> None:
-    assert seed_of(0, 1, 2).integers(0, 1000, 4).tolist() == [946, 307, 96, 674]
+    assert generator_of(0, 1, 2).integers(0, 1000, 4).tolist() == [946, 307, 96, 674]
 
 
 def test_draws_differ_between_epochs_indices_and_seeds_and_repeat_for_a_key() -> None:
     keys = [(seed, epoch, index) for seed in range(4) for epoch in range(4) for index in range(4)]
-    first = [tuple(seed_of(*key).random(4)) for key in keys]
+    first = [tuple(generator_of(*key).random(4)) for key in keys]
     assert len(set(first)) == len(keys)
-    assert first == [tuple(seed_of(*key).random(4)) for key in keys]
+    assert first == [tuple(generator_of(*key).random(4)) for key in keys]
 
 
 def coordinates() -> NDArray[np.uint8]:
@@ -94,7 +94,7 @@ def facts(crop: NDArray[np.uint8]) -> tuple[float, float, float, bool, int]:
 def test_crops_are_distributed_as_those_of_scaling_flipping_padding_and_cropping_the_whole_image(step: float) -> None:
     image, label = coordinates(), np.zeros((HEIGHT, WIDTH), np.uint8)
     config, rng = CropConfig(crop_size=CROP, scale_step=step), np.random.default_rng(7)
-    windows_ = (draw(seed_of(1, 0, index), HEIGHT, WIDTH, config) for index in range(2000))
+    windows_ = (draw(generator_of(1, 0, index), HEIGHT, WIDTH, config) for index in range(2000))
     ours = [facts(apply(image, label, window).image) for window in windows_]
     theirs = [facts(plain_crop(rng, step=step)) for _ in range(2000)]
     for place in (0, 1, 2, 4):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from atrous.data.augmentation import CropConfig, ScaleFlipCrop, draw, seed_of
+from atrous.data.augmentation import CropConfig, ScaleFlipCrop, draw, generator_of
 from atrous.data.compose import AfterCrop
 from atrous.data.files import Pixels
 from atrous.data.window import apply
@@ -81,7 +81,7 @@ def test_crops_are_distributed_as_those_of_scale_pad_and_crop_by_albumentations(
     config = CropConfig(crop_size=(crop, crop), flip_probability=0)
     facts: dict[str, list[tuple[float, ...]]] = {"ours": [], "theirs": []}
     for index in range(1500):
-        ours = apply(image, mask, draw(seed_of(0, 0, index), height, width, config))
+        ours = apply(image, mask, draw(generator_of(0, 0, index), height, width, config))
         result = theirs(image=image, mask=mask)
         for name, pixels, label in (("ours", ours.image, ours.label), ("theirs", result["image"], result["mask"])):
             seen = (label == 0).nonzero()
@@ -95,9 +95,9 @@ def test_crops_are_distributed_as_those_of_scale_pad_and_crop_by_albumentations(
 def test_transforms_after_the_crop_change_the_content_and_never_the_padding(scene: Scene) -> None:
     image, mask = scene(0, 40, 40)
     after = AfterCrop([albumentations.InvertImg(p=1)])
-    window = draw(seed_of(0, 0, 0), 40, 40, CropConfig(crop_size=(65, 65), scale_min=1, scale_max=1))
+    window = draw(generator_of(0, 0, 0), 40, 40, CropConfig(crop_size=(65, 65), scale_min=1, scale_max=1))
     plain = apply(image, mask, window)
-    changed = after(apply(image, mask, window), seed_of(0, 0, 0))
+    changed = after(apply(image, mask, window), generator_of(0, 0, 0))
     np.testing.assert_array_equal(changed.image[:40, :40], 255 - plain.image[:40, :40])
     assert (changed.image[40:] == 0).all()
     np.testing.assert_array_equal(changed.label, plain.label)
@@ -105,9 +105,9 @@ def test_transforms_after_the_crop_change_the_content_and_never_the_padding(scen
 
 def test_a_transform_that_changes_the_size_is_an_error_that_says_so(scene: Scene) -> None:
     image, mask = scene(0, 40, 40)
-    window = draw(seed_of(0, 0, 0), 40, 40, CropConfig(crop_size=(33, 33)))
+    window = draw(generator_of(0, 0, 0), 40, 40, CropConfig(crop_size=(33, 33)))
     with pytest.raises(ConfigError, match=r"^recipe\.augmentation\.transforms: .*must keep size and type"):
-        AfterCrop([albumentations.RandomCrop(8, 8)])(apply(image, mask, window), seed_of(0, 0, 0))
+        AfterCrop([albumentations.RandomCrop(8, 8)])(apply(image, mask, window), generator_of(0, 0, 0))
 
 
 def test_what_is_no_transform_is_an_error() -> None:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atrous.data.augmentation import CropConfig, draw, seed_of
+from atrous.data.augmentation import CropConfig, draw, generator_of
 from atrous.data.files import Pixels
 from atrous.data.slots import Slots
 from atrous.data.window import CropWindow, apply
@@ -20,7 +20,7 @@ def windows(draw_: st.DrawFn, sides: st.SearchStrategy[int] = SMALL) -> tuple[in
     height, width = draw_(sides), draw_(sides)
     crop = draw_(st.integers(1, 18)), draw_(st.integers(1, 18))
     config = CropConfig(crop_size=crop, scale_min=0.25, scale_max=4, flip_probability=0.5)
-    return height, width, draw(seed_of(draw_(st.integers(0, 9999)), 0, 0), height, width, config)
+    return height, width, draw(generator_of(draw_(st.integers(0, 9999)), 0, 0), height, width, config)
 
 
 def source_position(place: int, source: int, scaled: int) -> float:

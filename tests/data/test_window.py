@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from atrous.data.augmentation import CropConfig, draw, seed_of
+from atrous.data.augmentation import CropConfig, draw, generator_of
 from atrous.data.files import Pixels
 from atrous.data.voc import VOC2012
 from atrous.data.window import CropWindow, apply, rows_shown, window_image
@@ -82,7 +82,7 @@ def test_a_crop_equals_that_of_the_whole_scaled_image(
 ) -> None:
     image = np.random.default_rng(key).integers(0, 256, (height, width, 3), dtype=np.uint8)
     label = scene(key, height, width)[1]
-    window = draw(seed_of(key, 0, 0), height, width, CropConfig(crop_size=crop, scale_min=0.2, scale_max=4))
+    window = draw(generator_of(key, 0, 0), height, width, CropConfig(crop_size=crop, scale_min=0.2, scale_max=4))
     crop_ = apply(image, label, window)
     # Noise is the hardest image: neighbours differ by up to 255.
     assert np.abs(crop_.image.astype(int) - slow_crop(image, label, window)[0]).max() <= 2 * 255 / 64 + 1
@@ -95,7 +95,7 @@ def test_a_crop_equals_that_of_the_whole_scaled_image(
 def test_the_rows_that_a_window_needs_are_enough_for_the_same_crop(height: int, width: int, key: int) -> None:
     image = np.random.default_rng(key).integers(0, 256, (height, width, 3), dtype=np.uint8)
     label = np.zeros((height, width), np.uint8)
-    window = draw(seed_of(key, 0, 0), height, width, CropConfig(crop_size=(33, 33), scale_min=0.2, scale_max=4))
+    window = draw(generator_of(key, 0, 0), height, width, CropConfig(crop_size=(33, 33), scale_min=0.2, scale_max=4))
     rows = rows_shown(window, height, width)
     assert 1 <= rows <= height
     np.testing.assert_array_equal(apply(image[:rows], label, window).image, apply(image, label, window).image)
@@ -106,7 +106,7 @@ def test_real_photographs_crop_as_the_whole_scaled_image_does(real_data: Path) -
     for index in range(0, 60, 2):
         image, label = dataset.read(index)
         config = CropConfig(crop_size=(513, 513) if index % 4 else (129, 97))
-        assert_equal_to_slow_crop(image, label, draw(seed_of(0, 0, index), label.shape[0], label.shape[1], config))
+        assert_equal_to_slow_crop(image, label, draw(generator_of(0, 0, index), label.shape[0], label.shape[1], config))
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -156,6 +156,6 @@ def test_only_the_seen_part_of_a_large_image_is_scaled(monkeypatch: pytest.Monke
     monkeypatch.setattr(cv2, "resize", spy)
     image, label = np.zeros((1024, 2048, 3), np.uint8), np.zeros((1024, 2048), np.uint8)
     for index in range(20):
-        window = draw(seed_of(0, 0, index), 1024, 2048, CropConfig(crop_size=(257, 257), scale_min=1.5))
+        window = draw(generator_of(0, 0, index), 1024, 2048, CropConfig(crop_size=(257, 257), scale_min=1.5))
         apply(image, label, window)
     assert np.mean(scaled_areas) < 1024 * 2048 / 20

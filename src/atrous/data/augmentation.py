@@ -19,7 +19,7 @@ from atrous.errors import ConfigError
 if TYPE_CHECKING:
     from atrous.data.compose import ScaleFlipCrop
 
-__all__ = ["Crop", "CropConfig", "CropWindow", "ScaleFlipCrop", "apply", "draw", "seed_of"]
+__all__ = ["Crop", "CropConfig", "CropWindow", "ScaleFlipCrop", "apply", "draw", "generator_of"]
 
 _SAMPLES = 1  # the branch of the seed tree that draws use; data.sampling uses another
 
@@ -67,7 +67,7 @@ class CropConfig:
             raise ConfigError(f"flip_probability={self.flip_probability}: expected a number between 0 and 1")
 
 
-def seed_of(seed: int, epoch: int, index: int) -> np.random.Generator:
+def generator_of(seed: int, epoch: int, index: int) -> np.random.Generator:
     """Return the generator of one sample: a pure function of its key, whichever worker or rank asks."""
     key = np.random.SeedSequence(seed, spawn_key=(_SAMPLES, epoch, index))
     return np.random.Generator(np.random.PCG64(key))

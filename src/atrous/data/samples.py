@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from atrous.data.augmentation import CropConfig, draw, seed_of
+from atrous.data.augmentation import CropConfig, draw, generator_of
 from atrous.data.dataset import PairList, SegmentationDataset
 from atrous.data.files import Pixels
 from atrous.data.sampling import Item
@@ -110,7 +110,7 @@ class TrainSamples(Dataset[Sample]):
         return batch
 
     def _cut(self, epoch: int, index: int, *, into: tuple[Pixels, Pixels]) -> Crop:
-        rng = seed_of(self.seed, epoch, index)
+        rng = generator_of(self.seed, epoch, index)
         image, label, window = self._read(index, rng)
         crop = apply(image, label, window, ignore_label=self.dataset.spec.ignore_label, into=into)
         return crop if self._after is None else self._after(crop, rng)

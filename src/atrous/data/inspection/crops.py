@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from atrous.data.augmentation import draw, seed_of
+from atrous.data.augmentation import draw, generator_of
 from atrous.data.inspection.sheet import Figure
 from atrous.data.samples import TrainSamples
 from atrous.data.sampling import epoch_order
@@ -26,7 +26,7 @@ def training_crops(samples: TrainSamples, *, epoch: int, count: int) -> list[Fig
 def _crop(samples: TrainSamples, epoch: int, index: int) -> Figure:
     sample = samples[epoch, index]
     height, width = samples.dataset.read(index)[1].shape
-    window = draw(seed_of(samples.seed, epoch, index), height, width, samples.augmentation)
+    window = draw(generator_of(samples.seed, epoch, index), height, width, samples.augmentation)
     rows, columns = window.extent
     whole = (rows, columns) == window.size
     parts = [
