@@ -15,9 +15,9 @@ from atrous.prediction.safetensors_file import read_safetensors
 from atrous.run_store import RunFolder
 from atrous.weights.matching import load_by_name
 from atrous.weights.own import tensors_of_checkpoint
+from atrous.weights.torch_files import TORCH_FILES
 from atrous.weights.zoo import is_file
 
-_TORCH_FILES = (".pth", ".pt")
 _EXPORTED = MappingProxyType(  # and what runs them
     {
         ".pt2": "torch.export.load(path).module()(images)",
@@ -79,7 +79,7 @@ def _load(source: str, checkpoint: str, preset: str | None) -> tuple[Segmenter, 
         return _load_run(*_in_run(path, checkpoint))
     if path.is_file() and path.suffix == ".safetensors":
         return read_safetensors(path)
-    if path.is_file() and path.suffix in _TORCH_FILES:
+    if path.is_file() and path.suffix in TORCH_FILES:
         return load_torchvision(path)
     if is_file(source):
         return load_tensorflow(source)

@@ -22,12 +22,12 @@ from atrous.weights.download import fetch
 from atrous.weights.matching import LoadReport
 from atrous.weights.own import OWN_FILES, from_atrous
 from atrous.weights.tensorflow import from_tensorflow, variables_of
+from atrous.weights.torch_files import TORCH_FILES
 from atrous.weights.torchvision import from_torchvision, state_dict_of
 from atrous.weights.zoo import Preset, is_file, preset, presets
 
 IMAGENET = "imagenet"
 _CONTEXTS = {"dpc": DensePredictionCell}
-_TORCH_FILES = (".pth", ".pt")
 
 
 def build_preset(found: Preset) -> Segmenter:
@@ -105,7 +105,7 @@ def load_pretrained(model: Segmenter, source: str) -> LoadReport:
         return _left_in(model, load_weights_of(model.backbone, found))
     if source.endswith(OWN_FILES) and Path(source).is_file():  # TensorFlow's model.ckpt is a prefix and no file
         return from_atrous(model, source, any_classes=True)
-    if source.endswith(_TORCH_FILES):
+    if source.endswith(TORCH_FILES):
         return from_torchvision(model, source, any_classes=True)
     try:
         return from_tensorflow(model, source, any_classes=True)

@@ -13,6 +13,8 @@ import torch
 from atrous.errors import CheckpointError, UnreachableError
 from atrous.hardware import is_memory_full
 
+TORCH_FILES = (".pth", ".pt")
+
 
 def read_torch(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
     """Return the mapping in a file whose sums are right, which `torch.load` does not look at.
