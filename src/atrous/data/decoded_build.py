@@ -12,7 +12,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from atrous.data.dataset import PairList, SegmentationDataset
-from atrous.data.decoded_manifest import PIXELS, Manifest, Size, checksum, sources_of
+from atrous.data.decoded_manifest import PIXELS, Manifest, checksum, sources_of
 from atrous.data.files import image_size
 from atrous.data.loading import Loader, as_is, bound_threads
 from atrous.errors import DataError
@@ -75,7 +75,7 @@ class _Write:
         offsets: first byte of each image.
     """
 
-    def __init__(self, *, path: Path, sizes: list[Size], offsets: list[int]) -> None:
+    def __init__(self, *, path: Path, sizes: list[tuple[int, int]], offsets: list[int]) -> None:
         self._path, self._sizes, self._offsets = path, sizes, offsets
 
     def __call__(self, dataset: SegmentationDataset, index: int) -> tuple[int, list[tuple[int, int]]]:
@@ -120,7 +120,7 @@ def _each(
     yield from tracked(loader, f"{title} {dataset.spec.name}", total=len(dataset))
 
 
-def _size_of(dataset: SegmentationDataset, index: int) -> Size:
+def _size_of(dataset: SegmentationDataset, index: int) -> tuple[int, int]:
     if dataset.uniform_size is not None:
         return dataset.uniform_size
     if isinstance(dataset, PairList):

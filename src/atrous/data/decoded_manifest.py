@@ -21,8 +21,6 @@ from atrous.files import write_text
 VERSION = 3  # of the files and of how they are read; another number decodes anew
 PIXELS, MANIFEST = "pixels", "manifest.json"
 
-Size = tuple[int, int]
-
 
 class UnusableError(DataError):
     """Decoded pixels that do not stand for a data set."""
@@ -39,7 +37,7 @@ class Manifest:
         sources: (bytes, modification time in ns) of the source files of each; empty where it is not made of files.
     """
 
-    sizes: Sequence[Size]
+    sizes: Sequence[tuple[int, int]]
     offsets: Sequence[int]
     checksums: Sequence[int]
     sources: Sequence[Sequence[tuple[int, int]]]
