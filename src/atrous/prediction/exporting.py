@@ -63,7 +63,8 @@ def export_network(
         finally:
             part.unlink(missing_ok=True)
         return difference
-    _require_packages(kind)
+    if kind == "onnx":
+        _require_onnx()
     program = _program(folded(network))
     content = _pt2_bytes(program, description) if kind == "pt2" else _onnx_bytes(program, description)
     difference = check_parity(network, (_pt2_run if kind == "pt2" else _onnx_run)(content), samples, what=path.name)
@@ -129,11 +130,11 @@ def _onnx_run(content: bytes) -> Run:
     return lambda images: torch.from_numpy(session.run(["logits"], {"image": images.numpy()})[0])
 
 
-def _require_packages(kind: str) -> None:
+def _require_onnx() -> None:
     from importlib.util import find_spec
 
     missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
-    if kind == "onnx" and missing:
+    if missing:
         raise ConfigError(f"format=onnx needs the package {missing[0]}: pip install 'atrous[export]'")
 
 
