@@ -11,9 +11,19 @@ from atrous.studies.reports.rows import RowResult, TableResult
 from atrous.studies.reports.words import code_of, headline, legend_of, notes_of
 
 _WIDEST = 36  # characters of a cell in Markdown and LaTeX
+
+
+def measured_text(row: RowResult) -> str:
+    """Mean and spread; a gain bears its sign."""
+    if row.mean is None:
+        return ""
+    mean = f"{row.mean:+.2f}" if row.row.against else f"{row.mean:.2f}"
+    return mean if row.spread is None else f"{mean} ± {row.spread:.2f}"
+
+
 _MEASURED: dict[str, Callable[[RowResult], str]] = {
     "paper": lambda row: "" if row.paper is None else f"{row.paper:.2f}",
-    "measured": lambda row: measured_text(row),  # noqa: PLW0108 - defined below
+    "measured": measured_text,
     "difference": lambda row: "" if row.difference is None else f"{row.difference:+.2f}",
     "seeds": lambda row: str(len(row.scores)),
     "parameters": lambda row: "" if row.parameters is None else f"{row.parameters / 1e6:.2f}M",
@@ -67,14 +77,6 @@ def render_csv(result: TableResult) -> str:
         rest = [row.multiply_adds, row.seconds, *of_table, row.state, "; ".join(row.code), row.command]
         writer.writerow([*named, *numbers, *rest])
     return stream.getvalue()
-
-
-def measured_text(row: RowResult) -> str:
-    """Mean and spread; a gain bears its sign."""
-    if row.mean is None:
-        return ""
-    mean = f"{row.mean:+.2f}" if row.row.against else f"{row.mean:.2f}"
-    return mean if row.spread is None else f"{mean} ± {row.spread:.2f}"
 
 
 def duration(seconds: float) -> str:
