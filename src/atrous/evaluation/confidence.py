@@ -11,7 +11,7 @@ REPLICATES, LEVEL = 1000, 0.95
 
 
 def confidence_intervals(
-    records: ImageRecords, *, replicates: int = REPLICATES, level: float = LEVEL, seed: int = 0
+    records: ImageRecords, *, replicates: int = REPLICATES, seed: int = 0
 ) -> dict[str, Any] | None:
     """Percentile intervals of the scores when the images are drawn anew with replacement.
 
@@ -20,7 +20,6 @@ def confidence_intervals(
     Args:
         records: the images' own confusion matrices.
         replicates: data sets that are drawn.
-        level: share of the replicates that the interval holds.
         seed: of the draws; the same seed gives the same intervals.
 
     Returns:
@@ -31,11 +30,11 @@ def confidence_intervals(
         return None
     iou, accuracy = _replicates(records, _draws(len(records), replicates, seed))
     return {
-        "level": level,
+        "level": LEVEL,
         "replicates": replicates,
-        "miou": _interval(mean_of_defined(iou), level),
-        "pixel_accuracy": _interval(accuracy, level),
-        "iou": [_interval(column, level) for column in iou.T],
+        "miou": _interval(mean_of_defined(iou)),
+        "pixel_accuracy": _interval(accuracy),
+        "iou": [_interval(column) for column in iou.T],
     }
 
 
@@ -45,7 +44,7 @@ def difference_interval(first: ImageRecords, second: ImageRecords) -> list[float
         return None
     draws = _draws(len(first), REPLICATES, seed=0)
     before, after = (mean_of_defined(_replicates(records, draws)[0]) for records in (first, second))
-    return _interval(after - before, LEVEL)
+    return _interval(after - before)
 
 
 def _draws(number: int, replicates: int, seed: int) -> Floats:
@@ -60,10 +59,10 @@ def _replicates(records: ImageRecords, draws: Floats) -> tuple[Floats, Floats]:
     return iou_of(matched, truth, predicted), ratio(matched.sum(1), truth.sum(1))
 
 
-def _interval(values: Floats, level: float) -> list[float] | None:
-    """The middle `level` of the values; None where fewer than one of twenty is defined."""
+def _interval(values: Floats) -> list[float] | None:
+    """The middle share LEVEL of the values; None where fewer than one of twenty is defined."""
     finite = values[np.isfinite(values)]
     if len(finite) < len(values) / 20:
         return None
-    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return [float(low), float(high)]
