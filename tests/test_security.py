@@ -167,7 +167,7 @@ def test_a_password_and_a_token_in_a_url_are_not_shown(tmp_path: Path, capsys: p
         (f"http://{login}@127.0.0.\u2100/net.bin", "http://***: a URL with a login"),
     ):
         with pytest.raises((CheckpointError, ConfigError)) as caught:
-            fetch(url, sha256=None, cache=tmp_path, progress=False)
+            fetch(url, sha256=None, cache=tmp_path)
         shown = str(caught.value) + "".join(capsys.readouterr())
         assert said in shown
         assert "pa55word" not in shown

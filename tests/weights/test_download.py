@@ -61,8 +61,12 @@ def test_what_is_fetched_is_said_with_its_size(
     assert shown.out == ""
 
 
-def test_a_bar_is_drawn_when_it_is_asked_for(server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    fetch(server.url, sha256=SHA256, cache=tmp_path, progress=True)
+def test_a_bar_is_drawn_on_a_terminal(
+    server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # for rich, stderr is a terminal then
+    monkeypatch.setenv("NO_COLOR", "1")
+    fetch(server.url, sha256=SHA256, cache=tmp_path)
     assert "700.0/700.0 kB" in capfd.readouterr().err
 
 

@@ -30,7 +30,6 @@ def fetch(
     *,
     sha256: str | None,
     cache: str | Path | None = None,
-    progress: bool | None = None,
     checked_later: bool = False,
     megabytes: float | None = None,
 ) -> Path:
@@ -44,7 +43,6 @@ def fetch(
         sha256: All 64 hexadecimal digits, or the first 8 or more, as torch hub's file names carry them. None: the sum
             is printed with a warning that nothing was checked.
         cache: Folder for fetched files; None for $ATROUS_CACHE or ~/.cache/atrous.
-        progress: Whether to show a bar; None for: on a terminal.
         checked_later: Whether the caller checks the file by other means, so that there is nothing to warn of.
         megabytes: About how large the file is, where that is known. Without a sum, a fetched file that is far from it
             is refused, as is a .tar.gz that is no archive: the page of a proxy, or a file that was cut off.
@@ -69,7 +67,7 @@ def fetch(
     if not target.is_file():
         with locked(target):
             if not target.is_file():
-                _fetch(str(url), target, sha256, progress=progress, quiet=checked_later, megabytes=megabytes)
+                _fetch(str(url), target, sha256, quiet=checked_later, megabytes=megabytes)
                 return target
     # It came whole, by its name; without the lock it can be had of a cache that may only be read.
     _check(target, sha256, source=str(target), advice="move it away to fetch it anew", quiet=checked_later)
@@ -115,17 +113,15 @@ def _check_kind(part: Path, url: str, target: Path, *, megabytes: float | None) 
     )
 
 
-def _fetch(
-    url: str, target: Path, sha256: str | None, *, progress: bool | None, quiet: bool, megabytes: float | None
-) -> None:
+def _fetch(url: str, target: Path, sha256: str | None, *, quiet: bool, megabytes: float | None) -> None:
     part = target.with_name(f"{target.name}.part")
     try:
         resumed = part.is_file()
-        with _shown(url, progress=progress) as report:
+        with _shown(url) as report:
             transfer(url, part, report=report, any_version=sha256 is not None)
         if resumed and sha256 is not None and not sha256_of(part).startswith(sha256.lower()):
             forget(part)  # its beginning may be of an older file: once more, from the start
-            with _shown(url, progress=progress) as report:
+            with _shown(url) as report:
                 transfer(url, part, report=report, any_version=True)
     except NoSpaceError:
         raise
@@ -150,13 +146,12 @@ def _by_hand(url: str, target: Path, part: Path, error: OSError) -> str:
 
 
 @contextmanager
-def _shown(url: str, *, progress: bool | None) -> Iterator[Report]:
+def _shown(url: str) -> Iterator[Report]:
     """Say what is fetched and how much it is; draw a bar on a terminal."""
     console = Console(stderr=True)
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    visible = console.is_terminal if progress is None else progress
     said = False
-    with Progress(TextColumn("{task.description}"), *columns, console=console, disable=not visible) as bar:
+    with Progress(TextColumn("{task.description}"), *columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(escape(public(url).rsplit("/", 1)[-1]), total=None)
 
         def report(arrived: int, whole: int | None) -> None:
