@@ -2,11 +2,11 @@
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from atrous import full_memory
-from atrous.errors import StoreError
 from atrous.exit_codes import is_of_the_machine, killed_by
+from atrous.run_process import end_in_words
 from atrous.run_store import RunFolder
 
 
@@ -32,9 +32,7 @@ def note_stop(folder: RunFolder) -> str:
     Returns:
         What was lost, in words, where that was so; else nothing.
     """
-    reason, lost = "ended on request before it could save", "the steps since its last checkpoint are lost"
-    if _is_trained(folder):
-        reason, lost = "ended on request in its evaluation", "its training is saved, its evaluation will begin again"
+    reason, lost = end_in_words(folder, "on request")
     with folder.noting(f"stopped: {reason}"):
         status = folder.status()
         if status["state"] in ("queued", "running", "failed"):
@@ -42,14 +40,6 @@ def note_stop(folder: RunFolder) -> str:
             folder.set_status("stopped", reason=f"{reason}{what}")
             return f"{reason}: {lost}"
     return ""
-
-
-def _is_trained(folder: RunFolder) -> bool:
-    """Whether the last step was saved, behind which the results of the training are written."""
-    with suppress(StoreError, KeyError, TypeError):
-        steps = folder.results().get("training", {}).get("steps")
-        return steps is not None and bool(steps >= folder.config()["recipe"]["max_steps"])
-    return False
 
 
 def note_full_memory(folder: RunFolder) -> None:

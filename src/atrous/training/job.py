@@ -11,7 +11,6 @@ import threading
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from atrous.errors import AtrousError, StoreError
 from atrous.exit_codes import DONE, FAILED, TEMPORARY, killed_by
 from atrous.hardware import usable_cores
 from atrous.processes import ask_to_end, bound_command, members
+from atrous.run_process import end_in_words
 from atrous.run_store import RunFolder
 from atrous.terminal import lasting_output
 
@@ -124,11 +124,7 @@ def _hand_on(folder: RunFolder, asked: threading.Event) -> None:
 
 
 def _note_end(folder: RunFolder, number: signal.Signals) -> int:
-    reason, lost = f"ended by {number.name} before it could save", "the steps since its last checkpoint are lost"
-    with suppress(StoreError, KeyError, TypeError):
-        if folder.results()["training"]["steps"] >= folder.config()["recipe"]["max_steps"]:
-            reason = f"ended by {number.name} in its evaluation"
-            lost = "its training is saved, its evaluation will begin again"
+    reason, lost = end_in_words(folder, f"by {number.name}")
     with folder.noting(f"stopped: {reason}"):
         if folder.status()["state"] in ("queued", "running"):
             folder.set_status("stopped", reason=reason)
