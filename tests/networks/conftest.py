@@ -33,13 +33,13 @@ def drawn_norm(channels: int, *, momentum: float = 0.1) -> nn.BatchNorm2d:
 
 
 @pytest.fixture(scope="module")
-def compiled_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def compiled_kernels() -> Iterator[None]:
     """Has the tests of a module take this package's kernels in C++."""
     if cpp_compiler() is None:
         pytest.skip("there is no C++ compiler")
-    cache, modules = tmp_path_factory.mktemp("cache"), (depthwise_gradients, fused_batch_norm, strided_depthwise)
+    modules = (depthwise_gradients, fused_batch_norm, strided_depthwise)
     for module in modules:
-        assert module.kernels.use(cache=cache)
+        assert module.kernels.use()
     yield
     for module in modules:
         module.kernels.use(False)

@@ -18,12 +18,12 @@ pytestmark = pytest.mark.skipif(cpp_compiler() is None, reason="there is no C++ 
 
 # Maps of 512 MiB that nobody touches: sums of their parts are 64 MiB and more, of which 32 are left.
 _SCRIPT = """
-import resource, sys
+import resource
 from pathlib import Path
 import torch
 from atrous.networks import depthwise_gradients, fused_batch_norm
 
-assert all(kernels.use(cache=sys.argv[1]) for kernels in (depthwise_gradients.kernels, fused_batch_norm.kernels))
+assert all(kernels.use() for kernels in (depthwise_gradients.kernels, fused_batch_norm.kernels))
 pixels, channels = 1 << 15, 1 << 12
 x, of_channel, kernel = torch.empty(pixels, channels), [torch.empty(channels)] * 9, torch.empty(channels, 9)
 sums = torch.empty(2, channels, dtype=torch.float64)
@@ -44,10 +44,8 @@ for module, name, arguments in calls:
 
 @pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_without_memory_they_raise_and_the_process_goes_on(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT, str(tmp_path)], capture_output=True, text=True, check=True, timeout=100
-    )
+def test_without_memory_they_raise_and_the_process_goes_on() -> None:
+    done = subprocess.run([sys.executable, "-c", _SCRIPT], capture_output=True, text=True, check=True, timeout=100)
     assert done.stdout.splitlines() == [
         "not enough memory for atrous_batch_norm_moments",
         "not enough memory for atrous_batch_norm_sums",
@@ -57,12 +55,12 @@ def test_without_memory_they_raise_and_the_process_goes_on(tmp_path: Path) -> No
 
 
 def test_without_a_compiler_pytorchs_kernels_stay_and_the_log_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("CXX", "none")
     with caplog.at_level(logging.INFO):
         kernels = Kernels(Path(fused_batch_norm.__file__).with_suffix(".cpp"))
-        assert kernels.use(cache=tmp_path) is False
+        assert kernels.use() is False
     assert "trainer.cpu_kernels: PyTorch's own" in caplog.text
     assert not kernels.in_use

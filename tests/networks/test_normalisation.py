@@ -1,7 +1,6 @@
 """Batch norm with ReLU whose map is made again: gradients stay those of plain autograd, a batch counts once."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -135,11 +134,6 @@ def test_a_hook_keeps_the_map_in_front_of_relu() -> None:
     assert seen[0].min() < 0
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 def _keep_output(layer: ConvBatchNorm, seen: list[Tensor]) -> None:
     layer.conv.register_forward_hook(lambda module, inputs, y: seen.append(y))
 
@@ -188,12 +182,12 @@ def _gradients_of_steps(change: Callable[[ConvBatchNorm, list[Tensor]], None], *
 @pytest.mark.parametrize("depthwise", [False, True])
 @pytest.mark.parametrize("change", [_keep_output, _replace_output, _replace_map, _prune, _adapt])
 def test_with_hooks_or_a_weight_of_its_own_gradients_are_those_without_kernels(
-    change: Callable[[ConvBatchNorm, list[Tensor]], None], depthwise: bool, cache: Path
+    change: Callable[[ConvBatchNorm, list[Tensor]], None], depthwise: bool
 ) -> None:
     pytorchs = _gradients_of_steps(change, depthwise=False)
     kernels = depthwise_gradients.kernels, fused_batch_norm.kernels
     try:
-        assert all(own.use(cache=cache) for own in kernels)
+        assert all(own.use() for own in kernels)
         ours = _gradients_of_steps(change, depthwise=depthwise)
     finally:
         for own in kernels:

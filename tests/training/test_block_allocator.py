@@ -202,13 +202,13 @@ def test_blocks_that_were_taken_before_can_be_given_back_after(tmp_path: Path) -
 
 
 def test_without_a_compiler_pytorchs_own_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(block_allocator, "_library", None)  # another test of this process may have it
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("CXX", "none")
     with caplog.at_level(logging.INFO):
-        assert block_allocator.use(cache=tmp_path) is False
+        assert block_allocator.use() is False
     assert "trainer.cpu_allocator: PyTorch's own" in caplog.text
 
 

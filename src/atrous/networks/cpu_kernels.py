@@ -31,12 +31,11 @@ class Kernels:
         self._source = source
         self._library: ctypes.CDLL | None = None
 
-    def use(self, enabled: bool = True, *, cache: str | Path | None = None) -> bool:
+    def use(self, enabled: bool = True) -> bool:
         """Have trainings of this process take them from now on, or no longer.
 
         Args:
             enabled: Whether they are taken.
-            cache: Folder for the compiled file; None for $ATROUS_CACHE or ~/.cache/atrous.
 
         Returns:
             Whether they are; PyTorch's are where there is no C++ compiler with OpenMP, which is logged.
@@ -44,7 +43,7 @@ class Kernels:
         if enabled and self._library is None:
             # A cache may be shared by machines: the code is for what PyTorch, too, takes this processor for.
             wide = _WIDE.get(torch.backends.cpu.get_cpu_capability(), ())
-            self._library = loaded(self._source, flags=(*_FLAGS, *wide), made_with=(), wanted_by=_INSTEAD, cache=cache)
+            self._library = loaded(self._source, flags=(*_FLAGS, *wide), made_with=(), wanted_by=_INSTEAD)
         self.in_use = enabled and self._library is not None
         return self.in_use
 

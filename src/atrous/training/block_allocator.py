@@ -23,11 +23,8 @@ _INSTEAD = "trainer.cpu_allocator: PyTorch's own"
 _library: ctypes.CDLL | None = None
 
 
-def use(cache: str | Path | None = None) -> bool:
+def use() -> bool:
     """Have PyTorch take the memory of tensors in such blocks from now on.
-
-    Args:
-        cache: Folder for the compiled file; None for $ATROUS_CACHE or ~/.cache/atrous.
 
     Returns:
         False where it cannot be, and PyTorch goes on as before: another allocator than glibc's, another processor than
@@ -36,7 +33,7 @@ def use(cache: str | Path | None = None) -> bool:
     if not _takes_from_glibc():
         _log.info("%s: memory comes from another allocator than glibc's", _INSTEAD)
         return False
-    library = _loaded(cache)
+    library = _loaded()
     if library is None or not library.atrous_use_block_allocator():
         return False
     if not hands_holes_back():
@@ -49,11 +46,11 @@ def hands_holes_back() -> bool:
     return _library is not None and bool(_library.atrous_has_large_blocks())
 
 
-def _loaded(cache: str | Path | None) -> ctypes.CDLL | None:
+def _loaded() -> ctypes.CDLL | None:
     """The library, which must be one: each knows only its own blocks."""
     global _library  # noqa: PLW0603
     if _library is None:
-        _library = loaded(_SOURCE, flags=_flags(), made_with=[torch.__version__], wanted_by=_INSTEAD, cache=cache)
+        _library = loaded(_SOURCE, flags=_flags(), made_with=[torch.__version__], wanted_by=_INSTEAD)
     return _library
 
 
