@@ -5,6 +5,8 @@ from contextlib import suppress
 from atrous.errors import StoreError
 from atrous.run_store import RunFolder
 
+PROGRAM = ("-m", "atrous.training.job")
+
 
 def end_in_words(folder: RunFolder, how: str) -> tuple[str, str]:
     """Where the process was when it was ended without a chance to save, and what is lost.

@@ -13,6 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from atrous import run_process
 from atrous.resources import conf_folder
 from atrous.run_store import RunFolder
 from atrous.studies import jobs
@@ -99,7 +100,7 @@ class FakeJobs:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.log_file, self._monkeypatch = folder, folder / "events.log", monkeypatch
-        monkeypatch.setattr(jobs, "PROGRAM", (str(FAKE_JOB),))
+        monkeypatch.setattr(run_process, "PROGRAM", (str(FAKE_JOB),))
         monkeypatch.setattr(jobs, "IMPORTS", ())
         monkeypatch.setenv("FAKE_LOG", str(self.log_file))
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from omegaconf import DictConfig
 
+from atrous import run_process
 from atrous.errors import ConfigError, DataError, StoreError
 from atrous.studies import jobs
 from atrous.studies.jobs import JobError
@@ -146,7 +147,7 @@ def test_a_job_whose_steps_are_long_has_the_time_of_three_to_save(fake_jobs: Fak
 
 
 def test_threads_of_a_job_are_limited_before_it_starts(fake_jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "PROGRAM", ("-c", "import os; print(os.environ['OMP_NUM_THREADS'])"))
+    monkeypatch.setattr(run_process, "PROGRAM", ("-c", "import os; print(os.environ['OMP_NUM_THREADS'])"))
     job = fake_jobs.job("a", threads=3)
     with pytest.raises(JobError, match="without a result"):
         jobs.run(job, capture=True)

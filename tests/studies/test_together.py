@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from atrous import run_process
 from atrous.errors import AtrousError, StoreError
 from atrous.files import write_json
 from atrous.studies import jobs, meeting, together
@@ -34,7 +35,7 @@ def rank(number: int, *, world_size: int = 2) -> Ranks:
 @pytest.fixture
 def behave(fake_jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch) -> Behave:
     """How ranks end; see fake_rank.py."""
-    monkeypatch.setattr(jobs, "PROGRAM", (str(FAKE_RANK),))
+    monkeypatch.setattr(run_process, "PROGRAM", (str(FAKE_RANK),))
     monkeypatch.setattr(jobs, "GRACE_SECONDS", 1.0)
     monkeypatch.setattr(meeting, "BEAT_SECONDS", 0.1)
     monkeypatch.setattr(together, "_BLAME_SECONDS", 1.0)

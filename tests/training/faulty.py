@@ -17,7 +17,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from atrous.studies import jobs
+from atrous import run_process
 from atrous.training import job, run
 from atrous.training import trainer as trainer_module
 
@@ -86,8 +86,7 @@ _BUILD_TRAINER = trainer_module.build_trainer
 
 if __name__ == "__main__":
     program = (str(Path(__file__).resolve()), "job")
-    setattr(jobs, "PROGRAM", program)  # noqa: B010
-    setattr(job, "PROGRAM", program)  # noqa: B010
+    setattr(run_process, "PROGRAM", program)  # noqa: B010
     setattr(run, "build_trainer", _build_trainer)  # noqa: B010
     mode, *rest = sys.argv[1:]
     if mode == "fork":

@@ -13,7 +13,7 @@ from typing import Any
 from hydra import compose
 from omegaconf import DictConfig
 
-from atrous import processes
+from atrous import processes, run_process
 from atrous.errors import AtrousError, StoreError
 from atrous.exit_codes import is_of_the_machine
 from atrous.run_store import RunFolder
@@ -28,8 +28,7 @@ from atrous.studies.parents import parent_overrides
 from atrous.studies.run_warnings import run_warnings
 from atrous.studies.start_checks import check_start
 
-PROGRAM = ("-m", "atrous.training.job")
-IMPORTS = ("atrous.training.run",)  # of PROGRAM, what takes seconds
+IMPORTS = ("atrous.training.run",)  # of run_process.PROGRAM, what takes seconds
 GRACE_SECONDS = 20.0
 
 
@@ -200,7 +199,7 @@ def run(
 def _run_process(job: Job, process: JobProcess, variables: Mapping[str, str], restarts: int, **options: Any) -> int:
     """Run the job's process to its end, and again where the machine ended it; the exit code of the last."""
     for number in itertools.count(1):
-        code = process.run([*PROGRAM, str(job.folder.path), *job.todo], variables, **options)
+        code = process.run([*run_process.PROGRAM, str(job.folder.path), *job.todo], variables, **options)
         if process.ran_out_of_memory:
             note_full_memory(job.folder)
         if number > restarts or not is_of_the_machine(code) or options["cancelled"]() or not job.todo:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from atrous import full_memory, processes
+from atrous import full_memory, processes, run_process
 from atrous.errors import AtrousError
 from atrous.run_store import RunFolder
 from atrous.studies import jobs
@@ -105,7 +105,7 @@ def _take_part(part: Job, environment: Mapping[str, str], rank: int, meeting: Me
         if lock is None:
             return _reason(part, 1)
         process = JobProcess(place, lambda: part.grace_seconds, interrupts.hurried)
-        command = [*jobs.PROGRAM, str(part.folder.path), *part.todo]
+        command = [*run_process.PROGRAM, str(part.folder.path), *part.todo]
         variables = process_environment({**os.environ, **environment}, part.config["trainer"])
         code = process.run(command, variables, lock=lock, capture=capture, cancelled=is_over)
         if process.ran_out_of_memory:

@@ -14,16 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from atrous import full_memory
+from atrous import full_memory, run_process
 from atrous.errors import AtrousError, StoreError
 from atrous.exit_codes import DONE, FAILED, TEMPORARY, killed_by
 from atrous.hardware import usable_cores
 from atrous.processes import ask_to_end, bound_command, members
-from atrous.run_process import end_in_words
 from atrous.run_store import RunFolder
 from atrous.terminal import lasting_output
-
-PROGRAM = ("-m", "atrous.training.job")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -99,7 +96,7 @@ def _start_ranks(arguments: Sequence[str], devices: int) -> int:
     options = ["--signals-to-handle=SIGINT,SIGHUP,SIGQUIT"] if leaves_sigterm else []
     kills = full_memory.kills()
     try:
-        program = bound_command(sys.executable, *PROGRAM, *arguments)
+        program = bound_command(sys.executable, *run_process.PROGRAM, *arguments)
         torchrun(["--standalone", f"--nproc-per-node={devices}", *options, "--no-python", *program])
     except SystemExit as exit_:
         return int(exit_.code or DONE)
@@ -124,7 +121,7 @@ def _hand_on(folder: RunFolder, asked: threading.Event) -> None:
 
 
 def _note_end(folder: RunFolder, number: signal.Signals) -> int:
-    reason, lost = end_in_words(folder, f"by {number.name}")
+    reason, lost = run_process.end_in_words(folder, f"by {number.name}")
     with folder.noting(f"stopped: {reason}"):
         if folder.status()["state"] in ("queued", "running"):
             folder.set_status("stopped", reason=reason)
