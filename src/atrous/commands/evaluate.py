@@ -16,6 +16,7 @@ from atrous.commands.evaluate_subject import RELEASED, Subject
 from atrous.commands.memory import memory_watched
 from atrous.commands.words import as_list, with_path_quoted
 from atrous.errors import ConfigError, StoreError
+from atrous.evaluation.entry import interval_text
 from atrous.evaluation.servers import SERVER_NAMES
 from atrous.files import write_text
 from atrous.hardware import check_threads, require_device
@@ -161,18 +162,11 @@ def _say(subjects: list[Subject], names: list[str]) -> None:
             print(subject.name)  # noqa: T201
         for name in names:
             entry = subject.folder.results()["evaluations"][subject.entry(name)]
-            scores = f"mIoU {100 * entry['miou']:.2f}%{_interval(entry)}  pixel accuracy {_accuracy(entry)}"
+            interval = interval_text(entry, form=".2f")
+            miou = f"{100 * entry['miou']:.2f}%{f' ({interval})' if interval else ''}"
+            scores = f"mIoU {miou}  pixel accuracy {100 * entry['pixel_accuracy']:.2f}%"
             counted = f"{entry['images']} images, {entry['pixels']} pixels"
             print(f"{subject.entry(name)}: {scores}  {counted}{_published(subject, name, entry)}")  # noqa: T201
-
-
-def _interval(entry: dict[str, Any]) -> str:
-    interval = (entry.get("confidence") or {}).get("miou")
-    return "" if interval is None else f" ({100 * interval[0]:.2f} to {100 * interval[1]:.2f})"
-
-
-def _accuracy(entry: dict[str, Any]) -> str:
-    return f"{100 * entry['pixel_accuracy']:.2f}%"
 
 
 def _published(subject: Subject, name: str, entry: dict[str, Any]) -> str:

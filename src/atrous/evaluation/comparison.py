@@ -8,7 +8,8 @@ import numpy as np
 from atrous.errors import StoreError
 from atrous.evaluation.charts import curves, difference_bars, percent
 from atrous.evaluation.confidence import difference_interval
-from atrous.evaluation.page import Shown, between, describe, trimap_points
+from atrous.evaluation.entry import interval_text, trimap_points
+from atrous.evaluation.page import Shown, describe
 from atrous.evaluation.pictures import Picture, panels
 from atrous.html import card, cards, document, four, legend, table
 
@@ -89,16 +90,15 @@ def _cards(first: Shown, second: Shown) -> str:
     detail = "" if interval is None else f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
     parts = [card(f"{difference:+.2f}", "mIoU, B minus A, in points", detail=detail, main=True)]
     for letter, shown in (("A", first), ("B", second)):
-        interval = (shown.result.get("confidence") or {}).get("miou")
-        parts.append(card(percent(shown.result["miou"]), f"mIoU of {letter}", detail=between(interval)))
+        detail = interval_text(shown.result, unit="%")
+        parts.append(card(percent(shown.result["miou"]), f"mIoU of {letter}", detail=detail))
     change = second.records.mean_iou - first.records.mean_iou
     parts.append(card(f"{(change > 0).sum()} : {(change < 0).sum()}", "images better : worse", detail="in B"))
     return cards(parts)
 
 
 def _curves(first: Shown, second: Shown) -> str:
-    boundaries = {letter: shown.result.get("boundary") or {} for letter, shown in (("A", first), ("B", second))}
-    lines = {letter: trimap_points(boundary) for letter, boundary in boundaries.items()}
+    lines = {letter: trimap_points(shown.result) for letter, shown in (("A", first), ("B", second))}
     if not all(lines.values()):
         return ""
     chart = curves(lines, x_title="width of the trimap in pixels", y_title="mIoU in percent")

@@ -9,6 +9,7 @@ import numpy as np
 
 from atrous.data.spec import DatasetSpec
 from atrous.evaluation.charts import class_bars, confusions, curves, heat_map, percent
+from atrous.evaluation.entry import interval_text, trimap_points
 from atrous.evaluation.pictures import Picture, panels
 from atrous.evaluation.records import ImageRecords
 from atrous.html import card, cards, document, four, legend, table
@@ -51,8 +52,8 @@ def render_evaluation(
     parts += [f'<p class="soft">{escape(note)}</p>' for note in _notes(result)]
     intervals = (result.get("confidence") or {}).get("iou") or [None] * spec.num_classes
     parts += ["<h2>IoU of each class</h2>", class_bars(spec, list(result["iou"].values()), intervals)]
-    if boundary := result.get("boundary"):
-        parts += _outlines(boundary, shown)
+    if result.get("boundary"):
+        parts += _outlines(shown)
     parts += ["<h2>What is taken for what</h2>", _mistakes(shown), heat_map(shown.records.matrix, spec)]
     parts.append('<p class="soft">Rows are the truth, columns the prediction, in percent of the truth\'s pixels.</p>')
     for kind, places in chosen.items():
@@ -88,25 +89,12 @@ def caption(shown: Shown, place: int) -> str:
     return f"{records.ids[place]}: mIoU {mean}, {wrong} of the pixels wrong ({', '.join(classes)})"
 
 
-def between(interval: Sequence[float] | None) -> str:
-    """A confidence interval as text; empty where there is none."""
-    return "" if interval is None else f"{100 * interval[0]:.1f} to {percent(interval[1])}"
-
-
-def trimap_points(boundary: Mapping[str, Any]) -> list[tuple[float, float]]:
-    """(width in pixels, mean IoU) of the bands that have a pixel, out of an entry's `boundary`, which may be empty."""
-    pairs = zip(boundary.get("trimap_widths", ()), boundary.get("trimap_miou", ()), strict=True)
-    return [(float(width), value) for width, value in pairs if value is not None]
-
-
 def _cards(result: Mapping[str, Any]) -> str:
-    confidence = result.get("confidence") or {}
-    main = card(percent(result["miou"]), "mIoU", detail=between(confidence.get("miou")), main=True)
-    accuracy = between(confidence.get("pixel_accuracy"))
-    parts = [main]
+    parts = [card(percent(result["miou"]), "mIoU", detail=interval_text(result, unit="%"), main=True)]
     if published := result.get("published"):
         difference = 100 * result["miou"] - published["miou"]
         parts.append(card(f"{published['miou']:.2f}%", "published mIoU", detail=f"measured {difference:+.2f} points"))
+    accuracy = interval_text(result, "pixel_accuracy", unit="%")
     parts.append(card(percent(result["pixel_accuracy"]), "pixel accuracy", detail=accuracy))
     parts.append(card(percent(result.get("mean_accuracy")), "mean accuracy", detail="over classes"))
     parts.append(card(percent(result.get("frequency_weighted_iou")), "frequency-weighted IoU"))
@@ -122,8 +110,8 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     return [f"Small numbers and whiskers: {level}% intervals of a bootstrap over the images ({draws} draws)."]
 
 
-def _outlines(boundary: Mapping[str, Any], shown: Shown) -> list[str]:
-    points = trimap_points(boundary)
+def _outlines(shown: Shown) -> list[str]:
+    points = trimap_points(shown.result)
     of_void = shown.spec.void_marks_outlines
     if not points:
         lacks = "pixels with the void label" if of_void else "outlines: no pixel lies beside one of another class"

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 
 from atrous.errors import ConfigError
+from atrous.evaluation.entry import trimap_points
 from atrous.run_store import RunFolder
 from atrous.studies.reports.rows import RowResult, TableResult
 from atrous.studies.table import Table
@@ -54,10 +55,8 @@ def trimap_curve(row: RowResult) -> list[tuple[float, float]]:
     for seed in row.seeds:
         if seed.score is None:
             continue
-        boundary = RunFolder(seed.folder).results()["evaluations"][row.row.protocol].get("boundary", {})
-        for width, value in zip(boundary.get("trimap_widths", ()), boundary.get("trimap_miou", ()), strict=True):
-            if value is not None:
-                found.setdefault(float(width), []).append(100 * value)
+        for width, value in trimap_points(RunFolder(seed.folder).results()["evaluations"][row.row.protocol]):
+            found.setdefault(width, []).append(100 * value)
     return [(width, fmean(values)) for width, values in sorted(found.items())]
 
 

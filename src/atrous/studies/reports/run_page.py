@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from atrous.evaluation.entry import interval_text
 from atrous.files import write_text
 from atrous.html import card, cards, table
 from atrous.studies.reports.charts import Points, curve
@@ -134,7 +135,7 @@ def _cards(run: StoredRun) -> str:
     parts = [card(run.state, "state", detail=f"step {step} of {run.max_steps}")]
     if run.evaluations:
         name, entry = next(iter(run.evaluations.items()))
-        parts.append(card(f"{100 * entry['miou']:.2f}%", f"mIoU, {name}", detail=_interval(entry), main=True))
+        parts.append(card(f"{100 * entry['miou']:.2f}%", f"mIoU, {name}", detail=interval_text(entry), main=True))
     training, model = run.results.get("training", {}), run.results.get("model", {})
     if "parameters" in model:
         parts.append(card(f"{model['parameters'] / 1e6:.2f}M", "parameters"))
@@ -168,7 +169,8 @@ def _evaluations(run: StoredRun, page: PurePosixPath, pages: Mapping[str, PurePo
         share = "" if accuracy is None else f"{100 * accuracy:.2f}"
         weights = str(entry.get("checkpoint", ""))
         images = str(entry.get("images", ""))
-        rows.append([escape(name), f"{100 * entry['miou']:.2f}", _interval(entry), share, images, escape(weights), see])
+        miou = [f"{100 * entry['miou']:.2f}", interval_text(entry)]
+        rows.append([escape(name), *miou, share, images, escape(weights), see])
     head = ("protocol", "mIoU %", "95% interval", "pixel accuracy %", "images", "weights", "evaluation")
     return f"<h2>Results</h2>{table(head, rows)}"
 
@@ -198,11 +200,6 @@ def _keys(values: Mapping[str, Any]) -> str:
 
 def _short(value: Any) -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
-
-
-def _interval(entry: Mapping[str, Any]) -> str:
-    interval = (entry.get("confidence") or {}).get("miou")
-    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else ""
 
 
 def _number(text: str | None) -> float | None:
