@@ -74,6 +74,7 @@ def test_studies_meet_training_only_in_the_run_store() -> None:
         ("atrous.evaluation.protocol", set()),
         ("atrous.run_store", set()),
         ("atrous.html", set()),
+        ("atrous.svg", set()),
         ("atrous.commands.train", {"hydra", "omegaconf"}),
         ("atrous.commands.evaluate", {"hydra", "omegaconf"}),
         ("atrous.hardware", set()),

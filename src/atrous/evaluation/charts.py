@@ -1,6 +1,6 @@
 """Numbers as HTML and SVG: bars of the classes with their intervals, the confusion as a heat map, curves."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -8,14 +8,12 @@ import numpy as np
 from atrous.data.spec import DatasetSpec
 from atrous.evaluation.scores import Matrix
 from atrous.html import chip
+from atrous.svg import Plane, Points
 
 _SHOWN = 40  # classes of a heat map; more cannot be read
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 560, 270, 42, 44, 26, 14
 _COLOURS = ("--first", "--second")
 
 Interval = Sequence[float] | None
-Points = Sequence[tuple[float, float]]
-Place = Callable[[float, float], tuple[float, float]]
 
 
 def percent(value: float | None) -> str:
@@ -106,47 +104,19 @@ def curves(lines: Mapping[str, Points], *, x_title: str, y_title: str) -> str:
     points = [point for line in lines.values() for point in line]
     if not points:
         return ""
-    right = max(x for x, _ in points)
     ys = np.array([100 * y for _, y in points])
     low, high = 10 * np.floor((ys.min() - 2) / 10), 10 * np.ceil((ys.max() + 2) / 10)
     low, high = max(0.0, float(low)), min(100.0, float(high))
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        return (
-            _LEFT + (_WIDTH - _LEFT - _RIGHT) * x / right,
-            _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - y) / (high - low),
-        )
-
-    parts = _axes(at, (low, high), _ticks(right), x_title, y_title)
+    plane = Plane(560, 270, 42, 44, low, high, max(x for x, _ in points), right=14)
+    parts = [plane.rows(5), plane.columns(8), f'<text x="2" y="14">{escape(y_title)}</text>']
+    middle, bottom = (plane.left + plane.width) // 2, plane.height - 6
+    parts.append(f'<text x="{middle}" y="{bottom}" text-anchor="middle">{escape(x_title)}</text>')
     for place, (name, line) in enumerate(lines.items()):
-        placed = [at(x, 100 * y) for x, y in line]
-        colour = f"var({_COLOURS[place]})"
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2.5"/>')
-        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>' for x, y in placed]
+        parts.append(plane.curve([(x, 100 * y) for x, y in line], _COLOURS[place], stroke=2.5, radius=3.5))
         if len(lines) > 1:
-            parts.append(f'<text x="{_LEFT + 90 + 200 * place}" y="14" style="fill:{colour}">● {escape(name)}</text>')
-    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(y_title)}">{"".join(parts)}</svg>'
-
-
-def _axes(at: Place, span: tuple[float, float], ticks: Sequence[float], *titles: str) -> list[str]:
-    step, parts = 10 if span[1] - span[0] <= 50 else 20, []
-    for tick in range(int(span[0]), int(span[1]) + 1, step):
-        _, y = at(0, tick)
-        parts.append(f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" stroke="var(--line)"/>')
-        parts.append(f'<text x="{_LEFT - 8}" y="{y + 5:.1f}" text-anchor="end">{tick}</text>')
-    for mark in ticks:
-        x, y = at(mark, span[0])
-        parts.append(f'<text x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle">{mark:g}</text>')
-    parts.append(
-        f'<text x="{(_LEFT + _WIDTH) / 2:.0f}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(titles[0])}</text>'
-    )
-    return [*parts, f'<text x="2" y="14">{escape(titles[1])}</text>']
-
-
-def _ticks(right: float) -> list[float]:
-    step = next((step for step in (1, 2, 5, 10, 20, 50, 100) if right / step <= 8), 200)
-    return [float(tick) for tick in range(0, int(right) + 1, step)]
+            css = f"fill:var({_COLOURS[place]})"
+            parts.append(f'<text x="{plane.left + 90 + 200 * place}" y="14" style="{css}">● {escape(name)}</text>')
+    return plane.svg(parts, title=y_title)
 
 
 def _row(spec: DatasetSpec, place: int, track: str, value: str) -> str:

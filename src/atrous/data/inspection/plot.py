@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from atrous.data.inspection.statistics import SplitStatistics
+from atrous.svg import svg
 
 _COLOURS = ("--first", "--second")
 _WIDTH, _NAMES, _PANEL, _GAP, _ROW, _TOP = 960, 150, 375, 45, 26, 46
@@ -40,10 +41,7 @@ def class_bars(classes: Sequence[str], splits: Mapping[str, SplitStatistics]) ->
         x = _NAMES + 110 * place
         parts.append(f'<rect x="{x}" y="2" width="12" height="12" rx="3" fill="var({_COLOURS[place]})"/>')
         parts.append(f'<text x="{x + 18}" y="13">{escape(split)}</text>')
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="how often each class appears">'
-        f"{''.join(parts)}</svg>"
-    )
+    return svg(_WIDTH, height, parts, title="how often each class appears")
 
 
 def _log_length(share: float) -> float:

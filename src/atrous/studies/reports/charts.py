@@ -4,48 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 
 from atrous.studies.metrics import title_of
 from atrous.studies.reports.forms import word_of
 from atrous.studies.reports.rows import RowResult, TableResult
+from atrous.svg import Plane, Points
 
-Points = Sequence[tuple[float, float]]
 _LETTER = 0.56  # mean width of a letter, in heights of its font
-
-
-@dataclass(frozen=True)
-class _Plane:
-    """A rectangle of an SVG and the values at its edges."""
-
-    width: int
-    height: int
-    left: int
-    bottom: int
-    low: float
-    high: float
-    right_value: float = 1.0
-    top: int = 26
-    right: int = 12
-
-    def x(self, value: float) -> float:
-        return self.left + (self.width - self.left - self.right) * value / self.right_value
-
-    def y(self, value: float) -> float:
-        return self.top + (self.height - self.top - self.bottom) * (self.high - value) / (self.high - self.low)
-
-    def grid(self) -> str:
-        lines = []
-        for tick in _ticks(self.low, self.high, 8):
-            y = self.y(tick)
-            lines.append(f'<path d="M{self.left} {y:.1f}H{self.width - self.right}" stroke="var(--line)"/>')
-            lines.append(f'<text x="{self.left - 7}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
-        return "".join(lines)
-
-    def svg(self, parts: Sequence[str], *, title: str, css: str = "") -> str:
-        box = f'viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(title)}"'
-        return f'<svg class="{css}" {box}>{"".join(parts)}</svg>'
 
 
 def trend_chart(result: TableResult) -> str:
@@ -66,9 +32,8 @@ def sparkline(result: TableResult) -> str:
     if len(values) < 2:
         return ""
     pad = max(0.5, 0.06 * (max(values) - min(values)))
-    plane = _Plane(120, 30, 4, 4, min(values) - pad, max(values) + pad, max(1, len(rows) - 1), top=4, right=4)
-    xs = [plane.x(index) for index in range(len(rows))]
-    parts = _lines(plane, rows, xs, radius=2.2, stroke=1.6)
+    plane = Plane(120, 30, 4, 4, min(values) - pad, max(values) + pad, max(1, len(rows) - 1), top=4, right=4)
+    parts = _lines(plane, rows, range(len(rows)), radius=2.2, stroke=1.6)
     return plane.svg(parts, title="paper and measured, row by row", css="spark")
 
 
@@ -79,21 +44,12 @@ def curve(points: Points, *, title: str) -> str:
     shown = _thinned(points, 300)
     low, high = min(y for _, y in shown), max(y for _, y in shown)
     pad = 0.05 * (high - low) or abs(high) or 1.0
-    plane = _Plane(
+    plane = Plane(
         460, 220, 62, 38, 0.0 if 0 <= low - pad < 0.4 * high else low - pad, high + pad, max(x for x, _ in shown) or 1
     )
-    line = " ".join(f"{plane.x(x):.1f},{plane.y(y):.1f}" for x, y in shown)
-    parts = [plane.grid(), f'<text x="4" y="15">{escape(title)}</text>']
-    parts += [
-        f'<text x="{plane.x(tick):.1f}" y="{plane.height - 20}" text-anchor="middle">{tick:g}</text>'
-        for tick in _ticks(0, plane.right_value, 5)
-    ]
+    parts = [plane.rows(8), f'<text x="4" y="15">{escape(title)}</text>', plane.columns(5)]
     parts.append(f'<text x="{plane.width - plane.right}" y="{plane.height - 4}" text-anchor="end">step</text>')
-    parts.append(f'<polyline points="{line}" fill="none" stroke="var(--first)" stroke-width="2"/>')
-    if len(shown) <= 12:
-        parts += [
-            f'<circle cx="{plane.x(x):.1f}" cy="{plane.y(y):.1f}" r="3.5" fill="var(--first)"/>' for x, y in shown
-        ]
+    parts.append(plane.curve(shown, "--first", stroke=2, radius=3.5 if len(shown) <= 12 else 0))
     return plane.svg(parts, title=title)
 
 
@@ -103,9 +59,10 @@ def _trend(result: TableResult, *, width: int, height: int, css: str) -> str:
     values = [*reach, *(row.paper for row in rows if row.paper is not None)]
     pad = max(0.5, 0.06 * (max(values) - min(values)))
     floor = -math.inf if any(row.row.against for row in rows) else 0.0
-    plane = _Plane(width, height, 44, 46, max(floor, min(values) - pad), max(values) + pad, max(1, len(rows)))
-    xs = [plane.x(index + 0.5) for index in range(len(rows))]
-    parts = [plane.grid(), *_names(plane, result, rows, xs), *_lines(plane, rows, xs, radius=4.5, stroke=2.5)]
+    plane = Plane(width, height, 44, 46, max(floor, min(values) - pad), max(values) + pad, max(1, len(rows)))
+    middles = [index + 0.5 for index in range(len(rows))]
+    xs = [plane.x(middle) for middle in middles]
+    parts = [plane.rows(8), *_names(plane, result, rows, xs), *_lines(plane, rows, middles, radius=4.5, stroke=2.5)]
     for x, row in zip(xs, rows, strict=True):
         if row.mean is not None and row.spread is not None:
             top, bottom = plane.y(row.mean + row.spread), plane.y(row.mean - row.spread)
@@ -118,18 +75,16 @@ def _trend(result: TableResult, *, width: int, height: int, css: str) -> str:
     return plane.svg(parts, title=f"{title_of(result.table.metric)} by row", css=css)
 
 
-def _lines(plane: _Plane, rows: Sequence[RowResult], xs: Sequence[float], *, radius: float, stroke: float) -> list[str]:
+def _lines(plane: Plane, rows: Sequence[RowResult], at: Sequence[float], *, radius: float, stroke: float) -> list[str]:
     parts = []
-    for attribute, colour in (("paper", "var(--second)"), ("mean", "var(--first)")):
-        values = [(x, getattr(row, attribute)) for x, row in zip(xs, rows, strict=True)]
-        points = [(x, plane.y(value)) for x, value in values if value is not None]
-        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="{stroke}"/>')
-        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{colour}"/>' for x, y in points]
+    for attribute, colour in (("paper", "--second"), ("mean", "--first")):
+        values = [(x, getattr(row, attribute)) for x, row in zip(at, rows, strict=True)]
+        points = [(x, value) for x, value in values if value is not None]
+        parts.append(plane.curve(points, colour, stroke=stroke, radius=radius))
     return parts
 
 
-def _names(plane: _Plane, result: TableResult, rows: Sequence[RowResult], xs: Sequence[float]) -> list[str]:
+def _names(plane: Plane, result: TableResult, rows: Sequence[RowResult], xs: Sequence[float]) -> list[str]:
     """Names below the chart, or the numbers that the rows have in the table."""
     names = [", ".join(map(word_of, row.row.columns.values())) or row.row.name for row in rows]
     title = ", ".join(dict.fromkeys(name for row in rows for name in row.row.columns)) or "row"
@@ -147,14 +102,6 @@ def _names(plane: _Plane, result: TableResult, rows: Sequence[RowResult], xs: Se
         *parts,
         f'<text x="{plane.width / 2:.0f}" y="{plane.height - 6}" text-anchor="middle">{escape(title)}</text>',
     ]
-
-
-def _ticks(low: float, high: float, number: int) -> list[float]:
-    """Round values from low to high, about so many."""
-    rough = (high - low) / number
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
-    return [round(index * step, 12) for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _thinned(points: Points, number: int) -> list[tuple[float, float]]:

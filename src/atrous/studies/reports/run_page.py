@@ -16,12 +16,13 @@ import yaml
 from atrous.evaluation.entry import interval_text
 from atrous.files import write_text
 from atrous.html import card, cards, table
-from atrous.studies.reports.charts import Points, curve
+from atrous.studies.reports.charts import curve
 from atrous.studies.reports.forms import duration
 from atrous.studies.reports.frame import between, frame, label_of, link, warning
 from atrous.studies.reports.rows import OtherBudget
 from atrous.studies.reports.store import DamagedRun, StoredRun, is_own
 from atrous.studies.table import Table
+from atrous.svg import Points
 
 _CURVES = {"train/loss": "loss", "train/lr": "learning rate", "val/miou": "mIoU on val, percent"}
 _PERCENT = ("val/miou",)
