@@ -25,6 +25,11 @@ EXPECTED = np.load(FOLDER / "official.npz")
 FILES = {f"model.ckpt{path.name.removeprefix('official')}": path.read_bytes() for path in FOLDER.glob("official.[id]*")}
 
 
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATROUS_CACHE", str(tmp_path / "cache"))
+
+
 def archive(path: Path, files: Mapping[str, bytes], *links: tarfile.TarInfo) -> Path:
     """Write a .tar.gz at `path`."""
     with tarfile.open(path, "w:gz") as tar:
@@ -45,27 +50,21 @@ def release() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", ["release.tar.gz", "release.tgz"])
 def test_a_release_is_read_through_the_cache(tmp_path: Path, name: str) -> None:
-    checkpoint = open_checkpoint(archive(tmp_path / name, release()), cache=tmp_path / "cache")
+    checkpoint = open_checkpoint(archive(tmp_path / name, release()))
     for variable in EXPECTED.files:
         np.testing.assert_array_equal(checkpoint[variable], EXPECTED[variable], strict=True)
     assert sorted(path.name for path in checkpoint.prefix.parent.iterdir()) == sorted(FILES)
     assert checkpoint.prefix.parent.parent == tmp_path / "cache" / "unpacked"
 
 
-def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ATROUS_CACHE", str(tmp_path / "elsewhere"))
-    checkpoint = open_checkpoint(archive(tmp_path / "release.tar.gz", release()))
-    assert tmp_path / "elsewhere" in checkpoint.prefix.parents
-
-
 def test_an_archive_is_unpacked_once_and_anew_when_it_changes(tmp_path: Path) -> None:
     path = archive(tmp_path / "release.tar.gz", release())
-    first = open_checkpoint(path, cache=tmp_path).prefix
+    first = open_checkpoint(path).prefix
     unpacked = first.with_name("model.ckpt.index").stat()
-    assert open_checkpoint(path, cache=tmp_path).prefix == first
+    assert open_checkpoint(path).prefix == first
     assert first.with_name("model.ckpt.index").stat() == unpacked
     os.utime(path, (1, 1))
-    assert open_checkpoint(path, cache=tmp_path).prefix != first
+    assert open_checkpoint(path).prefix != first
 
 
 def test_what_is_unpacked_is_taken_without_the_lock_of_a_cache_that_may_only_be_read(tmp_path: Path) -> None:
@@ -86,14 +85,12 @@ def test_what_a_killed_process_left_half_unpacked_is_removed_by_the_next(
     path, cache = archive(tmp_path / "release.tar.gz", release()), tmp_path / "cache"
     with monkeypatch.context() as patch:
         patch.setattr(tf_archive, "_unpack", killed)
-        process = multiprocessing.get_context("fork").Process(
-            target=open_checkpoint, args=(path,), kwargs={"cache": cache}
-        )
+        process = multiprocessing.get_context("fork").Process(target=open_checkpoint, args=(path,))
         process.start()
         process.join()
     assert process.exitcode == -signal.SIGKILL
     assert list((cache / "unpacked").glob(".*"))
-    folder = open_checkpoint(path, cache=cache).prefix.parent
+    folder = open_checkpoint(path).prefix.parent
     assert {entry for entry in (cache / "unpacked").iterdir() if entry.suffix != ".lock"} == {folder}
 
 
@@ -101,7 +98,7 @@ def test_what_a_killed_process_left_half_unpacked_is_removed_by_the_next(
 def test_a_member_that_would_leave_its_folder_is_refused(tmp_path: Path, name: str) -> None:
     path = archive(tmp_path / "bad.tar.gz", {**release(), name: b"harm"})
     with pytest.raises(CheckpointError, match=r"bad.tar.gz: '.*' would be written outside of its folder"):
-        open_checkpoint(path, cache=tmp_path / "cache")
+        open_checkpoint(path)
     assert not [found for found in tmp_path.rglob("*") if found.is_file() and found.read_bytes() == b"harm"]
     assert not [entry for entry in (tmp_path / "cache" / "unpacked").iterdir() if entry.is_dir()]
 
@@ -112,7 +109,7 @@ def test_a_link_in_place_of_a_file_is_refused(tmp_path: Path, kind: bytes) -> No
     link.type, link.linkname = kind, str(FOLDER / "official.index")
     path = archive(tmp_path / "bad.tar.gz", {"model.ckpt.data-00000-of-00001": b""}, link)
     with pytest.raises(CheckpointError, match="is a link or no file at all"):
-        open_checkpoint(path, cache=tmp_path / "cache")
+        open_checkpoint(path)
 
 
 def test_a_file_larger_than_the_disk_is_refused_before_it_is_written(tmp_path: Path) -> None:
@@ -120,7 +117,7 @@ def test_a_file_larger_than_the_disk_is_refused_before_it_is_written(tmp_path: P
     bomb.size = 1 << 60
     (tmp_path / "bomb.tgz").write_bytes(gzip.compress(bomb.tobuf(tarfile.GNU_FORMAT)))
     with pytest.raises(CheckpointError, match=r"bomb\.tgz cannot .*no space left .*model\.ckpt\.data.* needs about"):
-        open_checkpoint(tmp_path / "bomb.tgz", cache=tmp_path / "cache")
+        open_checkpoint(tmp_path / "bomb.tgz")
     assert list((tmp_path / "cache" / "unpacked").glob("*bomb*/*")) == []
 
 
@@ -132,27 +129,28 @@ def test_a_fetched_archive_that_cannot_be_unpacked_says_what_to_remove(tmp_path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content[damage])
         with pytest.raises(CheckpointError, match=rf"^{path} cannot be unpacked") as caught:
-            open_checkpoint(path, cache=tmp_path / "cache")
+            open_checkpoint(path)
         assert str(caught.value).endswith("; remove the file, and it is fetched anew") == ("cache" in path.parts)
 
 
 def test_archives_with_no_or_several_checkpoints_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"graph.tar.gz holds no V2 checkpoint"):
-        open_checkpoint(archive(tmp_path / "graph.tar.gz", {"frozen_inference_graph.pb": b""}), cache=tmp_path)
+        open_checkpoint(archive(tmp_path / "graph.tar.gz", {"frozen_inference_graph.pb": b""}))
     two = {f"{name.replace('model', model)}": content for model in ("a", "b") for name, content in FILES.items()}
     with pytest.raises(CheckpointError, match=r"holds 2 checkpoints \(a.ckpt, b.ckpt\)"):
-        open_checkpoint(archive(tmp_path / "two.tar.gz", two), cache=tmp_path)
+        open_checkpoint(archive(tmp_path / "two.tar.gz", two))
     same = {f"{folder}/{name}": content for folder in "ab" for name, content in FILES.items()}
     with pytest.raises(CheckpointError, match=r"same.tar.gz holds several files model.ckpt"):
-        open_checkpoint(archive(tmp_path / "same.tar.gz", same), cache=tmp_path)
+        open_checkpoint(archive(tmp_path / "same.tar.gz", same))
 
 
-def test_missing_archives_and_unwritable_caches_are_named(tmp_path: Path) -> None:
+def test_missing_archives_and_unwritable_caches_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CheckpointError, match=r"absent.tar.gz is not there"):
-        open_checkpoint(tmp_path / "absent.tar.gz", cache=tmp_path)
+        open_checkpoint(tmp_path / "absent.tar.gz")
     (tmp_path / "file").touch()
+    monkeypatch.setenv("ATROUS_CACHE", str(tmp_path / "file"))
     with pytest.raises(CheckpointError, match=r"file/unpacked cannot be written .*ATROUS_CACHE"):
-        open_checkpoint(archive(tmp_path / "release.tar.gz", release()), cache=tmp_path / "file")
+        open_checkpoint(archive(tmp_path / "release.tar.gz", release()))
 
 
 @given(st.data())
@@ -170,7 +168,7 @@ def test_a_damaged_archive_is_refused_and_leaves_nothing_half_done(tmp_path: Pat
     content = content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content
     path.write_bytes(content if outside else gzip.compress(content))
     try:
-        checkpoint = open_checkpoint(path, cache=tmp_path / "cache")
+        checkpoint = open_checkpoint(path)
         values = dict(checkpoint)
     except CheckpointError:
         values = {}

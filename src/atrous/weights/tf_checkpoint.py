@@ -118,14 +118,14 @@ def read_checkpoint(prefix: str | Path) -> TensorFlowCheckpoint:
     return TensorFlowCheckpoint(prefix=prefix)
 
 
-def open_checkpoint(path: str | Path, *, cache: str | Path | None = None) -> TensorFlowCheckpoint:
+def open_checkpoint(path: str | Path) -> TensorFlowCheckpoint:
     """Open a checkpoint by its prefix, one of its files, its folder, or the .tar.gz of the official release.
 
-    Of an archive only the checkpoint's files are unpacked, into `unpacked/` of the cache, and only once.
+    Of an archive only the checkpoint's files are unpacked, into `unpacked/` of the cache (`atrous.cache`), and only
+    once.
 
     Args:
         path: As above.
-        cache: Folder for unpacked archives; None for $ATROUS_CACHE or ~/.cache/atrous.
 
     Raises:
         CheckpointError: As for `read_checkpoint`; a damaged archive, or one with no or several checkpoints.
@@ -137,7 +137,7 @@ def open_checkpoint(path: str | Path, *, cache: str | Path | None = None) -> Ten
         return read_checkpoint(path)
     if not path.is_file():
         raise CheckpointError(f"{path} is not there; give an archive of the official release, or a checkpoint's prefix")
-    return read_checkpoint(_only_prefix(unpack_once(path, cache=cache_folder(cache)), source=path))
+    return read_checkpoint(_only_prefix(unpack_once(path, cache=cache_folder()), source=path))
 
 
 def _only_prefix(folder: Path, *, source: Path) -> Path:
