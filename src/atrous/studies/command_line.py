@@ -13,6 +13,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from hydra import compose
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
@@ -91,14 +92,14 @@ def _seed(text: str) -> int:
 
 
 def _paper_table(config: DictConfig, user: Sequence[str]) -> Table:
-    experiment, scale = config.experiment, config.scale
-    substitutes: Any = OmegaConf.to_container(scale.substitute) if scale is not None else {}
-    of_scale = list(scale.overrides) if scale is not None else []
+    experiment = config.experiment
+    scale = config.scale if config.scale is not None else compose(config_name="scale/paper").scale
+    substitutes: Any = OmegaConf.to_container(scale.substitute)
     rows, without_user = [], []
     for row in experiment.rows:
         of_paper = substitute([*experiment.overrides, *row.overrides], substitutes)
         split = len(experiment.overrides)
-        own = [*of_paper[:split], *of_scale, *of_paper[split:]]
+        own = [*of_paper[:split], *scale.overrides, *of_paper[split:]]
         overrides = merge([*own, *user])
         if not row.unreachable:
             without_user.append((merge(own), overrides))
@@ -120,9 +121,9 @@ def _paper_table(config: DictConfig, user: Sequence[str]) -> Table:
         rows=tuple(rows),
         paper=experiment.paper,
         trend=experiment.trend,
-        scale="paper" if scale is None else scale.name,
-        scale_label="the paper's own data, backbone, crop and schedule" if scale is None else scale.label,
-        is_reproduction=scale is None or scale.is_reproduction,
+        scale=scale.name,
+        scale_label=scale.label,
+        is_reproduction=scale.is_reproduction,
         deviations=tuple(experiment.deviations),
         metric=substitutes.get("metric", {}).get(experiment.metric, experiment.metric),
         picture=experiment.picture,
