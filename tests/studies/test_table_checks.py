@@ -56,6 +56,10 @@ def test_a_table_that_was_copied_and_kept_the_place_of_the_first_is_refused() ->
         check_experiment(_table(ROW), place="mine/t")
 
 
+def test_a_row_may_set_keys_of_a_group_in_braces() -> None:
+    check_experiment(_table({**ROW, "overrides": ["recipe={max_steps: 5}", "trainer=default", "logger=[]", "~logger"]}))
+
+
 def test_a_row_that_is_the_tables_own_run_says_so() -> None:
     check_experiment(_table({"name": "base", "overrides": []}, ROW))
 

@@ -89,7 +89,7 @@ def _parsed(overrides: Any, *, where: str) -> None:
             key = key_of(override)
             raise ConfigError(f"{where}: {text!r} is several values; a row has one of each, or a list '{key}=[...]'")
         choices = [path.stem for path in (conf_folder() / key_of(override)).glob("*.yaml")]
-        if choices and not override.is_delete() and not isinstance(override.value(), str | list):
+        if choices and not override.is_delete() and not isinstance(override.value(), str | list | dict):
             raise ConfigError(
                 f"{where}: {text!r} is no choice of {key_of(override)}; there are {', '.join(sorted(choices))}"
             )
