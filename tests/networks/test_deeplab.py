@@ -17,6 +17,7 @@ from torch import nn
 import atrous
 from atrous.errors import ConfigError
 from atrous.networks.activation_checkpointing import checkpoint_activations
+from atrous.networks.aspp import ASPP
 from atrous.networks.backbone import BackboneFactory
 from atrous.networks.deeplab import DeepLabV3, DeepLabV3Cascade, DeepLabV3Plus
 from atrous.networks.dense_prediction_cell import DensePredictionCell
@@ -379,3 +380,13 @@ def test_what_cannot_be_built_says_what_can(make: Callable[[], Segmenter], messa
 def test_an_argument_of_another_kind_is_refused_by_its_name(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         DeepLabV3Plus(**{"backbone": BACKBONES["tiny"], **given})
+
+
+def test_a_compiled_backbone_and_a_compiled_context_are_as_good_as_their_own() -> None:
+    def compiled(factory: Callable[..., nn.Module]) -> Any:
+        return lambda **given: torch.compile(factory(**given), backend="eager")
+
+    parts = {"backbone": compiled(BACKBONES["tiny"]), "context": compiled(partial(ASPP, channels=4))}
+    network = DeepLabV3Plus(num_classes=2, **parts).eval()
+    network.set_output_stride(8)
+    assert network(torch.zeros(1, 3, 33, 33)).shape == (1, 2, 33, 33)

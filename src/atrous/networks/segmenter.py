@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -191,13 +191,17 @@ def build_context(factory: ContextFactory | None, *, backbone: Backbone, **aspp:
 
 
 def _built(factory: Callable[..., Any], given: Mapping[str, Any], kind: type[_Kind], *, name: str) -> _Kind:
-    """What a factory builds, which is of this kind; a TypeError of its call is told with what it was called with."""
+    """What a factory builds, which is of this kind or a wrapper of one, such as torch.compile's, which has all it has.
+
+    A TypeError of the call is told with what it was called with.
+    """
     called = getattr(factory, "__qualname__", repr(factory))
     needed = f"give what builds an atrous.networks.{kind.__name__} when it is called with {', '.join(given)}"
     try:
         built = factory(**given)
     except TypeError as error:
         raise ConfigError(f"{name}={called}: {needed} ({error})") from error
-    if not isinstance(built, kind):
+    needs = vars(kind)["__abstractmethods__"]
+    if not (isinstance(built, nn.Module) and all(hasattr(built, part) for part in needs)):
         raise ConfigError(f"{name}={called} builds a {type(built).__name__}; {needed}")
-    return built
+    return cast(_Kind, built)
