@@ -65,6 +65,25 @@ def test_links_to_folders_are_followed_and_not_in_circles(folder: Path, tmp_path
     assert [job.source.relative_to(folder).as_posix() for job in jobs] == expected
 
 
+def test_a_link_that_the_input_itself_names_may_lead_back(folder: Path, tmp_path: Path) -> None:
+    (folder / "up").symlink_to(folder)
+    expected = ["a.png", "b.png", "broken.png", "c.png", "sub/d.jpg"]
+    for given in ("up", "up/**/*.[pj]*g"):
+        jobs = plan(str(folder / given), tmp_path / "out", save=["json"], overwrite=False)
+        assert [job.source.relative_to(folder / "up").as_posix() for job in jobs] == expected
+
+
+def test_what_was_predicted_into_a_folder_that_a_link_leads_to_is_no_input(folder: Path, tmp_path: Path) -> None:
+    (folder / "predicted").symlink_to(tmp_path / "disk")
+    jobs = plan(str(folder), tmp_path / "disk", save=["overlay"], overwrite=False)
+    for job in jobs:
+        job.outputs["overlay"].parent.mkdir(parents=True, exist_ok=True)
+        job.outputs["overlay"].touch()
+    for output in (tmp_path / "disk", folder / "predicted"):
+        again = plan(str(folder), output, save=["overlay"], overwrite=True)
+        assert [job.source for job in again] == [job.source for job in jobs]
+
+
 def test_images_and_videos_of_types_that_are_not_looked_for_are_told_and_other_files_are_not(
     folder: Path, tmp_path: Path
 ) -> None:

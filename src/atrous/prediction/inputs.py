@@ -132,8 +132,13 @@ def _candidates(given: str) -> list[Path]:
     if path.is_dir():
         return _inside(path)
     names = glob.glob(str(path), recursive=True) if glob.has_magic(given) else []  # noqa: PTH207  # may be absolute
-    leads_back = cache(_leads_back) if "**" in given else lambda _: False
-    return [path for path in map(Path, names) if not any(map(leads_back, path.parents))]
+    given_parts = path.parts.index("**") if "**" in path.parts else len(path.parts)  # a link among them is meant
+    leads_back = cache(_leads_back)
+    return [
+        found
+        for found in map(Path, names)
+        if not any(leads_back(parent) for parent in found.parents if len(parent.parts) > given_parts)
+    ]
 
 
 def _inside(folder: Path) -> list[Path]:
@@ -158,7 +163,8 @@ def _without_own(files: Sequence[Path], root: Path, output: Path) -> list[Path]:
     if folder == within:
         made = {path for file in files for path in _made_of(file)}
         return [file for file in files if file not in made and file.parent not in made]
-    return [file for file in files if not (folder.is_relative_to(within) and file.resolve().is_relative_to(folder))]
+    is_output = cache(lambda path: path.resolve() == folder)  # also where a link leads there
+    return [file for file in files if not any(is_output(root / path) for path in file.relative_to(root).parents)]
 
 
 def _made_of(source: Path) -> list[Path]:
