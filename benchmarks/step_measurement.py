@@ -25,6 +25,7 @@ from benchmarks.steps import (
     plain_step,
     precision_of,
 )
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from atrous.process_memory import peak_mib
 from atrous.training import machine
@@ -100,6 +101,7 @@ def report(request: dict[str, Any]) -> None:
         dist.destroy_process_group()
 
 
+@record  # torchrun says last with what a rank has failed
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -67,6 +67,12 @@ def test_what_died_is_told_with_its_last_words(
     assert ("Traceback" in capfd.readouterr().err) is ("MemoryError" in program), "all that it said is shown"
 
 
+@pytest.mark.slow
+def test_the_last_words_of_a_rank_are_told_and_not_those_of_torchrun() -> None:
+    with pytest.raises(BenchmarkError, match=r"benchmarks\.step_measurement failed, exit code 1: KeyError: 'network'$"):
+        in_process("benchmarks.step_measurement", {}, ranks=2)
+
+
 @pytest.mark.parametrize("manner", [ATROUS, PLAIN, TUNED, FLOAT32, CHECKPOINTED])
 def test_a_table_of_steps_goes_without_the_ways_that_died(manner: str, monkeypatch: pytest.MonkeyPatch) -> None:
     networks = networks_of("resnet18")
