@@ -59,14 +59,19 @@ def finish(section: Section, arguments: argparse.Namespace) -> None:
         replace(noted, origin=arguments.origin, machine=machine_in_brief()).write(arguments.out)
 
 
-def finish_each(sections: Iterable[Section], arguments: argparse.Namespace) -> None:
-    """Finish sections, each as soon as it is measured.
+def finish_each(measures: Iterable[Callable[[], Section]], arguments: argparse.Namespace) -> None:
+    """Measure sections and finish each at once; one of which nothing could be measured keeps no other from it.
 
     Raises:
-        BenchmarkError: something died meanwhile that the last section is finished without.
+        BenchmarkError: something died meanwhile, which is told behind the last section.
     """
     died: list[str] = []
-    for section in sections:
+    for measure in measures:
+        try:
+            section = measure()
+        except BenchmarkError as error:
+            died.append(str(error))
+            continue
         finish(section, arguments)
         died += section.died
     if died:

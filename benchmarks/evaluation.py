@@ -13,6 +13,7 @@ import os
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -140,7 +141,7 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(measure(arguments.measure["name"], Work(**arguments.measure["work"]))))
         return
-    finish_each([evaluation_section(arguments)], arguments)
+    finish_each([partial(evaluation_section, arguments)], arguments)
 
 
 if __name__ == "__main__":

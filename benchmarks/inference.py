@@ -157,7 +157,7 @@ def main() -> None:
         print(json.dumps(measure(name, task, argparse.Namespace(**arguments.measure))))
         return
     peaks = measured_peaks("cpu")
-    finish_each((section_of(task, arguments, peaks) for task in arguments.task), arguments)
+    finish_each([partial(section_of, task, arguments, peaks) for task in arguments.task], arguments)
 
 
 if __name__ == "__main__":

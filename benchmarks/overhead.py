@@ -70,7 +70,7 @@ def main() -> None:
         partial(step_section, steps=arguments.steps, repeats=arguments.repeats),
         partial(sweep_section, repeats=max(1, arguments.repeats - 1)),
     )
-    finish_each((measured() for measured in sections), arguments)
+    finish_each(sections, arguments)
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ def main() -> None:
         partial(step_section, base, every, repeats=arguments.repeats, out=arguments.out),
         partial(loader_section, repeats=3, images=arguments.images, workers=workers),
     )
-    finish_each((measured() for measured in sections), arguments)
+    finish_each(sections, arguments)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ two per Multiply-Add of the convolutions.
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 
 from benchmarks.command import add_common_options, finish_each, positive, run
 from benchmarks.figures import Figures, Measured
@@ -140,7 +141,8 @@ def main() -> None:
         steps=arguments.steps or (20 if on_gpu else 3),
         warm_up=5 if on_gpu else 2,
     )
-    finish_each([measured_section(setting, repeats=arguments.repeats, peers=arguments.peers)], arguments)
+    measured = partial(measured_section, setting, repeats=arguments.repeats, peers=arguments.peers)
+    finish_each([measured], arguments)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def test_inference_and_evaluation_show_the_way_that_lives(
         monkeypatch.setattr(module, "in_process", lambda _, request, measure=measure, **__: measure(request["name"]))
         arguments = argparse.Namespace(**SMALL, note=None, out=tmp_path, origin="")
         with pytest.raises(BenchmarkError, match=f"^{killed} died in turn 1 of 2"):
-            command.finish_each([make(arguments)], arguments)
+            command.finish_each([partial(make, arguments)], arguments)
         (file,) = tmp_path.glob("*.json")
         section = Section.read(file)
         assert killed not in {row[0] for row in section.rows}
@@ -130,7 +131,16 @@ def test_later_sections_are_measured_though_something_died(tmp_path: Path) -> No
     def section(key: str, *died: str) -> Section:
         return Section(key=key, title=key, text="", columns=("way",), rows=[["ours"]], died=died)
 
+    def nothing() -> Section:
+        raise BenchmarkError("all died")
+
     arguments: Any = argparse.Namespace(note=None, out=tmp_path, origin="")
-    with pytest.raises(BenchmarkError, match=r"^a died; b died$"):
-        command.finish_each([section("one", "a died"), section("two"), section("three", "b died")], arguments)
+    measures = (
+        partial(section, "one", "a died"),
+        nothing,
+        partial(section, "two"),
+        partial(section, "three", "b died"),
+    )
+    with pytest.raises(BenchmarkError, match=r"^a died; all died; b died$"):
+        command.finish_each(measures, arguments)
     assert {file.stem for file in tmp_path.iterdir()} == {"one", "two", "three"}
