@@ -47,6 +47,14 @@ def test_one_protocol_of_a_sweep_is_the_one_that_is_measured(swept: Swept) -> No
     [
         (["protocols=[single],[ms_os8]"], r"protocols=\[a,b\] measures under both"),
         (["+experiment=deeplabv3/table1", "scale=shapes", "protocols=[ms_os8]"], "the rows of a table say theirs"),
+        (
+            ["+experiment=deeplabv3/table1", "experiment.title=x"],
+            r"experiment\.title=x: a table and a scale are as their",
+        ),
+        (
+            ["+experiment=deeplabv3/table1", "scale=smoke", "scale.label=x"],
+            r"scale\.label=x: a table and a scale are as",
+        ),
         (["output_stride=8,16", "row=mine"], "row=mine: a sweep sets row itself"),
         (["output_stride=8,16", "table=mine"], "table=mine: a sweep sets table itself"),
         (["trainer.tf32=true,false"], r"trainer\.tf32 is no part of what a training is"),

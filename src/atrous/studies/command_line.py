@@ -62,6 +62,10 @@ def _check_keys(given: Mapping[str, Override], *, is_table: bool) -> None:
     for key, override in given.items():
         if key in _OF_THE_SWEEP:
             raise ConfigError(f"{override.input_line}: a sweep sets {key} itself")
+        if key.startswith(("experiment.", "scale.")):
+            raise ConfigError(
+                f"{override.input_line}: a table and a scale are as their files say; write one of your own"
+            )
         if key == "protocols" and (is_table or override.is_sweep_override()):
             advice = "the rows of a table say theirs; atrous-evaluate measures finished runs under others"
             raise ConfigError(f"{override.input_line}: {advice if is_table else 'protocols=[a,b] measures under both'}")
