@@ -97,7 +97,11 @@ def test_a_damaged_label_is_named_and_leaves_no_half_made_set(
 
 
 @pytest.mark.parametrize(
-    "value", ["text", np.zeros((0, 0)), np.zeros((2, 3, 4), np.uint8), np.full((2, 2), 300), {"a": 1}, -np.ones((2, 2))]
+    "value",
+    [
+        *("text", np.zeros((0, 0)), np.zeros((2, 3, 4), np.uint8), {"a": 1}),
+        *(np.full((2, 2), each) for each in (300, -1.0, 3.5, np.nan, np.inf)),
+    ],
 )
 def test_what_is_no_map_of_labels_is_refused_by_its_file(tmp_path: Path, value: object) -> None:
     savemat(tmp_path / "a.mat", {"GTcls": {"Segmentation": value}}, do_compression=True)

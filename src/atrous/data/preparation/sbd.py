@@ -90,7 +90,10 @@ def read_sbd_label(path: Path) -> Pixels:
     try:
         _check_sums(path.read_bytes())
         label = loadmat(path, variable_names=["GTcls"])["GTcls"][0, 0]["Segmentation"]
-        if label.ndim != 2 or not label.size or label.dtype.kind not in "iuf" or np.any((label < 0) | (label > 255)):
+        is_map = label.ndim == 2 and label.size and label.dtype.kind in "iuf"
+        with np.errstate(invalid="ignore"):  # NaN, which no byte equals
+            is_map = is_map and np.array_equal(label, label.astype(np.uint8))
+        if not is_map:
             raise TypeError(f"its Segmentation is no map of labels, but {label.dtype} {list(label.shape)}")
     except (OSError, MatReadError, *damaged) as error:
         raise DataError(
