@@ -57,7 +57,16 @@ def test_a_run_consists_of_all_that_was_started_for_it(tree: "subprocess.Popen[b
     grandchild = int((tmp_path / "grandchild").read_text())
     assert processes.members(tmp_path) == {tree.pid: os.getpid(), grandchild: tree.pid}
     assert processes.members(tmp_path / "another") == {}
-    assert processes.members(tmp_path / os.fsdecode(b"o\xffd")) == {}  # a name that is not UTF-8
+
+
+@needs_proc
+def test_the_processes_of_a_folder_whose_name_is_not_utf_8_are_found(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"o\xffd")
+    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with subprocess.Popen(sleeper, env={**os.environ, **processes.mark(folder)}) as process:
+        found = processes.members(folder)
+        process.kill()
+    assert found == {process.pid: os.getpid()}
 
 
 @needs_proc
