@@ -54,7 +54,7 @@ def listed(values: Any, *, name: str, of: str) -> tuple[Any, ...]:
         ConfigError: It is no list.
     """
     try:
-        if isinstance(values, str | bytes | Mapping | type):
+        if isinstance(values, str | bytes | Mapping):
             raise TypeError
         return tuple(values)
     except TypeError:
