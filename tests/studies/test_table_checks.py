@@ -1,5 +1,6 @@
 """A table's file that cannot be meant is refused with its place, before anything is composed."""
 
+import re
 from typing import Any
 
 import pytest
@@ -31,8 +32,11 @@ def _table(*rows: dict[str, Any], **changes: Any) -> DictConfig:
         (_table({**ROW, "against": "a"}), r"against='a' is no other row"),
         (_table({**ROW, "paper": {"miou": float("nan")}}), r"row 'a': paper\.miou=nan"),
         (_table({**ROW, "overrides": ["output_stride"]}), r"row 'a': overrides: 'output_stride' is not an override"),
-        (_table({**ROW, "overrides": ["seed=1", "seed=2"]}), r"'seed=1' and 'seed=2' set the same key"),
-        (_table({**ROW, "overrides": ["seed=1,2"]}), r"row 'a': overrides: 'seed=1,2' is several values"),
+        (
+            _table({**ROW, "overrides": ["output_stride=8", "output_stride=16"]}),
+            r"'output_stride=8' and 'output_stride=16' set the same key",
+        ),
+        (_table({**ROW, "overrides": ["output_stride=8,16"]}), r"row 'a': overrides: 'output_stride=8,16' is several"),
         (
             _table({**ROW, "overrides": ["trainer=3"]}),
             r"overrides: 'trainer=3' is no choice of trainer; .*debug",
@@ -66,3 +70,18 @@ def test_a_row_that_is_the_tables_own_run_says_so() -> None:
 
 def test_a_figure_that_is_only_drawn_needs_no_rows() -> None:
     check_experiment(_table(picture="figure4"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("store=x", "seed=1", "~seed", "++row=x", "table=x", "protocols=[ms_os8]", "rows=[a]", "fail_fast=true"),
+        *("scale=smoke", "+experiment=p/t", "+runs=x", "hydra/launcher=basic", "hydra.launcher.jobs=1"),
+    ],
+)
+def test_what_the_sweep_says_for_all_rows_is_refused_in_a_table(text: str) -> None:
+    told = rf"{re.escape(repr(text))} is (set by|for the command line of) the sweep"
+    with pytest.raises(ConfigError, match=rf"^experiments/p/t\.yaml: row 'a': overrides: {told}"):
+        check_experiment(_table({**ROW, "overrides": [text]}))
+    with pytest.raises(ConfigError, match=rf"^experiments/p/t\.yaml: overrides: {told}"):
+        check_experiment(_table(ROW, overrides=[text]))

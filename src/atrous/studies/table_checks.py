@@ -10,9 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 from atrous.errors import ConfigError
 from atrous.evaluation.protocol import load_protocol
 from atrous.resources import conf_folder
+from atrous.studies.configuration import OF_THE_TABLE
 from atrous.studies.metrics import check_metric, needs_boundary
 from atrous.studies.overrides import key_of, parse
 from atrous.studies.reports.pictures import PICTURES
+
+_SET_BY_THE_SWEEP = OF_THE_TABLE | {"protocols", "row", "seed", "store", "table", "hydra"}
 
 
 def check_experiment(experiment: DictConfig, *, place: str | None = None) -> None:
@@ -85,6 +88,8 @@ def _parsed(overrides: Any, *, where: str) -> None:
             (override,) = parse([text])
         except OverrideParseException:
             raise ConfigError(f"{where}: {text!r} is not an override, e.g. output_stride=8") from None
+        if re.split("[./]", override.key_or_group)[0] in _SET_BY_THE_SWEEP:
+            raise ConfigError(f"{where}: {text!r} is {_of_the_sweep(override.key_or_group)}")
         if override.is_sweep_override():
             key = key_of(override)
             raise ConfigError(f"{where}: {text!r} is several values; a row has one of each, or a list '{key}=[...]'")
@@ -96,3 +101,11 @@ def _parsed(overrides: Any, *, where: str) -> None:
         first = seen.setdefault(key_of(override), text)
         if first != text:
             raise ConfigError(f"{where}: {first!r} and {text!r} set the same key")
+
+
+def _of_the_sweep(key: str) -> str:
+    if key == "protocols":
+        return "set by the sweep itself: a row has protocol: NAME beside its overrides"
+    if key in ("row", "table"):
+        return "set by the sweep itself"
+    return "for the command line of the sweep, which sets it for all rows"
