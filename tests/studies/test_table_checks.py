@@ -54,6 +54,19 @@ def test_what_cannot_be_meant_is_refused_with_its_place(table: DictConfig, messa
         check_experiment(table)
 
 
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        (_table({**ROW, "overrides": ["seed=${nope}"]}), r"row 'a': rows\[0\]\.overrides\[0\]: Interp.* 'nope'"),
+        (_table({**ROW, "note": "${a:b}"}), r"row 'a': rows\[0\]\.note: Unsupported interpolation type a"),
+        (_table(ROW, title="${nope}"), r"title: Interpolation key 'nope' not found; \\\$\{ leaves"),
+    ],
+)
+def test_what_is_to_be_interpolated_and_is_not_there_is_told_with_its_place(table: DictConfig, told: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^experiments/p/t\.yaml: {told}"):
+        check_experiment(OmegaConf.create({"experiment": table}).experiment, place="p/t")
+
+
 def test_a_table_that_was_copied_and_kept_the_place_of_the_first_is_refused() -> None:
     check_experiment(_table(ROW), place="p/t")
     with pytest.raises(ConfigError, match=r"^experiments/mine/t\.yaml: table='p/t' is another file's .* is mine/t$"):

@@ -6,6 +6,7 @@ from typing import Any
 
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from atrous.errors import ConfigError
 from atrous.evaluation.protocol import load_protocol
@@ -28,6 +29,7 @@ def check_experiment(experiment: DictConfig, *, place: str | None = None) -> Non
     Raises:
         ConfigError: names the file, the row and the key.
     """
+    _check_interpolations(experiment, file=f"experiments/{place}.yaml" if place else "experiment")
     if OmegaConf.is_missing(experiment, "table"):
         raise ConfigError("experiment.table has no value: give the file's own place, e.g. deeplabv3/table1")
     file = f"experiments/{place or experiment.table}.yaml"
@@ -54,6 +56,17 @@ def check_experiment(experiment: DictConfig, *, place: str | None = None) -> Non
         _check_row(row, rows, where=f"{file}: row {name!r}")
     if needs_boundary(experiment.metric) and "boundary=true" not in experiment.overrides:
         raise ConfigError(f"{file}: metric={experiment.metric} needs boundary=true in overrides")
+
+
+def _check_interpolations(experiment: DictConfig, *, file: str) -> None:
+    try:
+        OmegaConf.to_container(experiment, resolve=True)
+    except OmegaConfBaseException as error:
+        key = str(error.full_key).removeprefix("experiment.")
+        row = re.match(r"rows\[(\d+)\]", key)
+        plain: Any = OmegaConf.to_container(experiment, resolve=False)
+        where = f"{file}: row {plain['rows'][int(row[1])]['name']!r}: {key}" if row else f"{file}: {key}"
+        raise ConfigError(f"{where}: {str(error).splitlines()[0]}; \\${{ leaves it to the row's own run") from None
 
 
 def _name(row: DictConfig, index: int, file: str) -> str:
