@@ -98,6 +98,13 @@ def test_a_tilde_that_hydra_does_not_read_is_told_with_what_would_be_right() -> 
     assert "~" not in explain(caught.value, config_name="train")
 
 
+def test_a_key_that_is_removed_and_set_is_not_said_to_be_meant() -> None:
+    with pytest.raises(HydraException) as caught:
+        _composed("train", "~seed", "seed=1")
+    told = explain(caught.value, config_name="train")
+    assert told == "unknown key 'seed'; it was removed (~seed) and is set all the same"
+
+
 def test_a_config_file_that_is_not_utf8_is_told(tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "t.yaml").write_bytes(HEAD.encode() + b'trend: "\xff"\nrows: []\n')
