@@ -260,6 +260,29 @@ def test_a_cut_sweep_of_a_table_is_reported_as_the_table_in_full(
     assert "unfinished budget: seed 0 has 1 of 2 steps" in row["state"]
 
 
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [
+        ("recipe.max_steps=1e3", "recipe.max_steps=1"),
+        ("recipe.max_steps=0", "recipe.max_steps=1"),
+        ("output_stride=x", "rows=[a]"),
+    ],
+)
+def test_what_only_the_report_of_a_table_reads_is_refused_before_the_first_training(
+    sweep_of: Callable[..., list[JobReturn]], fake_jobs: FakeJobs, tmp_path: Path, text: str, chosen: str
+) -> None:
+    (tmp_path / "experiment" / "p").mkdir(parents=True)
+    (tmp_path / "experiment" / "p" / "t.yaml").write_text(
+        "# @package experiment\ndefaults: [/experiment_schema@_here_, _self_]\ntable: p/t\npaper: P\ntitle: T\nrows:\n"
+        "  - {name: a, overrides: [output_stride=8], columns: {row: a}, against: b}\n"
+        f"  - {{name: b, overrides: [{text}], columns: {{row: b}}}}\n"
+    )
+    folder = f"hydra.searchpath=[file://{tmp_path}]"
+    with pytest.raises((ConfigError, RowError), match=r"^row b: "):
+        sweep_of("+experiment=p/t", folder, chosen)
+    assert fake_jobs.events() == []
+
+
 @pytest.mark.exhaustive
 def test_a_changed_table_and_chosen_rows_leave_the_report_of_the_table_as_it_is(swept: Swept, tmp_path: Path) -> None:
     table = ("+experiment=deeplabv3/bootstrapping", "scale=smoke")

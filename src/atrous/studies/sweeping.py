@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+from hydra import compose
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
@@ -16,10 +17,14 @@ from rich.console import Console
 from atrous.errors import AtrousError, ConfigError, StoreError
 from atrous.files import check_writable, write_bytes, write_json
 from atrous.studies import clusters
+from atrous.studies.checks import check
 from atrous.studies.command_line import sweep_of
+from atrous.studies.composing import naming_row
+from atrous.studies.configuration import resolve
 from atrous.studies.jobs import StoppedAsAskedError
 from atrous.studies.overrides import without_budget
 from atrous.studies.ranks import check_tasks, refuse_sweep
+from atrous.studies.reports.identity import identify_row
 from atrous.studies.reports.report import write_report
 from atrous.studies.reports.results import collect
 from atrous.studies.table import Sweep, Table
@@ -52,9 +57,10 @@ def run_sweep(config: DictConfig, arguments: Sequence[str], launcher: Launcher) 
     if config.experiment is not None:
         check_class(sweep.table, metric=config.experiment.metric)
     _check_reports(sweep, store)
+    asked_in_full = sweep_of(config, without_budget(arguments)) if sweep.table.paper else sweep
+    _check_untrained(asked_in_full, is_cut=asked_in_full != sweep)
     with nullcontext() if sweep.table.paper else _saved(sweep, store):
         returns = _launch(config, [overrides for _, overrides in sweep.jobs()], launcher)
-    asked_in_full = sweep_of(config, without_budget(arguments)) if sweep.table.paper else sweep
     unreported = _reported(asked_in_full, store)
     without = [job._return_value for job in returns if job.status != JobStatus.COMPLETED]
     failed = [str(error) for error in without if not isinstance(error, StoppedAsAskedError)]
@@ -66,6 +72,18 @@ def run_sweep(config: DictConfig, arguments: Sequence[str], launcher: Launcher) 
     if failed or unreported:
         raise SweepError("\n".join([*unreported, *failed]))
     return returns
+
+
+def _check_untrained(asked_in_full: Sweep, *, is_cut: bool) -> None:
+    """Refuse what only the report reads: a row's budget that the user's replaces, and what rows are held against."""
+    for row in asked_in_full.table.rows:
+        if is_cut and not row.unreachable and without_budget(row.overrides) != list(row.overrides):
+            with naming_row(row.name):
+                check(resolve(compose(config_name="train", overrides=list(row.overrides))))
+    for row in asked_in_full.table.baselines:
+        if not row.unreachable:
+            with naming_row(row.name):
+                identify_row(row, asked_in_full.seeds[0])
 
 
 def _check_reports(sweep: Sweep, store: Path) -> None:
