@@ -33,6 +33,14 @@ def test_nothing_that_latex_reads_in_its_own_way_is_left() -> None:
     assert not set(bare) & set(r"\&%$#_{}~^<>|±")
 
 
+def test_a_list_in_the_first_column_is_no_argument_of_the_command_before_it() -> None:
+    rows = tuple(RowResult(row=Row(text, (), {"multi_grid": text}), command="x") for text in ("[1,2,4]", "*"))
+    lines = [line.strip() for line in render_latex(TableResult(Table("t", "T", ()), rows)).splitlines()]
+    first, second = lines[lines.index("\\midrule") + 1 :][:2]
+    assert first.startswith("{[}1,2,4] &")
+    assert second.startswith("{*} &")
+
+
 def test_every_row_has_a_cell_for_every_column(result: TableResult) -> None:
     text = render_latex(result)
     (columns,) = re.findall(r"begin\{tabular\}\{([lr]+)\}", text)

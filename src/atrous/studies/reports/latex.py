@@ -19,6 +19,8 @@ _ESCAPES = {
     "\N{MULTIPLICATION SIGN}": r"$\times$",
     "…": r"\dots{}",
     "—": "---",
+    "[": "{[}",  # after the end of a row or a rule it would begin a length
+    "*": "{*}",  # and this one would belong to the end of the row
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
 }
 _SIGNED = re.compile(r"([+-])(\d+\.\d+)")
