@@ -124,6 +124,10 @@ def test_a_glob_stands_for_the_configs_of_its_group(swept: Swept) -> None:
     assert len(table.rows) > 1
 
 
+def test_a_seed_that_is_given_twice_is_one_run(swept: Swept) -> None:
+    assert swept("output_stride=8,16", "seed=0,1,0")[1].seeds == (0, 1)
+
+
 @pytest.mark.parametrize("nothing", ["backbone=glob(vgg*)", "recipe.optimizer.lr=glob(*)", "seed=range(0)"])
 def test_a_sweep_over_nothing_is_refused_with_its_key(swept: Swept, nothing: str) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(nothing)} stands for no value"):

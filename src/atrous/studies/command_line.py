@@ -44,7 +44,7 @@ def sweep_of(config: DictConfig, arguments: Sequence[str]) -> Sweep:
     if config.experiment is None and config.scale is not None:
         raise ConfigError(f"scale={config.scale.name} is a size of tables: use it with -m +experiment=...")
     user = {key: override for key, override in given.items() if key not in OF_THE_TABLE}
-    seeds = tuple(_seed(text) for text in values_of(user.pop("seed", None), default=config.seed))
+    seeds = tuple(dict.fromkeys(_seed(text) for text in values_of(user.pop("seed", None), default=config.seed)))
     protocols = [str(name) for name in config.protocols] if user.pop("protocols", None) is not None else ["single"]
     free = {key: override for key, override in user.items() if override.is_sweep_override()}
     fixed = [override.input_line or "" for key, override in user.items() if key not in free]
