@@ -183,6 +183,11 @@ def test_a_glob_without_runs_is_named(runs: Runs, pattern: str) -> None:
         collect_runs([str(runs.folder / pattern) if pattern else ""])
 
 
+def test_a_list_without_globs_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^runs=\[\] names no run"):
+        collect_runs([])
+
+
 def test_a_folder_whose_path_holds_brackets_is_itself_and_not_a_pattern(tmp_path: Path) -> None:
     runs = Runs(tmp_path / "fold [1]")
     folder = runs.add("a[b]")

@@ -25,8 +25,10 @@ def collect_runs(patterns: Sequence[str]) -> TableResult:
     a row of its own.
 
     Raises:
-        ConfigError: A glob finds no run, or is none.
+        ConfigError: A glob finds no run, or is none, or there is no glob.
     """
+    if not patterns:
+        raise ConfigError("runs=[] names no run: e.g. runs='outputs/runs/deeplabv3-*'")
     found = [folder for pattern in patterns for folder in _folders(pattern)]
     folders = {folder.resolve(): folder for folder in reversed(found)}  # of two names of a folder, the first
     stored = read_runs(Path(), reversed(folders.values()))
