@@ -14,10 +14,10 @@ from atrous.studies import jobs
 from atrous.studies.reports.charts import trend_chart
 from atrous.studies.reports.forms import render_csv, render_markdown
 from atrous.studies.reports.results import collect
-from atrous.studies.reports.rows import RowResult, TableResult
+from atrous.studies.reports.rows import RowResult, SeedResult, TableResult
 from atrous.studies.reports.store import Store, read_store
 from atrous.studies.reports.words import code_of
-from atrous.studies.table import Sweep
+from atrous.studies.table import Row, Sweep
 
 from ..conftest import FakeJobs
 
@@ -100,6 +100,13 @@ FIGURE = ("+experiment=deeplabv3plus/figure5", "scale=smoke", "boundary=false")
 def _by_miou(sweep: Sweep) -> Sweep:
     """Compared by the only metric that fake jobs have."""
     return replace(sweep, table=replace(sweep.table, metric="miou"))
+
+
+def test_a_finished_row_says_why_it_has_no_gain_also_where_other_seeds_are_missing() -> None:
+    seed = SeedResult(0, "done", Path("x"), 2, 2, 0.5)
+    row = RowResult(Row("two", (), {}, against="one"), "x", seeds=(seed,), missing=(1,))
+    assert row.state == "seed 1 not trained; no gain without a result of one"
+    assert replace(row, seeds=(replace(seed, state="running", score=None),)).state.endswith("seed 1 not trained")
 
 
 @pytest.mark.exhaustive

@@ -111,7 +111,7 @@ class RowResult:
         notes += [str(run) for run in self.other_budgets]
         if not self.seeds:
             notes.insert(0, "not trained")
-        elif self.row.against and self.mean is None and not notes:
+        elif self.row.against and self.mean is None and any(seed.score is not None for seed in self.seeds):
             has_any = any(seed.score is not None for seed in self.baseline)
             what = "no finished seed in common with" if has_any else "no gain without a result of"
             notes.append(f"{what} {self.row.against}")
