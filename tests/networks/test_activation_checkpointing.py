@@ -133,6 +133,37 @@ def test_a_mean_over_all_batches_counts_each_once(compiled: bool, request: pytes
     assert all(map(torch.equal, *found))
 
 
+def _evaluate(model: Segmenter) -> None:
+    model.eval()
+
+
+def _at_another_stride(model: Segmenter) -> None:
+    model.set_output_stride(16 if model.output_stride == 32 else 8)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("what", ["maps", "units"])
+@pytest.mark.parametrize("change", [_at_another_stride, _evaluate])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_set_between_forward_and_backward_pass_changes_no_gradient(
+    name: str, change: Callable[[Segmenter], None], what: Recomputed, frozen: bool
+) -> None:
+    images, gradients = torch.randn(2, 3, 129, 129).contiguous(memory_format=torch.channels_last), []
+    for recomputed, changed in (("none", False), (what, True)):
+        torch.manual_seed(0)
+        model = NETWORKS[name]().train()
+        model.backbone.requires_grad_(not frozen)  # a stride in there would be noticed by the size of a map
+        checkpoint_activations(model, recomputed)  # type: ignore[arg-type]
+        loss = model(images).square().mean()
+        if changed:
+            change(model)
+        now = [dict(vars(module)) for module in model.modules()]
+        loss.backward()
+        assert [dict(vars(module)) for module in model.modules()] == now
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    assert all(map(torch.equal, *gradients))
+
+
 def test_it_can_be_switched_off_and_does_nothing_in_evaluation() -> None:
     model = NETWORKS["plus"]()
     images = torch.randn(2, 3, 65, 65, generator=torch.Generator().manual_seed(0))

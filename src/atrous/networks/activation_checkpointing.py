@@ -25,6 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from atrous.errors import ConfigError
 from atrous.networks.cross_rank_batch_norm import CrossRankBatchNorm2d
 from atrous.networks.dear_outputs import DearOutputs
+from atrous.networks.held_settings import HeldSettings
 from atrous.networks.recomputation import maps_recomputed, recomputes_depthwise
 
 if TYPE_CHECKING:
@@ -57,12 +58,14 @@ class Checkpointed(nn.Module):
         if torch.compiler.is_compiling():  # which computes outputs again, but counts no batch twice
             return checkpoint(compute, *inputs, use_reentrant=False)  # type: ignore[no-any-return]
         owner: Any = getattr(compute, "__self__", compute)
-        norms = [module for module in owner.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        modules = list(owner.modules())
+        norms = [module for module in modules if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         plain = all(type(norm) in (nn.BatchNorm2d, CrossRankBatchNorm2d) for norm in norms)  # others are not made again
         if self.separable and plain and recomputes_depthwise(inputs[0]):
             return compute(*inputs)
         with maps_recomputed(False):
-            result: Tensor = checkpoint(compute, *inputs, use_reentrant=False, context_fn=partial(_passes, norms))
+            passes = partial(_passes, norms, HeldSettings(modules))
+            result: Tensor = checkpoint(compute, *inputs, use_reentrant=False, context_fn=passes)
         return result
 
 
@@ -89,19 +92,23 @@ def checkpoint_activations(model: Segmenter, what: Recomputed) -> None:
             module.recomputes = what == "units"
 
 
-def _passes(norms: Sequence[nn.Module]) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+def _passes(
+    norms: Sequence[nn.Module], settings: HeldSettings
+) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
     outputs = DearOutputs()
-    return outputs.kept(), _SecondPass(norms, outputs)
+    return outputs.kept(), _SecondPass(norms, settings, outputs)
 
 
 class _SecondPass(AbstractContextManager[None]):
     """Has batch norms take a batch into account at weight 0, which the first pass has counted, and uses its outputs.
 
+    Strides, rates and modes are those of the first pass.
+
     It can be entered again: a graph that is kept for another backward pass computes its parts once more.
     """
 
-    def __init__(self, norms: Sequence[Any], outputs: DearOutputs) -> None:
-        self._norms, self._outputs, self._entered = norms, outputs, ExitStack()
+    def __init__(self, norms: Sequence[Any], settings: HeldSettings, outputs: DearOutputs) -> None:
+        self._norms, self._settings, self._outputs, self._entered = norms, settings, outputs, ExitStack()
 
     def __enter__(self) -> None:
         self._before = [(norm.momentum, norm.num_batches_tracked) for norm in self._norms]
@@ -110,6 +117,7 @@ class _SecondPass(AbstractContextManager[None]):
                 norm.momentum = 0.0
             # Of a mean over all batches (momentum=None) the next has the weight 1 / infinity.
             norm.num_batches_tracked = torch.tensor(math.inf, device="cpu")
+        self._entered.enter_context(self._settings.used())
         self._entered.enter_context(self._outputs.used())
 
     def __exit__(self, *exception: object) -> None:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from atrous.networks import depthwise_gradients, fused_batch_norm
 from atrous.networks.cross_rank_batch_norm import CrossRankBatchNorm2d, scaled
 from atrous.networks.fused_batch_norm import Handover
+from atrous.networks.held_settings import as_set_now
 from atrous.networks.recomputation import convolved, is_plain, recomputed, recomputes_depthwise, recomputes_maps
 
 
@@ -41,7 +42,7 @@ def convolved_and_normalised(
         return depthwise_gradients.convolve(conv, x_NCHW, handover)
 
     again = recomputes_depthwise(x_NCHW)
-    y_NCHW = recomputed(convolve, x_NCHW, again=conv) if again else convolve(x_NCHW)
+    y_NCHW = recomputed(convolve, x_NCHW, again=as_set_now(conv)) if again else convolve(x_NCHW)
     return normalised(norm, y_NCHW, relu=relu, handover=handover)
 
 

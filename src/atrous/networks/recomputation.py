@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
+from atrous.networks.held_settings import as_set_now
+
 Compute = Callable[..., Tensor]
 _Key = tuple[int, int, torch.Size, tuple[int, ...], torch.dtype]
 
@@ -154,7 +156,7 @@ def convolved(conv: nn.Conv2d, x_NCHW: Tensor) -> Tensor:
     if not isinstance(conv, nn.Conv2d) or not recomputes_depthwise(x_NCHW):
         return conv(x_NCHW)  # type: ignore[no-any-return]
     if conv.groups == conv.in_channels > 1 and is_plain(conv):
-        return recomputed(conv, x_NCHW)
+        return recomputed(conv, x_NCHW, again=as_set_now(conv))
     return conv(x_NCHW)  # type: ignore[no-any-return]
 
 

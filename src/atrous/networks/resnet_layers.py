@@ -54,9 +54,10 @@ class Subsample(nn.Module):
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return [N, C, ceil(H / stride), ceil(W / stride)]."""
-        if self.stride == 1:
+        stride = self.stride  # by the backward pass it may be another
+        if stride == 1:
             return x_NCHW
-        return recomputed(lambda x_NCHW: x_NCHW[..., :: self.stride, :: self.stride], x_NCHW)
+        return recomputed(lambda x_NCHW: x_NCHW[..., ::stride, ::stride], x_NCHW)
 
 
 class Unit(nn.Module, ABC):
