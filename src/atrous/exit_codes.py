@@ -3,7 +3,7 @@
     0            done, or stopped where `trainer.stop_at_step` said
     1            failed; the run's status.json and the last line say why
     2            refused: a key, a file or a combination is wrong, and nothing was started
-    75           failed by the machine: a rank was killed or hung, another try may do (EX_TEMPFAIL of sysexits.h)
+    75           failed by the machine: a rank, or a worker of its loader, was killed or a rank hung; another try may do
     128 + n      ended by signal n after it saved: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP; the same command goes on
     -n           (as Python sees a child) killed by signal n without a chance to save
 

@@ -15,6 +15,7 @@ from atrous.hardware import GPUS, device_type, resolve_precision
 from atrous.run_store import RunFolder
 
 Config = Mapping[str, Any]
+_TOLD = "the kernel ended a process meanwhile, for the machine or its control group was out of memory"
 _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
@@ -91,21 +92,20 @@ def advice_after_kill(folder: RunFolder) -> str:
     Args:
         folder: Of the run; what cannot be read in it is left out.
     """
-    told = "the kernel ended a process meanwhile, for the machine or its control group was out of memory"
     try:
         config, step = folder.config(), folder.status().get("step", 0)
     except StoreError:
-        return told
+        return _TOLD
     keys: Iterable[str] = ()
     if config["trainer"]["accelerator"] not in GPUS:  # where it is not this memory that the network fills
         is_evaluating = step >= config["recipe"]["max_steps"]
         keys = _for_evaluation(config) if is_evaluating else _for_training(config, "cpu")
-    return f"{told}. {_lower([*keys, *_for_machine(config)])}"
+    return f"{_TOLD}. {_lower([*keys, *_for_machine(config)])}"
 
 
 def advice_for_worker(config: Config) -> str:
-    """Say which keys would help where a worker of the loader was killed."""
-    return _lower(_for_machine(config))
+    """Say that the kernel ended a process, and which keys would help where that was a worker of the loader."""
+    return f"{_TOLD}. {_lower(_for_machine(config))}"
 
 
 def _lower(keys: Iterable[str]) -> str:

@@ -2,8 +2,8 @@
 
 `faulty.py fork FOLDER PROTOCOL...` runs a job for each line of its input, and answers with its process and exit code.
 
-FAULTS is JSON, a list of {"kind": hang | kill | nan | memory | slow, "step": k} with, where they are not any, "rank": r
-and "times": n (processes that it strikes, counted by files in FAULTS_LOG). Steps are counted from 1.
+FAULTS is JSON, a list of {"kind": hang | kill | nan | memory | slow | worker, "step": k} with, where they are not any,
+"rank": r and "times": n (processes that it strikes, counted by files in FAULTS_LOG). Steps are counted from 1.
 """
 
 import json
@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ def strike(kind: str, loss: Tensor) -> None:
         time.sleep(17)  # two of them are longer than the half minute that torchrun gives
     if kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "worker":
+        os.kill(next(child.pid for child in active_children() if child.pid), signal.SIGKILL)
     if kind == "memory":
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory")
 

@@ -131,6 +131,15 @@ def test_a_rank_that_is_killed_costs_one_restart_and_no_bit(undisturbed: Path, t
     assert _is_equal(_state(store), _state(undisturbed))
 
 
+@pytest.mark.parametrize("more", [(), ("trainer.devices=2",)], ids=["one process", "two ranks"])
+def test_a_loaders_worker_that_is_killed_costs_one_restart(tmp_path: Path, more: tuple[str, ...]) -> None:
+    store, few = tmp_path / "store", ("recipe.max_steps=6", "trainer.checkpoint_every=2", "data.num_workers=1", *more)
+    assert _train(store, *few, faults=({"kind": "worker", "step": 4, "times": 1},)) == 0
+    assert _status(store)["restarts"] == 1
+    told = "is killed by signal: Killed, and the kernel tells of no full memory"
+    assert told in _status(store)["restarted_after"]
+
+
 def test_a_second_death_fails_the_run_with_its_reason(tmp_path: Path) -> None:
     store = tmp_path / "store"
     assert _train(store, *TWO, faults=({"kind": "kill", "step": 2, "rank": 1, "times": 2},)) == 1

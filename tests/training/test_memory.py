@@ -11,7 +11,7 @@ import torch
 from atrous import hardware
 from atrous.evaluation.inference import predict
 from atrous.evaluation.protocol import Protocol
-from atrous.training.memory import advice, is_out_of_memory
+from atrous.training.memory import advice, is_of_killed_worker, is_out_of_memory
 
 CONFIG: dict[str, Any] = {
     "recipe": {"batch_size": 16, "crop_size": 513, "precision": "32-true"},
@@ -40,6 +40,7 @@ CUDNN = RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
 )
 def test_full_memory_says_what_to_lower(error: Exception) -> None:
     assert is_out_of_memory(error)
+    assert not is_of_killed_worker(error)
     said = advice(error, CONFIG)
     assert said.startswith("out of memory in training (")
     expected = (
@@ -99,14 +100,17 @@ class _Killed(torch.utils.data.Dataset[int]):
         return index
 
 
-def test_a_killed_worker_of_the_loader_is_told_by_the_loaders_key() -> None:
+def test_a_killed_worker_is_told_by_the_loaders_key_where_the_kernel_tells_of_a_full_memory() -> None:
     with pytest.raises(RuntimeError) as caught:
         list(torch.utils.data.DataLoader(_Killed(), num_workers=1))
     assert is_out_of_memory(caught.value)
-    said = advice(caught.value, {**CONFIG, "data": {"num_workers": 4}})
+    assert is_of_killed_worker(caught.value)
+    config = {**CONFIG, "data": {"num_workers": 4}}
+    said = advice(caught.value, config, has_killed=True)
     assert said.startswith("DataLoader worker (pid")
-    assert "is killed by signal: Killed, which the kernel does where memory is full. Lower" in said
+    assert "is killed by signal: Killed: the kernel ended a process meanwhile, for the machine or its control" in said
     assert "data.num_workers=2 (now 4" in said
+    assert advice(caught.value, config).endswith("is killed by signal: Killed, and the kernel tells of no full memory")
     assert not is_out_of_memory(RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. "))
 
 

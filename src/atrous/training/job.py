@@ -48,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
         return FAILED
     if "RANK" not in os.environ and config["trainer"]["devices"] > 1:
         return _start_ranks(arguments, int(config["trainer"]["devices"]))
+    kills = full_memory.kills()
     try:
         os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
         from atrous.training.run import train_and_evaluate
@@ -59,23 +60,29 @@ def main(arguments: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return FAILED
     except Exception as error:
-        _fail(folder, _in_words(error, config), traceback=traceback.format_exc())
-        traceback.print_exc()
-        return FAILED
+        return _note_error(folder, error, config, has_killed=full_memory.kills() > kills)
     return DONE
 
 
-def _in_words(error: Exception, config: Mapping[str, Any]) -> str:
-    from atrous.training.memory import advice, is_out_of_memory
+def _note_error(folder: RunFolder, error: Exception, config: Mapping[str, Any], *, has_killed: bool) -> int:
+    """Say what ended the run, in words where there are some; returns the exit code."""
+    from atrous.training.memory import advice, is_of_killed_worker, is_out_of_memory
 
-    return advice(error, config) if is_out_of_memory(error) else f"{type(error).__name__}: {error}".strip()
+    said, code = f"{type(error).__name__}: {error}".strip(), FAILED
+    if is_out_of_memory(error):
+        said = advice(error, config, has_killed=has_killed)
+    if is_of_killed_worker(error):
+        code = TEMPORARY
+    _fail(folder, said, code=code, traceback="".join(traceback.format_exception(error)))
+    traceback.print_exception(error)
+    return code
 
 
-def _fail(folder: RunFolder, reason: str, **details: str) -> None:
+def _fail(folder: RunFolder, reason: str, *, code: int = FAILED, **details: str) -> None:
     """Say why the run failed, unless another rank has: the first reason is the cause of the others."""
     with folder.noting(f"failed: {reason}"):
         if folder.status()["state"] != "failed":
-            folder.set_status("failed", reason=reason, exit_code=FAILED, **details)
+            folder.set_status("failed", reason=reason, exit_code=code, **details)
 
 
 def _start_ranks(arguments: Sequence[str], devices: int) -> int:

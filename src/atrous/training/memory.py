@@ -13,18 +13,26 @@ _OF_A_WORKER = "killed by signal: Killed"
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a device or the machine has no memory left, or that a loader's worker was killed."""
-    return is_memory_full(error) or bool(_killed_worker(error))
+    return is_memory_full(error) or is_of_killed_worker(error)
 
 
-def advice(error: BaseException, config: Mapping[str, Any]) -> str:
+def is_of_killed_worker(error: BaseException) -> bool:
+    """Whether an error says that a loader's worker was killed, which is no fault of the run."""
+    return bool(_killed_worker(error))
+
+
+def advice(error: BaseException, config: Mapping[str, Any], *, has_killed: bool = False) -> str:
     """What happened and which keys would help, in the order in which they cost least.
 
     Args:
         error: of which `is_out_of_memory` is true.
         config: of the run.
+        has_killed: whether the kernel has ended a process for lack of memory meanwhile.
     """
     if worker := _killed_worker(error):
-        return f"{worker}, which the kernel does where memory is full. {full_memory.advice_for_worker(config)}"
+        if has_killed:
+            return f"{worker}: {full_memory.advice_for_worker(config)}"
+        return f"{worker}, and the kernel tells of no full memory"
     is_evaluating = _was_evaluating(error.__traceback__)
     where = "an evaluation" if is_evaluating else "training"
     return (
