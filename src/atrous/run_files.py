@@ -42,3 +42,14 @@ def read(path: Path) -> dict[str, Any]:
     if problem is not None:
         raise DamagedError(f"{path}: {problem}; {_MEND}")
     return value
+
+
+def require(folder: Path) -> None:
+    """Raise StoreError unless a run's folder is there: what was removed under a run is not made anew in part."""
+    if said := gone(folder):
+        raise StoreError(said)
+
+
+def gone(folder: Path) -> str:
+    """What to say of a run's folder that is not there; nothing where it is."""
+    return "" if folder.is_dir() else f"{folder}: the run's folder was removed or renamed while the run went on"

@@ -126,3 +126,9 @@ def test_a_job_that_was_cancelled_is_stopped_on_a_full_disk(
     monkeypatch.setattr(jobs, "_run_process", end)
     assert jobs.run(fake_jobs.job("a"), capture=True, cancelled=lambda: True) == "stopped"
     assert "but status.json does not say so" in capsys.readouterr().err
+
+
+def test_the_folder_of_a_run_that_was_removed_is_not_made_anew_for_its_status(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "gone")
+    assert note_death(folder, 1) == f"{folder.path}: the run's folder was removed or renamed while the run went on"
+    assert not folder.path.exists()

@@ -1,9 +1,12 @@
 """Which of several ranks' ends is told as the reason, and whether another try is worth it."""
 
+import shutil
 import signal
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -14,9 +17,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from atrous import run_store
 from atrous.exit_codes import FAILED, TEMPORARY
-from atrous.files import NoSpaceError
+from atrous.files import NoSpaceError, write_bytes
 from atrous.run_store import RunFolder
 from atrous.training import job, run
+from atrous.training.checkpoints import Checkpoints
+from atrous.training.csv_log import CsvLog
 from atrous.training.job import note_deaths
 
 
@@ -145,3 +150,47 @@ def test_what_lightning_asks_of_pytorch_for_several_ranks_is_not_warned_of(tmp_p
     finally:
         dist.destroy_process_group()
     assert [str(each.message) for each in said] == []
+
+
+def _remove(folder: RunFolder) -> None:
+    shutil.rmtree(folder.path)
+
+
+def _log(folder: RunFolder) -> None:
+    log = CsvLog(folder.path / "metrics.csv")
+    _remove(folder)
+    log.log_metrics({"train/loss": 1.0}, 1)
+
+
+def _save(folder: RunFolder) -> None:
+    _remove(folder)
+    Checkpoints(folder=folder, every=1).on_train_end(Mock(global_step=1), Mock())
+
+
+@pytest.mark.parametrize("write", [_log, _save])
+def test_a_folder_that_is_removed_under_its_run_is_told_in_a_line_and_not_made_anew(
+    write: Callable[[RunFolder], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.create(config_yaml="trainer: {nodes: 1, devices: 1}\n", facts={})
+    monkeypatch.setattr(run, "train_and_evaluate", lambda *_: write(folder))
+    assert job.main([str(folder.path), "single"]) == FAILED
+    said = capsys.readouterr().err
+    assert said == f"error: {folder.path}: the run's folder was removed or renamed while the run went on\n"
+    assert not folder.path.exists()
+
+
+def test_a_file_in_the_place_of_the_checkpoints_is_named_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(tmp_path)
+    folder.create(config_yaml="trainer: {nodes: 1, devices: 1}\n", facts={})
+    (tmp_path / "checkpoints").touch()
+    monkeypatch.setattr(run, "train_and_evaluate", lambda *_: write_bytes(folder.last_checkpoint, b"state"))
+    assert job.main([str(tmp_path), "single"]) == FAILED
+    told = f"{tmp_path / 'checkpoints'}: File exists; move it away and run the same command again"
+    assert capsys.readouterr().err == f"error: {told}\n"
+    assert folder.status()["reason"] == told

@@ -62,6 +62,7 @@ class _SigtermIn(Callback):
 def _fit(path: Path, *, asked_in: int = -1, until: int | None = None, accumulate: int = 2, **options: Any) -> Trainer:
     """Up to six steps of `accumulate` micro-steps, from the checkpoint in `path` if there is one."""
     folder = RunFolder(path)
+    path.mkdir(exist_ok=True)
     first = _SigtermBefore() if asked_in == BEFORE else _SigtermIn(asked_in)
     callbacks = [first, Checkpoints(folder=folder, every=1), StopAt(step=until)]
     trainer = small_trainer(

@@ -78,6 +78,7 @@ def _fit(
 ) -> tuple[_Module, int]:
     """Up to six steps, or `until`, with a validation after every second; `action` ("ask": for a stop) at step `at`."""
     folder = RunFolder(path)
+    path.mkdir(exist_ok=True)
     saved, _ = newest_checkpoint(folder, mends=True)
     checkpoints, stop = Checkpoints(folder=folder, every=100), StopAt(step=until)
     chosen = (lambda: setattr(stop, "asked", True)) if action == "ask" else action

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from atrous import full_memory
 from atrous.exit_codes import is_of_the_machine, killed_by
+from atrous.run_files import gone
 from atrous.run_process import end_in_words
 from atrous.run_store import RunFolder
 
@@ -56,6 +57,8 @@ def note_death(folder: RunFolder, code: int) -> str:
     Returns:
         The reason.
     """
+    if told := gone(folder.path):
+        return told
     reason = f"killed by {killed_by(-code)}" if code < 0 else f"exit code {code} without a result"
     with folder.noting(f"failed: {reason}"):
         if folder.status()["state"] != "failed":

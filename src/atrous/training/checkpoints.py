@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from atrous import run_files
 from atrous.errors import CheckpointError, UnreachableError
 from atrous.files import set_aside, write_atomically
 from atrous.run_store import RunFolder
@@ -178,6 +179,7 @@ class Checkpoints(Callback):
         self._scored_since = True
         score = float(trainer.callback_metrics.get("val/miou", -1.0))
         if score > self._best and not trainer.sanity_checking:
+            run_files.require(self._folder.path)
             self._best = score
             trainer.save_checkpoint(self._folder.best_checkpoint)
 
@@ -187,5 +189,6 @@ class Checkpoints(Callback):
             self._save(trainer, trainer.global_step)
 
     def _save(self, trainer: Trainer, step: int) -> None:
+        run_files.require(self._folder.path)
         trainer.save_checkpoint(self._folder.last_checkpoint, storage_options=self._folder.previous_checkpoint)
         self.saved_at, self._scored_since = step, False

@@ -19,6 +19,7 @@ from atrous.errors import AtrousError, StoreError
 from atrous.exit_codes import DONE, FAILED, TEMPORARY, killed_by
 from atrous.hardware import usable_cores
 from atrous.processes import ask_to_end, bound_command, members
+from atrous.run_files import gone
 from atrous.run_store import RunFolder
 from atrous.terminal import lasting_output
 
@@ -55,10 +56,6 @@ def main(arguments: Sequence[str]) -> int:
 
         _quieten()
         train_and_evaluate(folder, config, protocols)
-    except AtrousError as error:
-        _fail(folder, str(error))
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return FAILED
     except Exception as error:
         return _note_error(folder, error, config, has_killed=full_memory.kills() > kills)
     return DONE
@@ -68,18 +65,32 @@ def _note_error(folder: RunFolder, error: Exception, config: Mapping[str, Any], 
     """Say what ended the run, in words where there are some; returns the exit code."""
     from atrous.training.memory import advice, is_of_killed_worker, is_out_of_memory
 
-    said, code = f"{type(error).__name__}: {error}".strip(), FAILED
+    if told := str(error) if isinstance(error, AtrousError) else _problem_of_folder(folder, error):
+        _fail(folder, told)
+        print(f"error: {told}", file=sys.stderr)  # noqa: T201
+        return FAILED
+    said, code = f"{type(error).__name__}: {error}".strip(), TEMPORARY if is_of_killed_worker(error) else FAILED
     if is_out_of_memory(error):
         said = advice(error, config, has_killed=has_killed)
-    if is_of_killed_worker(error):
-        code = TEMPORARY
     _fail(folder, said, code=code, traceback="".join(traceback.format_exception(error)))
     traceback.print_exception(error)
     return code
 
 
+def _problem_of_folder(folder: RunFolder, error: Exception) -> str:
+    """What is wrong with the run's folder or a file in it, where the error comes of that; else nothing."""
+    if not isinstance(error, OSError) or not isinstance(name := error.filename, str):
+        return ""
+    if not Path(name).is_relative_to(folder.path):
+        return ""
+    advice = "; move it away and run the same command again" if isinstance(error, FileExistsError) else ""
+    return gone(folder.path) or f"{name}: {error.strerror}{advice}"
+
+
 def _fail(folder: RunFolder, reason: str, *, code: int = FAILED, **details: str) -> None:
     """Say why the run failed, unless another rank has: the first reason is the cause of the others."""
+    if gone(folder.path):
+        return
     with folder.noting(f"failed: {reason}"):
         if folder.status()["state"] != "failed":
             folder.set_status("failed", reason=reason, exit_code=code, **details)
