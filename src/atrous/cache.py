@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from atrous.errors import AtrousError, CheckpointError
+from atrous.files import at_home
 
 
 def cache_folder(cache: str | Path | None = None) -> Path:
     """Return `cache`, or where such files are kept if it is None; the folder need not exist yet."""
     if cache is not None:
-        return Path(cache).expanduser()
+        return at_home(cache)
     chosen = os.environ.get("ATROUS_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "atrous"
+    return at_home(chosen) if chosen else Path.home() / ".cache" / "atrous"
 
 
 @contextmanager

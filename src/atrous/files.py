@@ -34,6 +34,11 @@ class NoSpaceError(AtrousError, OSError):
         return str(self.strerror)
 
 
+def at_home(path: str | Path) -> Path:
+    """Put the home folder in the place of a ~ at the beginning; ~NAME stays as it is where there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # Path's ends in an error then
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], None], *, size: int = 0) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk and rename it onto `path`.
 

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from atrous.commands.explain import explain
+from atrous.commands.words import with_home
 from atrous.errors import AtrousError, RowError
 from atrous.exit_codes import FAILED, after_signal
 from atrous.processes import Interrupted
@@ -49,7 +50,7 @@ def run_app(task: Task, *, config_name: str, interrupted: str = "the same comman
     os.environ.setdefault("OC_CAUSE", "0")  # OmegaConf names no key where a tracer runs, as coverage and debuggers do
     wants_trace = "HYDRA_FULL_ERROR" in os.environ
     # argparse takes overrides in one piece only: `a=1 -m b=2` would be refused.
-    sys.argv[1:] = sorted(sys.argv[1:], key=_is_override)
+    sys.argv[1:] = sorted(map(with_home, sys.argv[1:]), key=_is_override)
     errors: list[Exception] = []
     try:
         with lasting_output(), _errors_raised(), _help_wrapped():

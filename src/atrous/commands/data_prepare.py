@@ -9,6 +9,7 @@ from atrous.data.preparation.parts import PARTS
 from atrous.data.preparation.preparing import carry_out, choose, plan
 from atrous.data.preparation.sources import MANUAL_STEPS
 from atrous.errors import ConfigError, DataError
+from atrous.files import at_home
 from atrous.processes import Interrupts
 from atrous.progress import tracked
 
@@ -38,7 +39,7 @@ def prepare(config: DictConfig) -> None:
         return
     if name not in PARTS:
         raise ConfigError(f"there is no preparation of {name!r}; there are {', '.join([*PARTS, *MANUAL_STEPS])}")
-    root = Path(_root(config)).expanduser()
+    root = at_home(_root(config))
     parts = choose(PARTS[name], config.parts)
     if all(part.is_done(root) for part in parts):
         print(f"{name} is prepared in {root}; next: atrous-data check {name} data.root={root}")  # noqa: T201

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atrous.errors import ConfigError, DataError
+from atrous.files import at_home
 from atrous.run_store import RunFolder
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Subject:
         from atrous.weights.download import sha256_of
         from atrous.weights.zoo import preset
 
-        path = Path(self.source).expanduser()
+        path = at_home(self.source)
         index = Path(f"{path}.index")  # of a TensorFlow checkpoint; it holds the checksums of the weights
         try:
             digest = sha256_of(index if index.is_file() else path)

@@ -44,12 +44,12 @@ class ExportConfig:
 
 def task(config: DictConfig) -> None:
     """Write every format that is asked for, each after its check."""
-    from atrous.files import check_writable
+    from atrous.files import at_home, check_writable
     from atrous.studies.configuration import resolve
 
     settings = {**resolve(config), "output": config.output}
     paths = _paths(settings)
-    check_writable(Path(settings["output"]))
+    check_writable(at_home(settings["output"]))
     side = settings["side"]
     with Interrupts(), memory_watched(lambda: f"check with smaller images: side={side // 2} (now {side})"):
         _export(settings, paths)
@@ -72,6 +72,8 @@ def _export(settings: dict[str, Any], paths: dict[str, Path]) -> None:
 
 
 def _paths(settings: dict[str, Any]) -> dict[str, Path]:
+    from atrous.files import at_home
+
     unknown = [kind for kind in settings["format"] if kind not in FORMATS]
     if unknown or not settings["format"]:
         given = f"format={unknown[0]!r} is unknown" if unknown else "format=[] writes nothing"
@@ -80,7 +82,7 @@ def _paths(settings: dict[str, Any]) -> dict[str, Path]:
         raise ConfigError(
             f"name={settings['name']!r} is no file's name; files are output/name.format, e.g. name=network"
         )
-    paths = {kind: Path(settings["output"]) / f"{settings['name']}.{kind}" for kind in settings["format"]}
+    paths = {kind: at_home(settings["output"]) / f"{settings['name']}.{kind}" for kind in settings["format"]}
     there = [path for path in paths.values() if path.exists()]
     if there and not settings["overwrite"]:
         raise ConfigError(f"{there[0]} is there already; add overwrite=true to replace it, or give another name=")

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container
 
 from atrous.studies.overrides import quoted
+
+
+def with_home(argument: str) -> str:
+    """Return `key=~/path` with the home folder, as bash gives it for keys without a dot and other shells do not."""
+    key, equals, value = argument.partition("=")
+    return f"{key}{equals}{os.path.expanduser(value)}"  # noqa: PTH111  # Path's ends in an error for ~no_such_user
 
 
 def with_path_quoted(argument: str, keys: Container[str]) -> str:
@@ -14,6 +21,7 @@ def with_path_quoted(argument: str, keys: Container[str]) -> str:
         argument: a word of the command line.
         keys: those whose values are paths or names.
     """
+    argument = with_home(argument)
     key, equals, value = argument.partition("=")
     if key not in keys or value in ("", "null") or value[0] in "'\"":
         return argument

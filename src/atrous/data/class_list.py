@@ -9,6 +9,7 @@ import yaml
 
 from atrous.data.spec import Colour, DatasetSpec, voc_colour
 from atrous.errors import DataError
+from atrous.files import at_home
 
 _KEYS = ("name", "classes", "ignore_label", "ignore_colour")
 _CLASS_KEYS = ("name", "colour")
@@ -92,10 +93,10 @@ def class_list_file(path: str | Path, root: Path) -> Path:
     Raises:
         DataError: it is in neither.
     """
-    given = Path(path).expanduser()
+    given = at_home(path)
     folder = root
     with suppress(RuntimeError):  # ~ of somebody who is not known here
-        folder = root.expanduser()
+        folder = at_home(root)
     for candidate in (given, folder / given):
         if candidate.is_file():
             return candidate

@@ -17,7 +17,7 @@ from atrous.data.listing import check_limit, found_in, names_in, split_parts
 from atrous.data.pillow import voc_picture
 from atrous.data.spec import VOC_SPEC
 from atrous.errors import ArgumentError, DataError
-from atrous.files import write_bytes, write_json
+from atrous.files import at_home, write_bytes, write_json
 
 # Folder of the images of each split; the annotations are annotations/instances_<split><year>.json.
 _IMAGES = MappingProxyType(
@@ -129,7 +129,7 @@ def draw_masks(annotations: Path, folder: Path) -> list[Drawn]:
 
 
 def _find_coco(root: str | Path) -> Path:
-    root = Path(root).expanduser()
+    root = at_home(root)
     for candidate in (root, root / "coco"):
         if (candidate / "annotations").is_dir():
             return candidate

@@ -12,6 +12,7 @@ from atrous.data.decoded_manifest import Manifest, UnusableError, identity, map_
 from atrous.data.files import Pixels
 from atrous.data.spec import DatasetSpec
 from atrous.errors import DataError
+from atrous.files import at_home
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Decoded:
 
     def __init__(self, dataset: SegmentationDataset, *, folder: str | Path, num_workers: int | None = None) -> None:
         self.source = dataset
-        parent = Path(folder).expanduser()
+        parent = at_home(folder)
         self.folder = parent / identity(dataset)
         try:
             self._manifest, self._pixels = open_usable(self.folder, dataset)

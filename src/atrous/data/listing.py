@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from atrous.errors import ArgumentError, DataError
+from atrous.files import at_home
 
 
 def existing_root(root: str | Path, *, source: str, holds: str) -> Path:
@@ -19,7 +20,7 @@ def existing_root(root: str | Path, *, source: str, holds: str) -> Path:
     Raises:
         DataError: there is no such folder.
     """
-    folder = Path(root).expanduser()
+    folder = at_home(root)
     if not folder.is_dir():
         raise DataError(f"{source}: data.root={str(folder)!r} does not exist; it must be the folder that holds {holds}")
     return folder

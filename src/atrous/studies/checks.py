@@ -1,7 +1,6 @@
 """Everything that can be known to fail, fails here: within seconds, before a library is imported or data is touched."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from atrous.boards.modes import LONGEST_PROJECT, MODES, NOT_IN_PROJECT
@@ -9,6 +8,7 @@ from atrous.building import TRANSFORMS, check_targets
 from atrous.errors import ConfigError
 from atrous.evaluation.protocol import load_protocol
 from atrous.evaluation.servers import SERVER_NAMES
+from atrous.files import at_home
 from atrous.networks import unit_strides
 from atrous.networks.output_stride import aspp_rates_at, check_output_stride
 from atrous.studies.machine_checks import accelerator_problems
@@ -170,7 +170,7 @@ def _check_logger(config: Mapping[str, Any]) -> Iterator[str]:
 def _check_data_root(config: Mapping[str, Any]) -> Iterator[str]:
     root = config["data"]["root"]
     try:
-        is_folder = root is None or Path(root).expanduser().is_dir()
+        is_folder = root is None or at_home(root).is_dir()
     except RuntimeError:  # ~ of somebody who is not known here
         is_folder = False
     if not is_folder:

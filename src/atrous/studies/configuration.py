@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from atrous.errors import ConfigError, StoreError
+from atrous.files import at_home
 from atrous.studies.schema import ReportConfig, RunConfig
 
 # What a secret's environment variable has between underscores, and the shortest value that is taken for one. A KEY is
@@ -51,7 +52,7 @@ def resolve(config: DictConfig, *, needs_root: bool = True) -> Config:
         raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}".removeprefix("None: ")) from None
     recipe = plain.get("recipe")  # which predict and export have not
     if recipe is not None and str(recipe["pretrained"]).startswith("~"):  # in quotes no shell has expanded it
-        recipe["pretrained"] = str(Path(recipe["pretrained"]).expanduser())
+        recipe["pretrained"] = str(at_home(recipe["pretrained"]))
     _refuse_secrets(plain)
     return plain
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from atrous.data.class_list import class_list_file
 from atrous.errors import DataError
+from atrous.files import at_home
 
 if TYPE_CHECKING:
     from atrous.data.dataset import SegmentationDataset
@@ -30,7 +31,7 @@ def asked(config: Config) -> dict[str, Any]:
     if node["root"] is None:
         del node["root"]
     else:
-        node["root"] = str(Path(str(node["root"])).expanduser().absolute())
+        node["root"] = str(at_home(str(node["root"])).absolute())
     if "classes" in node:
         node["classes"] = _class_list(node)
     found: dict[str, Any] = json.loads(json.dumps({"data": node, "padded_size": config["data"]["evaluation_size"]}))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from atrous.cache import cache_folder
 from atrous.errors import CheckpointError
+from atrous.files import at_home
 from atrous.weights.crc32c import masked_crc32c
 from atrous.weights.tf_archive import unpack_once
 from atrous.weights.tf_index import CHECKPOINT_FILE, Variable, read_index
@@ -130,7 +131,7 @@ def open_checkpoint(path: str | Path) -> TensorFlowCheckpoint:
     Raises:
         CheckpointError: As for `read_checkpoint`; a damaged archive, or one with no or several checkpoints.
     """
-    path = Path(path).expanduser()
+    path = at_home(path)
     if path.is_dir():
         return read_checkpoint(_only_prefix(path, source=path))
     if not path.name.endswith(_ARCHIVES):

@@ -10,6 +10,7 @@ from urllib.request import url2pathname
 
 from atrous.cache import cache_folder
 from atrous.errors import ConfigError
+from atrous.files import at_home
 
 _WRITTEN = re.compile(r"[!-~]+")
 _NO_LOGIN = "a URL with a login (before its @) is not fetched; fetch the file by other means and give its path"
@@ -42,7 +43,7 @@ def local_path(url: str | Path) -> Path | None:
         ConfigError: It is no URL, has a login, or is a file:// URL of another machine.
     """
     if isinstance(url, Path) or "://" not in url:
-        return Path(url).expanduser()
+        return at_home(url)
     parts = _split(url)
     if parts.scheme != "file":
         return None
