@@ -84,6 +84,29 @@ def test_what_was_predicted_into_a_folder_that_a_link_leads_to_is_no_input(folde
         assert [job.source for job in again] == [job.source for job in jobs]
 
 
+def test_a_glob_over_many_links_in_circles_ends(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    for name in ("x", "y[1]/z", ".hidden"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "a.png").touch()
+    for number in range(12):
+        (folder / "x" / f"up{number}").symlink_to(folder)
+    expected = ["x/a.png", "y[1]/z/a.png"]
+    for glob in ("**/*.png", "**/**/a.png", "*/**/*", "**"):
+        jobs = plan(str(folder / glob), tmp_path / "out", save=["json"], overwrite=False)
+        assert sorted(job.source.relative_to(folder).as_posix() for job in jobs) == expected, glob
+
+
+def test_a_tilde_is_the_home_folder_of_input_and_output(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (job,) = plan(f"~/{folder.relative_to(tmp_path)}/a.png", "~/out", save=["json"], overwrite=False)
+    assert (job.source, job.outputs["json"]) == (folder / "a.png", tmp_path / "out" / "a.json")
+    with pytest.raises(DataError, match="no such image, folder or video"):
+        plan("~no_such_user/a.png", tmp_path, save=["json"], overwrite=False)
+
+
 def test_images_and_videos_of_types_that_are_not_looked_for_are_told_and_other_files_are_not(
     folder: Path, tmp_path: Path
 ) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from atrous.data.files import IMAGE_ENDS, OTHER_IMAGE_ENDS
 from atrous.errors import ConfigError, DataError
-from atrous.files import check_writable
+from atrous.files import at_home, check_writable
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 _OTHER_VIDEOS = (".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".mts", ".m2ts")
@@ -64,11 +64,12 @@ def plan(given: str, output: str | Path, *, save: Sequence[str], overwrite: bool
     if overwrite and resume:
         raise ConfigError("overwrite=true replaces what is there and resume=true keeps it: give one of them")
     _check_kinds(save)
+    output = at_home(output)
     root, files = _find(given)
-    files = _without_own(files, root, Path(output))
+    files = _without_own(files, root, output)
     if not files:
         raise DataError(f"input={given!r} holds nothing but what was predicted into output={str(output)!r}")
-    jobs = [_job(path, path.relative_to(root), Path(output), save) for path in files]
+    jobs = [_job(path, path.relative_to(root), output, save) for path in files]
     _refuse_twice(jobs)
     if resume:
         jobs = [job for job in map(_missing_of, jobs) if job.outputs]
@@ -81,7 +82,7 @@ def plan(given: str, output: str | Path, *, save: Sequence[str], overwrite: bool
             f"output={str(output)!r} has {len(there)} of the files already, such as {there[0]}; "
             "add overwrite=true to replace them, resume=true to write the others, or choose another folder"
         )
-    check_writable(Path(output))
+    check_writable(output)
     return jobs
 
 
@@ -94,7 +95,7 @@ def _check_kinds(save: Sequence[str]) -> None:
 
 def left_out(given: str) -> str:
     """Say which images and videos of a folder or a glob are no inputs because of their type; "" where all are."""
-    if Path(given).expanduser().is_file():
+    if at_home(given).is_file():
         return ""
     others = sorted(
         path
@@ -108,7 +109,7 @@ def left_out(given: str) -> str:
 
 
 def _find(given: str) -> tuple[Path, list[Path]]:
-    path = Path(given).expanduser()
+    path = at_home(given)
     if path.is_file() and path.suffix.lower() in _OTHER_VIDEOS:
         raise DataError(
             f"input={given!r} is a video of a type that is not read; convert it to one of {', '.join(VIDEOS)}"
@@ -128,25 +129,34 @@ def _find(given: str) -> tuple[Path, list[Path]]:
 
 def _candidates(given: str) -> list[Path]:
     """What lies in a folder at any depth, without what is hidden, or what matches a glob; links are followed."""
-    path = Path(given).expanduser()
+    path = at_home(given)
     if path.is_dir():
-        return _inside(path)
-    names = glob.glob(str(path), recursive=True) if glob.has_magic(given) else []  # noqa: PTH207  # may be absolute
+        return [Path(here, name) for here, names in _walk(path) for name in names]
+    names = _matching(path) if glob.has_magic(given) else []
     given_parts = path.parts.index("**") if "**" in path.parts else len(path.parts)  # a link among them is meant
     leads_back = cache(_leads_back)
     return [
         found
-        for found in map(Path, names)
+        for found in names
         if not any(leads_back(parent) for parent in found.parents if len(parent.parts) > given_parts)
     ]
 
 
-def _inside(folder: Path) -> list[Path]:
-    found: list[Path] = []
+def _matching(pattern: Path) -> list[Path]:
+    """What matches a glob. Python's own ** goes in circles, the more links the longer."""
+    if "**" not in pattern.parts:
+        return [Path(name) for name in glob.glob(str(pattern))]  # noqa: PTH207  # may be absolute
+    at = pattern.parts.index("**")
+    before, after = Path(*pattern.parts[:at]), Path(*pattern.parts[at + 1 :] or ("*",))
+    places = [Path(here) for start in _matching(before) for here, _ in _walk(start)]
+    return list(dict.fromkeys(path for here in places for path in _matching(Path(glob.escape(str(here))) / after)))
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each folder at any depth, and what else lies in it; without what is hidden, through links, not in circles."""
     for here, below, names in os.walk(folder, followlinks=True):
         below[:] = [name for name in below if not (name.startswith(".") or _leads_back(Path(here, name)))]
-        found += [Path(here, name) for name in names if not name.startswith(".")]
-    return found
+        yield here, [name for name in names if not name.startswith(".")]
 
 
 def _leads_back(path: Path) -> bool:
@@ -159,7 +169,7 @@ def _leads_back(path: Path) -> bool:
 
 def _without_own(files: Sequence[Path], root: Path, output: Path) -> list[Path]:
     """Leave out what this command has written into the folder of its inputs."""
-    within, folder = root.resolve(), output.expanduser().resolve()
+    within, folder = root.resolve(), output.resolve()
     if folder == within:
         made = {path for file in files for path in _made_of(file)}
         return [file for file in files if file not in made and file.parent not in made]
