@@ -14,7 +14,7 @@ from atrous.data.decoded import Decoded
 from atrous.data.files import Pixels
 from atrous.data.folder import Folder
 from atrous.data.repeated import Repeated
-from atrous.errors import DataError
+from atrous.errors import ArgumentError, DataError
 
 SaveMask = Callable[[Path, Pixels], None]
 CLASSES = ["road", "tree", "sky"]
@@ -227,7 +227,7 @@ def test_a_folder_with_images_on_one_side_alone_is_an_error_too(by_folder: Path,
 
 
 def test_a_split_that_holds_an_image_twice_is_an_error(by_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"folder val\+val: 'val/a' is listed 2 times; list an image once"):
+    with pytest.raises(ArgumentError, match=r"split='val\+val' names 'val' twice; join splits that differ"):
         Folder(root=by_folder, split="val+val", classes=CLASSES)
     (by_folder / "splits").mkdir()
     (by_folder / "splits" / "train.txt").write_text("val/a\ntrain/b\nval/a.JPG\n")

@@ -9,7 +9,7 @@ from atrous.data.dataset import Pair, PairList
 from atrous.data.files import IMAGE_ENDS, OTHER_IMAGE_ENDS, Pixels, check_labels, read_mask
 from atrous.data.listing import check_limit, existing_root, found_in, names_in, read_list
 from atrous.data.mask_colours import ColourTable
-from atrous.errors import DataError
+from atrous.errors import ArgumentError, DataError
 
 
 class Folder(PairList):
@@ -31,7 +31,7 @@ class Folder(PairList):
         limit: use only the first so many images, in the order of the list or of their names.
 
     Raises:
-        ConfigError: the limit is impossible.
+        ConfigError: the limit is impossible, or a split is joined with itself.
         DataError: the class list is wrong, a folder, list, image or mask is missing, a mask has no image, or an image's
             name is ambiguous.
     """
@@ -47,7 +47,7 @@ class Folder(PairList):
         check_limit(limit)
         home = existing_root(root, source="your data", holds="images and masks")
         class_list = ClassList(classes, root=home)
-        pairs = [pair for part in split.split("+") for pair in _pairs(home, part)]
+        pairs = [pair for part in _parts(split) for pair in _pairs(home, part)]
         source, listed = f"{class_list.spec.name} {split}", _has_lists(home)
         super().__init__(spec=class_list.spec, pairs=pairs[:limit], source=source, listed=listed)
         self.split = split
@@ -73,6 +73,15 @@ class Folder(PairList):
                 "class one in the class list, or save the masks as indices"
             )
         return self._colours.labels(mask, path=mask_path)
+
+
+def _parts(split: str) -> list[str]:
+    parts = split.split("+")
+    if len(set(parts)) < len(parts):
+        raise ArgumentError(
+            f"split={split!r} names {max(parts, key=parts.count)!r} twice; join splits that differ by +"
+        )
+    return parts
 
 
 def _has_lists(home: Path) -> bool:
