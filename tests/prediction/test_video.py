@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import cv2
@@ -18,6 +20,7 @@ from atrous.networks.segmenter import Segmenter
 from atrous.prediction import Description, Predictor
 from atrous.prediction.inputs import plan
 from atrous.prediction.video import Frames, predict_video
+from atrous.prediction.video_files import OverlayVideo
 
 from .conftest import scene
 
@@ -211,6 +214,28 @@ def test_what_cannot_be_written_is_told_as_that(predictor: Predictor, video: Pat
     (tmp_path / "out").write_text("a file where a folder should be")
     with pytest.raises(DataError, match=r"out.*cannot be written \((File exists|Not a directory)\)"):
         predict_video(predictor, job, protocol=Protocol(), batch_size=2)
+
+
+def test_an_overlay_that_opencv_does_not_write_whole_is_not_taken_for_finished(
+    predictor: Predictor, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = plan(str(video), tmp_path / "out", save=["overlay"], overwrite=False)
+    release = OverlayVideo.finish
+
+    def cut(self: OverlayVideo, *, whole: bool) -> None:
+        self._writer.release()
+        os.truncate(self._part, self._part.stat().st_size // 2)  # as a disk does that became full: OpenCV is silent
+        release(self, whole=whole)
+
+    monkeypatch.setattr(OverlayVideo, "finish", cut)
+    with pytest.raises(DataError, match=r"drive_overlay\.mp4 cannot be written: OpenCV put 0 of 5 frames into it"):
+        predict_video(predictor, job, protocol=Protocol(), batch_size=2)
+    assert list((tmp_path / "out").iterdir()) == []
+    monkeypatch.undo()
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(DataError, match="no space left"):
+        predict_video(predictor, job, protocol=Protocol(), batch_size=2)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_frames_larger_than_the_memory_are_told_with_what_to_lower(

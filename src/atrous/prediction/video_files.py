@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 
 from atrous.errors import DataError
+from atrous.files import check_space
 from atrous.prediction.inputs import broken_off
 from atrous.prediction.result import Prediction
 from atrous.prediction.writing import write_labels
@@ -34,20 +35,34 @@ class OverlayVideo:
         size = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
         rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
         self._writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+        self._frames = 0
 
     def add(self, prediction: Prediction) -> None:
         """Append a frame.
 
         Raises:
             DataError: OpenCV writes no mp4.
+            NoSpaceError: the disk is full, which OpenCV does not say.
         """
         if not self._writer.isOpened():
             raise DataError(f"{self._path} cannot be written: this build of OpenCV writes no mp4 there")
+        check_space(self._part, 1)
         self._writer.write(prediction.overlay()[..., ::-1])
+        self._frames += 1
 
     def finish(self, *, whole: bool) -> None:
-        """Close the file and give it its name, or that of a video that is not whole."""
+        """Close the file and give it its name, or that of a video that is not whole.
+
+        Raises:
+            DataError: OpenCV has not written all of it, as where the disk became full.
+        """
         self._writer.release()
+        if (held := _frames_in(self._part)) != self._frames:
+            free = shutil.disk_usage(self._part.parent).free / 2**20
+            raise DataError(
+                f"{self._path} cannot be written: OpenCV put {held} of {self._frames} frames into it "
+                f"({free:.4g} MiB are free there)"
+            )
         self._path = self._path if whole else broken_off(self._path)
         self._part.replace(self._path)
 
@@ -55,6 +70,15 @@ class OverlayVideo:
         """Remove what has not been finished."""
         self._writer.release()
         self._part.unlink(missing_ok=True)
+
+
+def _frames_in(path: Path) -> int:
+    """How many frames a video lists; 0 where it cannot be opened, as an mp4 that lacks a part cannot."""
+    capture = cv2.VideoCapture(str(path))
+    try:
+        return int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+    finally:
+        capture.release()
 
 
 class LabelFolder:
