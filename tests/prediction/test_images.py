@@ -97,6 +97,18 @@ def test_a_glob_over_many_links_in_circles_ends(tmp_path: Path) -> None:
         assert sorted(job.source.relative_to(folder).as_posix() for job in jobs) == expected, glob
 
 
+def test_a_link_to_an_image_that_is_not_there_is_named_and_the_others_are_predicted(
+    predictor: Predictor, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "away.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    for given in (folder, folder / "*"):
+        jobs = plan(str(given), tmp_path / "out", save=["json"], overwrite=True)
+        broken = predict_images(predictor, jobs, protocol=Protocol(), batch_size=2)
+        assert set(broken) == {folder / "away.jpg", folder / "broken.png"}
+        assert "away.jpg' cannot be read (No such file or directory)" in broken[folder / "away.jpg"]
+        assert (tmp_path / "out" / "a.json").is_file()
+
+
 def test_a_tilde_is_the_home_folder_of_input_and_output(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,11 +97,8 @@ def left_out(given: str) -> str:
     """Say which images and videos of a folder or a glob are no inputs because of their type; "" where all are."""
     if at_home(given).is_file():
         return ""
-    others = sorted(
-        path
-        for path in _candidates(given)
-        if path.suffix.lower() in OTHER_IMAGE_ENDS + _OTHER_VIDEOS and path.is_file()
-    )
+    ends = OTHER_IMAGE_ENDS + _OTHER_VIDEOS
+    others = sorted(path for path in _candidates(given) if path.suffix.lower() in ends and path.is_file())
     if not others:
         return ""
     number = f"{len(others)} {'file is' if len(others) == 1 else 'files are'}"
@@ -117,7 +114,7 @@ def _find(given: str) -> tuple[Path, list[Path]]:
     if path.is_file():
         return path.parent, [path]
     candidates = _candidates(given)
-    found = sorted(path for path in candidates if path.suffix.lower() in IMAGE_ENDS + VIDEOS and path.is_file())
+    found = sorted(path for path in candidates if path.suffix.lower() in IMAGE_ENDS + VIDEOS and _may_be_read(path))
     if found:
         return (path if path.is_dir() else _common_folder(found)), found
     if path.is_dir():
@@ -125,6 +122,11 @@ def _find(given: str) -> tuple[Path, list[Path]]:
     if candidates:
         raise DataError(f"input={given!r} matches no images or videos ({', '.join(IMAGE_ENDS + VIDEOS)})")
     raise DataError(f"input={given!r}: no such image, folder or video, and no files that match it")
+
+
+def _may_be_read(path: Path) -> bool:
+    """Whether it is a file, or a link to what is not there: that is told with what cannot be read, not left out."""
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def _candidates(given: str) -> list[Path]:
