@@ -133,6 +133,8 @@ def test_what_follows_a_damaged_frame_is_predicted_and_the_video_named(
         predict_video(predictor, job, protocol=Protocol(), batch_size=7)
     facts = json.loads((out / "ride_broken_off.json").read_text())
     assert (facts["frames"], facts["frames_listed"]) == (37, 40)
+    shown = [number for number in range(40) if number not in (9, 10, 30)]  # labels are numbered on: this tells the gaps
+    assert facts["seconds_by_frame"] == pytest.approx([number / 24 for number in shown], abs=1e-3)
     assert len(list((out / "ride_labels_broken_off").iterdir())) == 37
     assert len(_frames(out / "ride_overlay_broken_off.mp4")[0]) == 37
 

@@ -129,14 +129,16 @@ class Frames:
         rate: frames per second.
         read: how many there were so far.
         damaged: how many times some of the video could not be read and what follows could.
+        seconds: when each frame that was read is shown, as the decoder says: frames that are lost leave a gap.
 
     Args:
         capture: the video, before its first frame.
     """
 
     def __init__(self, capture: cv2.VideoCapture) -> None:
-        self._capture, self._shown_ms = capture, 0.0
+        self._capture = capture
         self.read = self.damaged = 0
+        self.seconds: list[float] = []
         self.listed = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         self.rate = capture.get(cv2.CAP_PROP_FPS)
 
@@ -150,8 +152,8 @@ class Frames:
                 failed += 1
                 continue
             frames.append(np.ascontiguousarray(frame_bgr[..., ::-1], np.uint8))
-            self.read, self._shown_ms = self.read + 1, self._capture.get(cv2.CAP_PROP_POS_MSEC)
-            self.damaged, failed = self.damaged + (failed > 0), 0
+            self.seconds.append(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+            self.read, self.damaged, failed = self.read + 1, self.damaged + (failed > 0), 0
             if len(frames) == size:
                 yield frames
                 frames = []
@@ -164,7 +166,7 @@ class Frames:
         Some containers hold a duration and no count, which is then guessed of the average rate: where fewer frames are
         read, the last one must be shown well before the end, too.
         """
-        return self.may_miss(max(self.read, self._shown_ms / 1000 * self.rate + 1))
+        return self.may_miss(max(self.read, (self.seconds[-1] if self.seconds else 0.0) * self.rate + 1))
 
     def may_miss(self, frames: float) -> bool:
         """Whether the file says that there are clearly more than so many frames."""
@@ -180,4 +182,5 @@ def _facts(source: Path, frames: Frames, shares: list[dict[str, float]]) -> dict
         "frames_per_second": frames.rate,
         "shares": {name: sum(share.get(name, 0.0) for share in shares) / len(shares) for name in names},
         "shares_by_frame": shares,
+        "seconds_by_frame": [round(seconds, 4) for seconds in frames.seconds],
     }
