@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import tracemalloc
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -153,3 +154,14 @@ def test_a_data_set_without_background_is_covered_everywhere() -> None:
     spec = DatasetSpec(name="two", classes=("sky", "road"), palette=((0, 0, 255), (90, 90, 90)))
     image = np.full((20, 20, 3), 255, np.uint8)
     assert (overlay(image, np.zeros((20, 20), np.uint8), spec) != 255).any(-1).all()
+
+
+def test_an_overlay_of_a_large_photo_holds_no_floats_of_all_of_it() -> None:
+    image, label = np.zeros((1000, 800, 3), np.uint8), np.ones((1000, 800), np.uint8)
+    tracemalloc.start()
+    try:
+        overlay(image, label, VOC_SPEC)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 30 * label.size

@@ -12,6 +12,7 @@ from atrous.data.spec import DatasetSpec
 
 _IGNORED = (240, 240, 235)  # VOC's cream, a little lighter
 _OPACITY = 0.6
+_BAND = 64  # rows
 _HATCH = 12  # pixels between the lines
 
 
@@ -36,8 +37,12 @@ def overlay(image: Pixels, label: Pixels, spec: DatasetSpec) -> Pixels:
     rows, columns = np.indices(label.shape, dtype=np.int32)
     alpha[ignored & ((rows + columns) % _HATCH >= _HATCH // 3)] = 0.25
     alpha[_edges(label) & (alpha > 0) & ~ignored] = 1
-    mixed = image + (colours.astype(np.float32) - image) * alpha[:, :, None]
-    return np.rint(mixed).astype(np.uint8)
+    result: Pixels = np.empty_like(image)
+    for top in range(0, len(image), _BAND):  # floats of a whole photo would be gigabytes
+        band = slice(top, top + _BAND)
+        mixed = image[band] + (colours[band].astype(np.float32) - image[band]) * alpha[band, :, None]
+        result[band] = np.rint(mixed)
+    return result
 
 
 def fit(image: Pixels, *, width: int, height: int) -> Pixels:
