@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from atrous.data.files import IMAGE_ENDS, OTHER_IMAGE_ENDS
 from atrous.errors import ConfigError, DataError
 from atrous.files import at_home, check_writable
+from atrous.prediction.finding import candidates
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 _OTHER_VIDEOS = (".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".mts", ".m2ts")
@@ -98,7 +98,7 @@ def left_out(given: str) -> str:
     if at_home(given).is_file():
         return ""
     ends = OTHER_IMAGE_ENDS + _OTHER_VIDEOS
-    others = sorted(path for path in _candidates(given) if path.suffix.lower() in ends and path.is_file())
+    others = sorted(path for path in candidates(given) if path.suffix.lower() in ends and path.is_file())
     if not others:
         return ""
     number = f"{len(others)} {'file is' if len(others) == 1 else 'files are'}"
@@ -113,13 +113,13 @@ def _find(given: str) -> tuple[Path, list[Path]]:
         )
     if path.is_file():
         return path.parent, [path]
-    candidates = _candidates(given)
-    found = sorted(path for path in candidates if path.suffix.lower() in IMAGE_ENDS + VIDEOS and _may_be_read(path))
+    there = candidates(given)
+    found = sorted(path for path in there if path.suffix.lower() in IMAGE_ENDS + VIDEOS and _may_be_read(path))
     if found:
         return (path if path.is_dir() else _common_folder(found)), found
     if path.is_dir():
         raise DataError(f"input={given!r} is a folder without images or videos ({', '.join(IMAGE_ENDS + VIDEOS)})")
-    if candidates:
+    if there:
         raise DataError(f"input={given!r} matches no images or videos ({', '.join(IMAGE_ENDS + VIDEOS)})")
     raise DataError(f"input={given!r}: no such image, folder or video, and no files that match it")
 
@@ -127,46 +127,6 @@ def _find(given: str) -> tuple[Path, list[Path]]:
 def _may_be_read(path: Path) -> bool:
     """Whether it is a file, or a link to what is not there: that is told with what cannot be read, not left out."""
     return path.is_file() or (path.is_symlink() and not path.exists())
-
-
-def _candidates(given: str) -> list[Path]:
-    """What lies in a folder at any depth, without what is hidden, or what matches a glob; links are followed."""
-    path = at_home(given)
-    if path.is_dir():
-        return [Path(here, name) for here, names in _walk(path) for name in names]
-    names = _matching(path) if glob.has_magic(given) else []
-    given_parts = path.parts.index("**") if "**" in path.parts else len(path.parts)  # a link among them is meant
-    leads_back = cache(_leads_back)
-    return [
-        found
-        for found in names
-        if not any(leads_back(parent) for parent in found.parents if len(parent.parts) > given_parts)
-    ]
-
-
-def _matching(pattern: Path) -> list[Path]:
-    """What matches a glob. Python's own ** goes in circles, the more links the longer."""
-    if "**" not in pattern.parts:
-        return [Path(name) for name in glob.glob(str(pattern))]  # noqa: PTH207  # may be absolute
-    at = pattern.parts.index("**")
-    before, after = Path(*pattern.parts[:at]), Path(*pattern.parts[at + 1 :] or ("*",))
-    places = [Path(here) for start in _matching(before) for here, _ in _walk(start)]
-    return list(dict.fromkeys(path for here in places for path in _matching(Path(glob.escape(str(here))) / after)))
-
-
-def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Each folder at any depth, and what else lies in it; without what is hidden, through links, not in circles."""
-    for here, below, names in os.walk(folder, followlinks=True):
-        below[:] = [name for name in below if not (name.startswith(".") or _leads_back(Path(here, name)))]
-        yield here, [name for name in names if not name.startswith(".")]
-
-
-def _leads_back(path: Path) -> bool:
-    """Whether a folder is a link to one on the way to it, through which its files would be found again and again."""
-    if not path.is_symlink():
-        return False
-    target = path.resolve()
-    return any(parent.resolve().is_relative_to(target) for parent in path.parents)
 
 
 def _without_own(files: Sequence[Path], root: Path, output: Path) -> list[Path]:
