@@ -28,6 +28,13 @@ def folder(tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path / "runs" / "net-0123" / "seed0")
 
 
+@pytest.fixture
+def empty(folder: RunFolder) -> RunFolder:
+    """One that is there."""
+    folder.path.mkdir(parents=True)
+    return folder
+
+
 def test_a_run_that_never_was_is_missing_and_empty(folder: RunFolder) -> None:
     assert folder.status() == {"state": "missing"}
     assert folder.results() == {}
@@ -36,29 +43,29 @@ def test_a_run_that_never_was_is_missing_and_empty(folder: RunFolder) -> None:
     assert not folder.path.exists(), "looking writes nothing"
 
 
-def test_a_state_keeps_details_until_they_are_given_anew(folder: RunFolder) -> None:
-    folder.set_status("running", step=3, max_steps=10)
-    folder.set_status("stopped", step=5)
-    status = folder.status()
+def test_a_state_keeps_details_until_they_are_given_anew(empty: RunFolder) -> None:
+    empty.set_status("running", step=3, max_steps=10)
+    empty.set_status("stopped", step=5)
+    status = empty.status()
     assert (status["state"], status["step"], status["max_steps"]) == ("stopped", 5, 10)
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "done"])
-def test_the_reason_of_a_failure_does_not_outlive_the_next_start(folder: RunFolder, state: str) -> None:
-    folder.set_status("failed", reason="nan", exit_code=1, traceback="...", step=4)
-    folder.set_status(state)
-    assert not {"reason", "exit_code", "traceback"} & set(folder.status())
-    assert folder.status()["step"] == 4
+def test_the_reason_of_a_failure_does_not_outlive_the_next_start(empty: RunFolder, state: str) -> None:
+    empty.set_status("failed", reason="nan", exit_code=1, traceback="...", step=4)
+    empty.set_status(state)
+    assert not {"reason", "exit_code", "traceback"} & set(empty.status())
+    assert empty.status()["step"] == 4
 
 
-def test_results_of_protocols_add_up(folder: RunFolder) -> None:
-    folder.add_results(evaluations={"single": {"miou": 0.5}}, training={"seconds": 1})
-    folder.add_results(evaluations={"ms": {"miou": 0.6}}, model={"parameters": 2})
-    folder.add_results(evaluations={"single": {"miou": 0.7}})
-    results = folder.results()
+def test_results_of_protocols_add_up(empty: RunFolder) -> None:
+    empty.add_results(evaluations={"single": {"miou": 0.5}}, training={"seconds": 1})
+    empty.add_results(evaluations={"ms": {"miou": 0.6}}, model={"parameters": 2})
+    empty.add_results(evaluations={"single": {"miou": 0.7}})
+    results = empty.results()
     assert results["evaluations"] == {"single": {"miou": 0.7}, "ms": {"miou": 0.6}}
     assert (results["training"], results["model"]) == ({"seconds": 1}, {"parameters": 2})
-    assert folder.missing_protocols(["ms", "flip", "single"]) == ["flip"]
+    assert empty.missing_protocols(["ms", "flip", "single"]) == ["flip"]
 
 
 @pytest.mark.parametrize(
@@ -93,25 +100,25 @@ def test_a_damaged_file_is_set_aside_under_a_name_of_its_own(folder: RunFolder, 
 
 
 def test_a_status_that_is_damaged_while_its_run_goes_on_does_not_end_it(
-    folder: RunFolder, capsys: pytest.CaptureFixture[str]
+    empty: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder.set_status("running", step=1)
-    (folder.path / "status.json").write_bytes(b'{"form')
-    folder.set_status("running", step=2)
-    status = folder.status()
+    empty.set_status("running", step=1)
+    (empty.path / "status.json").write_bytes(b'{"form')
+    empty.set_status("running", step=2)
+    status = empty.status()
     assert (status["state"], status["step"]) == ("running", 2)
-    assert (folder.path / "status.json.damaged-1").read_bytes() == b'{"form'
+    assert (empty.path / "status.json.damaged-1").read_bytes() == b'{"form'
     assert "status.json was damaged: kept as status.json.damaged-1" in capsys.readouterr().err
 
 
-def test_a_damaged_run_is_not_done_and_has_no_results_until_it_is_mended(folder: RunFolder) -> None:
-    folder.set_status("done")
-    folder.add_results(evaluations={"single": {"miou": 0.5}})
-    (folder.path / "results.json").write_text("{")
-    assert folder.missing_protocols(["single"]) == ["single"]
-    assert folder.is_done
-    (folder.path / "status.json").write_text("{")
-    assert not folder.is_done
+def test_a_damaged_run_is_not_done_and_has_no_results_until_it_is_mended(empty: RunFolder) -> None:
+    empty.set_status("done")
+    empty.add_results(evaluations={"single": {"miou": 0.5}})
+    (empty.path / "results.json").write_text("{")
+    assert empty.missing_protocols(["single"]) == ["single"]
+    assert empty.is_done
+    (empty.path / "status.json").write_text("{")
+    assert not empty.is_done
 
 
 @pytest.mark.parametrize("name", ["status.json", "results.json", "run.json"])
@@ -155,9 +162,9 @@ def test_a_reason_that_cannot_be_noted_is_printed(
     )
 
 
-def test_what_else_goes_wrong_while_a_reason_is_noted_is_raised(folder: RunFolder) -> None:
-    with pytest.raises(TypeError), folder.noting("failed: the loss is nan"):
-        folder.set_status("failed", reason=object())
+def test_what_else_goes_wrong_while_a_reason_is_noted_is_raised(empty: RunFolder) -> None:
+    with pytest.raises(TypeError), empty.noting("failed: the loss is nan"):
+        empty.set_status("failed", reason=object())
 
 
 def test_a_store_lists_its_runs(tmp_path: Path) -> None:

@@ -1,10 +1,15 @@
-"""The JSON files of a run's folder: read with their shape checked, so that no reader meets one that it cannot use."""
+"""The JSON files of a run's folder: read with their shape checked, so that no reader meets one that it cannot use.
+
+They are written into a folder that is there: what was removed under a run is not made anew in part.
+"""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from atrous.errors import StoreError
+from atrous.files import write_json
 from atrous.run_shapes import problem_of
 
 FORMAT = 1
@@ -44,12 +49,24 @@ def read(path: Path) -> dict[str, Any]:
     return value
 
 
+def write(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a file of a run; raises StoreError where its folder is gone."""
+    require(path.parent)
+    write_json(path, value)
+
+
 def require(folder: Path) -> None:
-    """Raise StoreError unless a run's folder is there: what was removed under a run is not made anew in part."""
+    """Raise StoreError where a run's folder is gone."""
     if said := gone(folder):
         raise StoreError(said)
 
 
 def gone(folder: Path) -> str:
-    """What to say of a run's folder that is not there; nothing where it is."""
-    return "" if folder.is_dir() else f"{folder}: the run's folder was removed or renamed while the run went on"
+    """What to say of a run's folder that is not there; nothing where it is, or where its disk is away."""
+    try:
+        folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return f"{folder}: the run's folder was removed or renamed while the run went on"
+    except OSError:  # what reads or writes there says so
+        pass
+    return ""

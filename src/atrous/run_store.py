@@ -115,7 +115,7 @@ class RunFolder:
             passing += ["reason", "exit_code", "traceback", "last_failure"]
         old = {key: value for key, value in old.items() if key not in passing}
         status = {"format": FORMAT, **old, "state": state, **details, "updated": round(time.time(), 3)}
-        write_json(self.path / "status.json", status)
+        run_files.write(self.path / "status.json", status)
 
     @contextmanager
     def noting(self, what: str) -> Iterator[None]:
@@ -137,7 +137,7 @@ class RunFolder:
         """Merge sections into results.json; entries of `evaluations` are added one by one."""
         results = {"format": FORMAT, "evaluations": {}, **self.results()}
         results["evaluations"] = {**results["evaluations"], **sections.pop("evaluations", {})}
-        write_json(self.path / "results.json", {**results, **sections})
+        run_files.write(self.path / "results.json", {**results, **sections})
 
     @property
     def is_done(self) -> bool:

@@ -34,6 +34,7 @@ def _images(root: Path, *, sides: tuple[int, ...] = (40, 50), seed: int = 0) -> 
 
 
 def _subject(folder: Path, root: Path, *, source: str | None = None, released: bool = False, **val: Any) -> Subject:
+    folder.mkdir(exist_ok=True)
     node = {"_target_": "atrous.data.Folder", "root": str(root), "split": "val", "classes": ["a", "b"], **val}
     return Subject(
         name="mobilenetv2_coco_voc_trainaug" if released else "run/seed0",

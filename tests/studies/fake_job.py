@@ -1,7 +1,7 @@
 """Stands in for atrous.training.job: leaves the files of a run in milliseconds, without importing atrous or torch.
 
 FAKE_JOB: how it ends, as JSON by row or `*`: done, fail, kill, kill_once (only the first
-time), vanish, hang, stubborn, late (it is killed after its
+time), removed (it is killed, and its folder is gone), vanish, hang, stubborn, late (it is killed after its
 result was written), or orphan (it is killed, and a stubborn child in a session of its own is left). FAKE_LOG: a file to
 which it appends
 "start|end|clash TIME PID ROW CUDA_VISIBLE_DEVICES"; a clash is a device that another living job has.
@@ -10,6 +10,7 @@ which it appends
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,7 +43,9 @@ def main(folder: Path, protocols: list[str]) -> int:
     if behaviour == "kill_once" and not (folder / "killed").exists():
         (folder / "killed").touch()
         behaviour = "kill"
-    if behaviour in ("kill", "orphan"):
+    if behaviour == "removed":
+        shutil.rmtree(folder)
+    if behaviour in ("kill", "orphan", "removed"):
         os.kill(os.getpid(), signal.SIGKILL)
     if behaviour == "vanish":
         return 0

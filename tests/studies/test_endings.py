@@ -1,12 +1,13 @@
 """How a run ended is noted, or, on a disk that is full, printed: the noting never replaces the ending."""
 
+import errno
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import Any
 
 import pytest
 
-from atrous import full_memory, run_store
+from atrous import full_memory, run_files
 from atrous.files import NoSpaceError
 from atrous.processes import Interrupted
 from atrous.run_store import RunFolder
@@ -20,7 +21,7 @@ def _fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path, _: object) -> None:
         raise NoSpaceError(f"no space left in {path.parent}")
 
-    monkeypatch.setattr(run_store, "write_json", refuse)
+    monkeypatch.setattr(run_files, "write_json", refuse)
 
 
 def test_endings_are_noted(tmp_path: Path) -> None:
@@ -132,3 +133,14 @@ def test_the_folder_of_a_run_that_was_removed_is_not_made_anew_for_its_status(tm
     folder = RunFolder(tmp_path / "gone")
     assert note_death(folder, 1) == f"{folder.path}: the run's folder was removed or renamed while the run went on"
     assert not folder.path.exists()
+
+
+def test_a_run_whose_disk_is_away_is_not_told_as_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: Path, **_: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    assert note_death(RunFolder(tmp_path), 1) == "exit code 1 without a result"
+    assert "but status.json does not say so: [Errno 5] Input/output error" in capsys.readouterr().err

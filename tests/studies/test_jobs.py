@@ -177,6 +177,15 @@ def test_a_job_that_failed_by_itself_is_not_started_again(fake_jobs: FakeJobs, b
     assert [event[0] for event in fake_jobs.events()] == ["start"]
 
 
+def test_a_job_whose_folder_was_removed_is_not_started_again(fake_jobs: FakeJobs) -> None:
+    fake_jobs.behave(a="removed")
+    job = fake_jobs.job("a", restarts=3)
+    with pytest.raises(JobError, match=r"the run's folder was removed or renamed while the run went on\n"):
+        jobs.run(job, capture=True)
+    assert [event[0] for event in fake_jobs.events()] == ["start"]
+    assert not job.folder.path.exists()
+
+
 def test_a_job_that_is_killed_after_its_result_was_written_is_not_started_again(fake_jobs: FakeJobs) -> None:
     fake_jobs.behave(a="late")
     assert jobs.run(fake_jobs.job("a", restarts=3), capture=True) == "done"

@@ -6,7 +6,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
-from unittest.mock import Mock
+from typing import Any
+from unittest.mock import Mock, patch
 
 import pytest
 import torch
@@ -15,11 +16,11 @@ import torch.distributed.run
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.nn.parallel import DistributedDataParallel
 
-from atrous import run_store
+from atrous import run_files
 from atrous.exit_codes import FAILED, TEMPORARY
 from atrous.files import NoSpaceError, write_bytes
 from atrous.run_store import RunFolder
-from atrous.training import job, run
+from atrous.training import job, measuring, run
 from atrous.training.checkpoints import Checkpoints
 from atrous.training.csv_log import CsvLog
 from atrous.training.job import note_deaths
@@ -103,7 +104,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path, _: object) -> None:
         raise NoSpaceError(f"no space left in {path.parent}")
 
-    monkeypatch.setattr(run_store, "write_json", refuse)
+    monkeypatch.setattr(run_files, "write_json", refuse)
 
 
 @pytest.mark.parametrize("error", [ValueError("the loss is nan"), NoSpaceError("the loss is nan")])
@@ -167,7 +168,26 @@ def _save(folder: RunFolder) -> None:
     Checkpoints(folder=folder, every=1).on_train_end(Mock(global_step=1), Mock())
 
 
-@pytest.mark.parametrize("write", [_log, _save])
+def _measure(folder: RunFolder) -> None:
+    def evaluate(*_: Any, **__: Any) -> dict[str, Mock]:
+        _remove(folder)
+        return {"single": Mock(**{"records.save": lambda path: write_bytes(path, b"records")})}
+
+    with patch.multiple(measuring, evaluate_protocols=evaluate, scored_on=lambda *_: {}, feeding_of=Mock()):
+        measuring.measure(folder, {}, Mock(), Mock(), {"single": "single"})
+
+
+def _note(folder: RunFolder) -> None:
+    _remove(folder)
+    folder.set_status("running", evaluating="1/2")
+
+
+def _add(folder: RunFolder) -> None:
+    _remove(folder)
+    folder.add_results(training={"steps": 1})
+
+
+@pytest.mark.parametrize("write", [_log, _save, _measure, _note, _add])
 def test_a_folder_that_is_removed_under_its_run_is_told_in_a_line_and_not_made_anew(
     write: Callable[[RunFolder], None],
     tmp_path: Path,

@@ -13,7 +13,7 @@ from typing import Any
 from hydra import compose
 from omegaconf import DictConfig
 
-from atrous import processes, run_process
+from atrous import processes, run_files, run_process
 from atrous.errors import AtrousError, StoreError
 from atrous.exit_codes import is_of_the_machine
 from atrous.run_store import RunFolder
@@ -202,7 +202,8 @@ def _run_process(job: Job, process: JobProcess, variables: Mapping[str, str], re
         code = process.run([*run_process.PROGRAM, str(job.folder.path), *job.todo], variables, **options)
         if process.ran_out_of_memory:
             note_full_memory(job.folder)
-        if number > restarts or not is_of_the_machine(code) or options["cancelled"]() or not job.todo:
+        is_over = options["cancelled"]() or not job.todo or bool(run_files.gone(job.folder.path))
+        if number > restarts or not is_of_the_machine(code) or is_over:
             break
         said = note_restart(job.folder, code, number=number, of=restarts)
         print(f"{job.title}: {said}", file=sys.stderr, flush=True)  # noqa: T201

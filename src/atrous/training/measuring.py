@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from atrous import run_files
 from atrous.data.dataset import SegmentationDataset
 from atrous.errors import StoreError
 from atrous.evaluation.evaluate import evaluate_protocols
@@ -65,7 +66,7 @@ def measure(
 
     Raises:
         ConfigError: a protocol or the data set does not fit the network.
-        StoreError: an entry would change; the others are added.
+        StoreError: an entry would change; the others are added. Or the run's folder was removed meanwhile.
     """
     if not entries:
         return
@@ -74,6 +75,7 @@ def measure(
     found = evaluate_protocols(
         model, dataset, protocols, feeding_of(config), boundary=boundary, on_progress=on_progress
     )
+    run_files.require(folder.path)
     results, changed = {}, []
     old = {} if overwrite else folder.results().get("evaluations", {})
     for name, evaluation in found.items():

@@ -10,7 +10,6 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import default_collate
 
-from atrous import run_files
 from atrous.data.loading import EvaluationSamples, Sample
 from atrous.run_store import RunFolder
 from atrous.training.record import Clock
@@ -101,7 +100,6 @@ class Reporter(Callback):
 
     def _set_status(self, trainer: Trainer, **details: Any) -> None:
         if trainer.is_global_zero:
-            run_files.require(self._folder.path)
             self._folder.set_status("running", pid=os.getpid(), max_steps=trainer.max_steps, **details)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from atrous import run_files
 from atrous.building import build_test_set
 from atrous.data.dataset import SegmentationDataset
 from atrous.evaluation.predicting import Progress, check_protocols, predicted_images, silent
@@ -85,4 +86,5 @@ def write_archive(
     check_protocols(model, {protocol: settings})
     ids = [dataset.sample_id(index) for index in range(len(dataset))]
     found = predicted_images(model, dataset, settings, feeding_of(config), on_progress=on_progress)
+    run_files.require(folder.path)
     return write_submission(folder.submission_file(server, entry), found, server=SERVERS[server], ids=ids)
