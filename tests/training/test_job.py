@@ -1,5 +1,6 @@
 """Which of several ranks' ends is told as the reason, and whether another try is worth it."""
 
+import errno
 import shutil
 import signal
 import warnings
@@ -16,7 +17,7 @@ import torch.distributed.run
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.nn.parallel import DistributedDataParallel
 
-from atrous import run_files
+from atrous import full_memory, run_files
 from atrous.exit_codes import FAILED, TEMPORARY
 from atrous.files import NoSpaceError, write_bytes
 from atrous.run_store import RunFolder
@@ -214,3 +215,15 @@ def test_a_file_in_the_place_of_the_checkpoints_is_named_in_a_line(
     told = f"{tmp_path / 'checkpoints'}: File exists; move it away and run the same command again"
     assert capsys.readouterr().err == f"error: {told}\n"
     assert folder.status()["reason"] == told
+
+
+def test_a_full_memory_that_a_file_of_the_run_meets_is_told_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path)
+    folder.create(config_yaml="trainer: {nodes: 1, devices: 1}\n", facts={})
+    full = Mock(side_effect=OSError(errno.ENOMEM, "Cannot allocate memory", str(folder.last_checkpoint)))
+    monkeypatch.setattr(run, "train_and_evaluate", full)
+    monkeypatch.setattr(full_memory, "advice", lambda *_, **__: "Lower it")
+    assert job.main([str(tmp_path), "single"]) == FAILED
+    assert folder.status()["reason"].startswith("out of memory in training ([Errno 12] Cannot allocate memory")

@@ -65,12 +65,13 @@ def _note_error(folder: RunFolder, error: Exception, config: Mapping[str, Any], 
     """Say what ended the run, in words where there are some; returns the exit code."""
     from atrous.training.memory import advice, is_of_killed_worker, is_out_of_memory
 
-    if told := str(error) if isinstance(error, AtrousError) else _problem_of_folder(folder, error):
+    is_full = is_out_of_memory(error)
+    if told := str(error) if isinstance(error, AtrousError) else "" if is_full else _problem_of_folder(folder, error):
         _fail(folder, told)
         print(f"error: {told}", file=sys.stderr)  # noqa: T201
         return FAILED
     said, code = f"{type(error).__name__}: {error}".strip(), TEMPORARY if is_of_killed_worker(error) else FAILED
-    if is_out_of_memory(error):
+    if is_full:
         said = advice(error, config, has_killed=has_killed)
     _fail(folder, said, code=code, traceback="".join(traceback.format_exception(error)))
     traceback.print_exception(error)
