@@ -105,6 +105,13 @@ def test_a_key_that_is_removed_and_set_is_not_said_to_be_meant() -> None:
     assert told == "unknown key 'seed'; it was removed (~seed) and is set all the same"
 
 
+def test_a_key_that_another_choice_has_is_not_said_to_be_removed() -> None:
+    with pytest.raises(HydraException) as caught:
+        _composed("train", "model=deeplabv3", "model.decoder_convolutions=[[3,64]]")
+    told = explain(caught.value, config_name="train")
+    assert told == "unknown key 'model.decoder_convolutions'; it is a key of model=deeplabv3plus: add that"
+
+
 def test_a_config_file_that_is_not_utf8_is_told(tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "t.yaml").write_bytes(HEAD.encode() + b'trend: "\xff"\nrows: []\n')

@@ -139,7 +139,7 @@ def _wrong_type(error: OmegaConfBaseException) -> str:
 
 def _similar(key: str, config_name: str) -> str:
     names, (group, _, leaf) = sorted(_known_keys(config_name)), key.rpartition(".")
-    if key in names:
+    if key in names and not group:  # of a group, another choice may have it
         return f"it was removed (~{key}) and is set all the same"
     joined, section = key.replace(".", "_"), key.partition(".")[0]
     if joined in names:
