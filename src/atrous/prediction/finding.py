@@ -17,12 +17,12 @@ def candidates(given: str) -> list[Path]:
     if path.is_dir():
         return [Path(here, name) for here, names in _walk(path) for name in names]
     names = _matching(path) if glob.has_magic(given) else []
-    given_parts = path.parts.index("**") if "**" in path.parts else len(path.parts)  # a link among them is meant
+    named = len(path.parts)  # a link among these is meant
+    if "**" in path.parts:
+        named = [glob.has_magic(part) for part in path.parts].index(True)
     leads_back = cache(_leads_back)
     return [
-        found
-        for found in names
-        if not any(leads_back(parent) for parent in found.parents if len(parent.parts) > given_parts)
+        found for found in names if not any(leads_back(parent) for parent in found.parents if len(parent.parts) > named)
     ]
 
 
