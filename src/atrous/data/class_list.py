@@ -1,7 +1,6 @@
 """The label space of your own data, read from a class list in YAML or given in the config."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +93,7 @@ def class_list_file(path: str | Path, root: Path) -> Path:
         DataError: it is in neither.
     """
     given = at_home(path)
-    folder = root
-    with suppress(RuntimeError):  # ~ of somebody who is not known here
-        folder = at_home(root)
-    for candidate in (given, folder / given):
+    for candidate in (given, at_home(root) / given):
         if candidate.is_file():
             return candidate
     raise DataError(

@@ -169,11 +169,7 @@ def _check_logger(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _check_data_root(config: Mapping[str, Any]) -> Iterator[str]:
     root = config["data"]["root"]
-    try:
-        is_folder = root is None or at_home(root).is_dir()
-    except RuntimeError:  # ~ of somebody who is not known here
-        is_folder = False
-    if not is_folder:
+    if root is not None and not at_home(root).is_dir():
         yield f"data.root={root!r} is not a folder: give the one that holds the data set (see conf/data)"
 
 
