@@ -90,9 +90,10 @@ def test_a_launcher_or_sweeper_that_is_not_installed_is_told_with_its_package(
 
 
 def test_a_tilde_that_hydra_does_not_read_is_told_with_what_would_be_right() -> None:
-    with pytest.raises(HydraException) as caught:
-        _composed("train", "data=voc", "data.root=~/data")
-    assert "~ is the home folder of a user that there is" in explain(caught.value, config_name="train")
+    for text in ("data.root=~/data", "recipe.pretrained=/home/a.ckpt,~/b.ckpt", "protocols=[~/a]"):
+        with pytest.raises(HydraException) as caught:
+            _composed("train", "data=voc", text)
+        assert "~ is the home folder of a user that there is" in explain(caught.value, config_name="train"), text
     with pytest.raises(HydraException) as caught:
         _composed("train", "rows=os8,[")
     assert "~" not in explain(caught.value, config_name="train")

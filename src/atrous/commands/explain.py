@@ -104,7 +104,8 @@ def _in_table(line: str) -> str:
 
 def _grammar(text: str) -> str:
     shown = " ".join(part.strip() for part in text.splitlines() if part.strip(" ^") and "hydra.cc" not in part)
-    hint = "; ~ is the home folder of a user that there is: write the path" if "=~" in text else ""
+    in_vain = re.search(r"[=,\[]~", text)
+    hint = "; ~ is the home folder of a user that there is, at the beginning: write the path" if in_vain else ""
     return (
         f"not an override (KEY=VALUE; quote what the shell or Hydra would split, e.g. 'rows=[os8,os16]'{hint}): {shown}"
     )
