@@ -102,10 +102,13 @@ def test_a_link_to_an_image_that_is_not_there_is_named_and_the_others_are_predic
     predictor: Predictor, folder: Path, tmp_path: Path
 ) -> None:
     (folder / "away.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (folder / "long.jpg").symlink_to("x" * 300)  # Path.is_file raises, as for one that may not be looked at
+    (folder / "long.gif").symlink_to("x" * 300)
     for given in (folder, folder / "*"):
         jobs = plan(str(given), tmp_path / "out", save=["json"], overwrite=True)
         broken = predict_images(predictor, jobs, protocol=Protocol(), batch_size=2)
-        assert set(broken) == {folder / "away.jpg", folder / "broken.png"}
+        assert set(broken) == {folder / "away.jpg", folder / "broken.png", folder / "long.jpg"}
+        assert left_out(str(given)) == ""
         assert "away.jpg' cannot be read (No such file or directory)" in broken[folder / "away.jpg"]
         assert (tmp_path / "out" / "a.json").is_file()
 

@@ -95,10 +95,10 @@ def _check_kinds(save: Sequence[str]) -> None:
 
 def left_out(given: str) -> str:
     """Say which images and videos of a folder or a glob are no inputs because of their type; "" where all are."""
-    if at_home(given).is_file():
+    if _is_file(at_home(given)):
         return ""
     ends = OTHER_IMAGE_ENDS + _OTHER_VIDEOS
-    others = sorted(path for path in candidates(given) if path.suffix.lower() in ends and path.is_file())
+    others = sorted(path for path in candidates(given) if path.suffix.lower() in ends and _is_file(path))
     if not others:
         return ""
     number = f"{len(others)} {'file is' if len(others) == 1 else 'files are'}"
@@ -107,11 +107,11 @@ def left_out(given: str) -> str:
 
 def _find(given: str) -> tuple[Path, list[Path]]:
     path = at_home(given)
-    if path.is_file() and path.suffix.lower() in _OTHER_VIDEOS:
+    if _is_file(path) and path.suffix.lower() in _OTHER_VIDEOS:
         raise DataError(
             f"input={given!r} is a video of a type that is not read; convert it to one of {', '.join(VIDEOS)}"
         )
-    if path.is_file():
+    if _is_file(path):
         return path.parent, [path]
     there = candidates(given)
     found = sorted(path for path in there if path.suffix.lower() in IMAGE_ENDS + VIDEOS and _may_be_read(path))
@@ -125,8 +125,8 @@ def _find(given: str) -> tuple[Path, list[Path]]:
 
 
 def _may_be_read(path: Path) -> bool:
-    """Whether it is a file, or a link to what is not there: that is told with what cannot be read, not left out."""
-    return path.is_file() or (path.is_symlink() and not path.exists())
+    """Whether it is a file, or leads to none, or to a folder of somebody else: told with what cannot be read then."""
+    return _is_file(path) or not _exists(path)
 
 
 def _without_own(files: Sequence[Path], root: Path, output: Path) -> list[Path]:
@@ -175,6 +175,11 @@ def _missing_of(job: Job) -> Job:
 def _exists(path: Path) -> bool:
     """Whether a file is there; one whose name is too long for its folder is not."""
     return os.path.exists(path)  # noqa: PTH110  # Path.exists raises
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a file, and may be looked at."""
+    return os.path.isfile(path)  # noqa: PTH113  # Path.is_file raises
 
 
 def _refuse_twice(jobs: Sequence[Job]) -> None:
