@@ -251,6 +251,38 @@ def test_without_a_state_before_it_a_damaged_checkpoint_is_an_error_and_stays(tm
     assert run.last_checkpoint.read_bytes() == b"torn"
 
 
+def test_a_folder_in_the_place_of_the_last_checkpoint_is_set_aside(tmp_path: Path) -> None:
+    run = _run_with(tmp_path, steps=(2, 4))
+    run.last_checkpoint.unlink()
+    run.last_checkpoint.mkdir()
+    assert newest_checkpoint(run, mends=True) == (run.previous_checkpoint, 2)
+    assert run.last_checkpoint.with_name("last.ckpt.damaged-1").is_dir()
+    assert newest_checkpoint(run, mends=True) == (run.last_checkpoint, 2)
+
+
+def test_a_folder_in_the_place_of_the_only_checkpoint_is_told_before_the_first_step(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.last_checkpoint.mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: a folder, no checkpoint"):
+        newest_checkpoint(run, mends=True)
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "checkpoints/last.ckpt"])
+def test_a_link_to_a_disk_that_is_away_is_no_run_that_was_never_saved(tmp_path: Path, name: str) -> None:
+    run, place = RunFolder(tmp_path), tmp_path / name
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(tmp_path / "away")
+    with pytest.raises(UnreachableError, match=rf"{name}: a link to .*away, which is not there now"):
+        newest_checkpoint(run, mends=True)
+    assert place.is_symlink()
+
+
+def test_a_file_in_the_place_of_the_checkpoints_is_told_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("")
+    with pytest.raises(CheckpointError, match="checkpoints: not a folder; move it away"):
+        newest_checkpoint(RunFolder(tmp_path), mends=True)
+
+
 def test_half_a_checkpoint_of_a_killed_process_is_cleared_away_by_the_next(tmp_path: Path) -> None:
     run = _run_with(tmp_path, steps=(2, 4))
     torn = run.last_checkpoint.with_name(".last.ckpt.x1y2")

@@ -227,3 +227,15 @@ def test_a_full_memory_that_a_file_of_the_run_meets_is_told_as_that(
     monkeypatch.setattr(full_memory, "advice", lambda *_, **__: "Lower it")
     assert job.main([str(tmp_path), "single"]) == FAILED
     assert folder.status()["reason"].startswith("out of memory in training ([Errno 12] Cannot allocate memory")
+
+
+def test_a_folder_in_the_place_of_a_checkpoint_is_named_and_not_the_file_that_was_to_replace_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(tmp_path)
+    folder.create(config_yaml="trainer: {nodes: 1, devices: 1}\n", facts={})
+    folder.best_checkpoint.mkdir(parents=True)
+    monkeypatch.setattr(run, "train_and_evaluate", lambda *_: write_bytes(folder.best_checkpoint, b"state"))
+    assert job.main([str(tmp_path), "single"]) == FAILED
+    told = f"{folder.best_checkpoint}: Is a directory; move it away and run the same command again"
+    assert capsys.readouterr().err == f"error: {told}\n"

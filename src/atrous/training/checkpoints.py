@@ -78,7 +78,7 @@ def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
         CheckpointError: not there, truncated, not made of tensors and plain values, or without the weights or step.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint")
+        raise CheckpointError(f"{path}: {'a folder, no' if path.is_dir() else 'no such'} checkpoint")
     content = read_torch(path, map_location=map_location)
     if not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"{path}: holds no state_dict; expected a checkpoint of atrous-train")
@@ -103,12 +103,13 @@ def newest_checkpoint(folder: RunFolder, *, mends: bool) -> tuple[Path | None, i
 
     Raises:
         UnreachableError: last.ckpt cannot be read now; it may be whole, and stays.
-        CheckpointError: last.ckpt cannot be read, nor can the one before it.
+        CheckpointError: last.ckpt cannot be read, nor can the one before it, or `checkpoints` is no folder.
     """
     last, previous = folder.last_checkpoint, folder.previous_checkpoint
+    _require_place(last)
     for torn in last.parent.glob(".*.ckpt.*") if mends else ():
         torn.unlink(missing_ok=True)  # half a checkpoint, whose process was killed while it wrote
-    if not last.is_file() and not previous.is_file():
+    if not last.exists() and not previous.is_file():
         return None, 0
     try:
         return last, int(read_checkpoint(last)["global_step"])
@@ -121,10 +122,19 @@ def newest_checkpoint(folder: RunFolder, *, mends: bool) -> tuple[Path | None, i
     except CheckpointError:
         raise problem from None
     if mends:
-        kept = f", kept as {set_aside(last).name}" if last.is_file() else ""
+        kept = f", kept as {set_aside(last).name}" if last.exists() else ""
         _keep(previous, last)
         print(f"{problem}{kept}: going on from {previous.name}, step {step}", file=sys.stderr, flush=True)  # noqa: T201
     return previous, step
+
+
+def _require_place(last: Path) -> None:
+    """Refuse links to what is not there now, as on a disk that is away: a training would begin anew in their place."""
+    for path in (last.parent, last):
+        if path.is_symlink() and not path.exists():
+            raise UnreachableError(f"{path}: a link to {path.readlink()}, which is not there now")
+    if last.parent.exists() and not last.parent.is_dir():
+        raise CheckpointError(f"{last.parent}: not a folder; move it away and run the same command again")
 
 
 def is_validated_next(trainer: Trainer) -> bool:

@@ -80,11 +80,12 @@ def _note_error(folder: RunFolder, error: Exception, config: Mapping[str, Any], 
 
 def _problem_of_folder(folder: RunFolder, error: Exception) -> str:
     """What is wrong with the run's folder or a file in it, where the error comes of that; else nothing."""
-    if not isinstance(error, OSError) or not isinstance(name := error.filename, str):
+    if not isinstance(error, OSError) or not isinstance(name := error.filename2 or error.filename, str):
         return ""
     if not Path(name).is_relative_to(folder.path):
         return ""
-    advice = "; move it away and run the same command again" if isinstance(error, FileExistsError) else ""
+    is_in_its_place = isinstance(error, FileExistsError | IsADirectoryError)
+    advice = "; move it away and run the same command again" if is_in_its_place else ""
     return gone(folder.path) or f"{name}: {error.strerror}{advice}"
 
 
