@@ -305,6 +305,7 @@ def test_ranks_leave_out_the_same_steps_and_name_the_images_of_the_rank_whose_lo
         "left out: the loss is inf at step 2 (images img102, img103",
         "left out: the loss is nan at step 4 (images img106, img107",
     ]
+    assert [line.rpartition("/")[2] for line in said] == ["step2-rank1.pt)", "step4-rank1.pt)"], "theirs"
     assert "left out" not in second["said"]
     assert all(torch.equal(value, second["module"][name]) for name, value in first["module"].items())
     kept = sorted(path.name for path in (tmp_path / "nonfinite").iterdir())

@@ -176,17 +176,18 @@ class FiniteGuard(Callback):
         """What is wrong with a step, in words; every rank keeps its batch."""
         names = [name for name, flag in zip(step.names, step.flags[1:].tolist(), strict=True) if flag]
         ids = [self._sample_id(int(index)) for batch in step.batches for index in batch["index"]]
-        own = (float(step.loss), ids)
+        loss, rank = float(step.loss), trainer.global_rank
+        facts = {"ids": ids, "step": step.number, "rank": rank, "loss": loss, "parameters": names}
+        own = (loss, ids, keep_batch(self._folder, step.batches, facts, ranks=trainer.world_size))
         of_ranks: list[Any] = [own]
         if trainer.world_size > 1:
             of_ranks = [None] * trainer.world_size
             dist.all_gather_object(of_ranks, own)
         # A gradient is that of all ranks; whose batch it was is told by the losses, where they can.
         blamed = [one for one in of_ranks if not math.isfinite(one[0])] or of_ranks
-        blamed_ids = [name for _, of_rank in blamed for name in of_rank]
+        blamed_ids = [name for _, of_rank, _ in blamed for name in of_rank]
         more = f" and {len(blamed_ids) - _SHOWN} more" if len(blamed_ids) > _SHOWN else ""
-        facts = {"ids": ids, "step": step.number, "rank": trainer.global_rank, "loss": own[0], "parameters": names}
-        where = keep_batch(self._folder, step.batches, facts, ranks=trainer.world_size)
+        where = blamed[0][2] + (f", and {len(blamed) - 1} of other ranks beside it" if len(blamed) > 1 else "")
         shown = f"images {', '.join(blamed_ids[:_SHOWN])}{more}; {where}"
         if not math.isfinite(blamed[0][0]):
             return f"the loss is {blamed[0][0]} at step {step.number} ({shown})"
