@@ -56,11 +56,11 @@ class _Step(torch.nn.Module):
         return self.task.training_step(batch, 0)
 
 
-def _batch() -> dict[str, Tensor]:
-    """Eight images whose valid pixels are shared out very unevenly: none in the first, a few in the second."""
+def _batch(*, valid: int = 8) -> dict[str, Tensor]:
+    """Eight images of unevenly many valid pixels: none in the first nor from the one numbered `valid` on."""
     generator = torch.Generator().manual_seed(0)
     label = torch.randint(0, 21, (8, 33, 33), generator=generator, dtype=torch.uint8)
-    label[0], label[1, 3:] = 255, 255
+    label[0], label[1, 3:], label[valid:] = 255, 255, 255
     image = torch.randint(0, 256, (8, 3, 33, 33), generator=generator, dtype=torch.uint8)
     return {"image": image, "label": label, "extent": torch.full((8, 2), 33)}
 
@@ -80,20 +80,20 @@ def _group(folder: Path, *, rank: int, world: int) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def _on_rank(rank: int, world: int, folder: str) -> None:
+def _on_rank(rank: int, world: int, folder: str, valid: int) -> None:
     torch.set_num_threads(1)
     with _group(Path(folder), rank=rank, world=world):
-        _step_on_rank(rank, world, folder)
+        _step_on_rank(rank, world, folder, valid)
 
 
-def _step_on_rank(rank: int, world: int, folder: str) -> None:
+def _step_on_rank(rank: int, world: int, folder: str, valid: int) -> None:
     task = _task()
     batch_norm.synchronise(task.model, on_cuda=False)
     wrapped = DistributedDataParallel(
         _Step(task), broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=True
     )
     each = 8 // world
-    loss = wrapped({key: value[rank * each : (rank + 1) * each] for key, value in _batch().items()})
+    loss = wrapped({key: value[rank * each : (rank + 1) * each] for key, value in _batch(valid=valid).items()})
     loss.backward()
     mean = loss.detach().clone()
     dist.all_reduce(mean)
@@ -105,13 +105,17 @@ def _norm(gradients: dict[str, Tensor]) -> float:
     return float(torch.cat([gradient.flatten().double() for gradient in gradients.values()]).norm())
 
 
-@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.exhaustive)])
-def test_gradients_are_those_of_one_process_with_the_whole_batch(world: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("world", "valid"),
+    [(2, 8), (2, 4), pytest.param(4, 8, marks=pytest.mark.exhaustive)],
+    ids=["2", "2, one without a valid pixel", "4"],
+)
+def test_gradients_are_those_of_one_process_with_the_whole_batch(world: int, valid: int, tmp_path: Path) -> None:
     task = _task()
-    loss = task.training_step(_batch(), 0)  # type: ignore[arg-type]
+    loss = task.training_step(_batch(valid=valid), 0)  # type: ignore[arg-type]
     loss.backward()  # type: ignore[no-untyped-call]
     expected = {name: parameter.grad for name, parameter in task.model.named_parameters() if parameter.grad is not None}
-    start_processes(_on_rank, (world, str(tmp_path)), nprocs=world, start_method="fork")  # type: ignore[no-untyped-call]
+    start_processes(_on_rank, (world, str(tmp_path), valid), nprocs=world, start_method="fork")  # type: ignore[no-untyped-call]
     for rank in range(world):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         torch.testing.assert_close(found["loss"], loss.detach(), rtol=1e-5, atol=0)
