@@ -91,6 +91,13 @@ def test_ranks_that_are_ended_say_whether_that_was_in_the_training_or_behind_it(
     assert capsys.readouterr().err == f"{told}\n"
 
 
+def test_the_code_of_the_rank_that_told_why_counts_also_where_another_ended_first(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.set_status("failed", reason="a worker of the loader was killed", exit_code=TEMPORARY)
+    assert note_deaths(folder, {0: 1, 1: -SIGTERM}) == TEMPORARY
+    assert folder.status()["reason"] == "a worker of the loader was killed"
+
+
 def test_a_rank_that_was_killed_while_memory_ran_out_is_told_so(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.set_status("running")

@@ -163,29 +163,32 @@ def note_deaths(folder: RunFolder, codes: Mapping[int, int], *, is_memory_full: 
     killed = {rank: signal.Signals(-code) for rank, code in codes.items() if code < 0}
     # torchrun has asked the others to end when it saw the first one fail or die.
     first = {rank: number for rank, number in killed.items() if number != signal.SIGTERM}
-    has_said_why = _has_failed(folder) or len(killed) < len(codes)
+    told = _told(folder)
+    has_said_why = told or len(killed) < len(codes)
     if first or not has_said_why:
         reason = ", ".join(
             f"rank {rank} was killed by {killed_by(number)}" for rank, number in (first or killed).items()
         )
         if is_memory_full and signal.SIGKILL in first.values():
             reason = f"{reason}: {full_memory.advice_after_kill(folder)}"
-        if first and TEMPORARY in codes.values() and _has_failed(folder):  # a watchdog's word, which came first
-            hung = folder.status().get("reason")
+        if first and TEMPORARY in codes.values() and told:  # a watchdog's word, which came first
+            hung = told.get("reason")
             reason = f"{hung}; {reason}, as torchrun does with one that has not ended half a minute after it was asked"
         with folder.noting(f"failed: {reason}"):
             folder.set_status("failed", reason=reason, exit_code=TEMPORARY)
         return TEMPORARY
     _fail(folder, f"ranks ended without a reason: {', '.join(f'{rank} (exit code {codes[rank]})' for rank in codes)}")
-    return TEMPORARY if TEMPORARY in codes.values() else FAILED
+    # Another rank, which lost its connection by that, may have ended before the one that told of it.
+    return TEMPORARY if TEMPORARY in (*codes.values(), told.get("exit_code")) else FAILED
 
 
-def _has_failed(folder: RunFolder) -> bool:
-    """Whether a rank has said why; False where that cannot be read."""
+def _told(folder: RunFolder) -> dict[str, Any]:
+    """What a rank has told of how it failed; empty where none has, or where that cannot be read."""
     try:
-        return bool(folder.status()["state"] == "failed")
+        status = folder.status()
     except StoreError:
-        return False
+        return {}
+    return status if status["state"] == "failed" else {}
 
 
 def _quieten() -> None:
