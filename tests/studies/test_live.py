@@ -19,8 +19,15 @@ Jobs = Callable[..., list[Job]]
 
 @pytest.fixture
 def jobs(fake_jobs: FakeJobs) -> Jobs:
-    """Rows x seeds, first all rows at the first seed, as a sweep has them."""
-    return lambda rows, seeds: [fake_jobs.job(f"r{row:02d}", seed=seed) for seed in range(seeds) for row in range(rows)]
+    """Rows x seeds, first all rows at the first seed, as a sweep has them; their folders are there."""
+
+    def todo(rows: int, seeds: int) -> list[Job]:
+        found = [fake_jobs.job(f"r{row:02d}", seed=seed) for seed in range(seeds) for row in range(rows)]
+        for job in found:
+            job.folder.path.mkdir(parents=True)
+        return found
+
+    return todo
 
 
 def _terminal(*, width: int = 120, height: int = 40) -> Console:
@@ -106,6 +113,7 @@ def test_a_large_table_fits_the_terminal_and_what_runs_is_always_in_it(jobs: Job
 
 def test_a_row_with_brackets_in_its_name_is_shown_by_its_name(fake_jobs: FakeJobs) -> None:
     todo, console = [fake_jobs.job("rates [6,12] [a] [/b]")], _terminal()
+    todo[0].folder.path.mkdir(parents=True)
     view = LiveView(todo, console)
     _run(view, todo, 0, step=1)
     shown = _shown(view, console)
