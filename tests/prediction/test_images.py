@@ -18,7 +18,7 @@ from atrous.evaluation.protocol import Protocol
 from atrous.networks.segmenter import Segmenter
 from atrous.prediction import Description, Prediction, Predictor
 from atrous.prediction.images import predict_images
-from atrous.prediction.inputs import SAVES, broken_off, left_out, plan
+from atrous.prediction.inputs import SAVES, broken_off, plan
 from atrous.prediction.writing import write_prediction
 
 
@@ -105,10 +105,11 @@ def test_a_link_to_an_image_that_is_not_there_is_named_and_the_others_are_predic
     (folder / "long.jpg").symlink_to("x" * 300)  # Path.is_file raises, as for one that may not be looked at
     (folder / "long.gif").symlink_to("x" * 300)
     for given in (folder, folder / "*"):
-        jobs = plan(str(given), tmp_path / "out", save=["json"], overwrite=True)
+        said: list[str] = []
+        jobs = plan(str(given), tmp_path / "out", save=["json"], overwrite=True, say=said.append)
         broken = predict_images(predictor, jobs, protocol=Protocol(), batch_size=2)
         assert set(broken) == {folder / "away.jpg", folder / "broken.png", folder / "long.jpg"}
-        assert left_out(str(given)) == ""
+        assert said == []
         assert "away.jpg' cannot be read (No such file or directory)" in broken[folder / "away.jpg"]
         assert (tmp_path / "out" / "a.json").is_file()
 
@@ -128,15 +129,19 @@ def test_images_and_videos_of_types_that_are_not_looked_for_are_told_and_other_f
 ) -> None:
     for name in ("e.txt", ".hidden.avif"):
         (folder / name).touch()
+    said: list[str] = []
     for given in (folder, folder / "*", folder / "a.png"):
-        assert left_out(str(given)) == ""
+        plan(str(given), tmp_path / "out", save=["json"], overwrite=False, say=said.append)
+    assert said == []
     for name in ("e.avif", "sub/f.JP2", "g.m4v", "h.tga"):
         (folder / name).touch()
-    told = left_out(str(folder))
-    assert told.startswith(
+    for given in (folder, folder / "*.[ap]*"):
+        plan(str(given), tmp_path / "out", save=["json"], overwrite=False, say=said.append)
+    assert said[0].startswith(
         f"4 files are left out of input={str(folder)!r}, such as {folder / 'e.avif'}: read are .jpg,"
     )
-    assert left_out(str(folder / "*.av*")).startswith("1 file is left out of input=")
+    assert said[1].startswith("1 file is left out of input=")
+    assert len(said) == 2
     with pytest.raises(DataError, match=r"\*\.av\*' matches no images or videos \(\.jpg, .*, \.webm\)"):
         plan(str(folder / "*.av*"), tmp_path, save=["json"], overwrite=False)
     with pytest.raises(DataError, match=r"g\.m4v' is a video of a type that is not read; convert it to one of \.mp4"):

@@ -54,7 +54,7 @@ class UnusableInputError(DataError):
 def task(config: DictConfig) -> None:
     """Predict all that can be read; list what cannot."""
     from atrous.evaluation.protocol import load_protocol
-    from atrous.prediction.inputs import left_out, plan
+    from atrous.prediction.inputs import plan
     from atrous.studies.configuration import resolve
 
     for key, name in (("model_path", "model"), ("input", "input"), ("output", "output")):
@@ -67,11 +67,8 @@ def task(config: DictConfig) -> None:
     protocol = load_protocol(settings["protocol_name"])
     if protocol.tile is not None and "probabilities" in settings["save"]:
         raise ConfigError(f"save=probabilities: none are kept of tiles; protocol={settings['protocol_name']} has them")
-    jobs = plan(
-        settings["input"], settings["output"], **{key: settings[key] for key in ("save", "overwrite", "resume")}
-    )
-    if note := left_out(settings["input"]):
-        print(f"note: {note}")  # noqa: T201
+    options = {key: settings[key] for key in ("save", "overwrite", "resume")}
+    jobs = plan(settings["input"], settings["output"], say=lambda note: print(f"note: {note}"), **options)  # noqa: T201
     if not jobs:
         print(f"all files are there already: {settings['output']}")  # noqa: T201
         return

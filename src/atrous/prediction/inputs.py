@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -43,7 +43,15 @@ class Job:
         return self.source.suffix.lower() in VIDEOS
 
 
-def plan(given: str, output: str | Path, *, save: Sequence[str], overwrite: bool, resume: bool = False) -> list[Job]:
+def plan(
+    given: str,
+    output: str | Path,
+    *,
+    save: Sequence[str],
+    overwrite: bool,
+    resume: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Job]:
     """Find the inputs and say what each of them becomes; refuse what cannot be before any long work.
 
     Args:
@@ -53,6 +61,7 @@ def plan(given: str, output: str | Path, *, save: Sequence[str], overwrite: bool
         save: kinds of `SAVES`.
         overwrite: whether files that are there may be replaced.
         resume: whether files that are there are left as they are, and only those that are missing are written.
+        say: told which images and videos are no inputs because of their type.
 
     Returns:
         Every input that lacks a file, or is written anew.
@@ -65,7 +74,7 @@ def plan(given: str, output: str | Path, *, save: Sequence[str], overwrite: bool
         raise ConfigError("overwrite=true replaces what is there and resume=true keeps it: give one of them")
     _check_kinds(save)
     output = at_home(output)
-    root, files = _find(given)
+    root, files = _find(given, say)
     files = _without_own(files, root, output)
     if not files:
         raise DataError(f"input={given!r} holds nothing but what was predicted into output={str(output)!r}")
@@ -93,19 +102,7 @@ def _check_kinds(save: Sequence[str]) -> None:
         raise ConfigError(f"{given}; choose of {', '.join(SAVES)}")
 
 
-def left_out(given: str) -> str:
-    """Say which images and videos of a folder or a glob are no inputs because of their type; "" where all are."""
-    if _is_file(at_home(given)):
-        return ""
-    ends = OTHER_IMAGE_ENDS + _OTHER_VIDEOS
-    others = sorted(path for path in candidates(given) if path.suffix.lower() in ends and _is_file(path))
-    if not others:
-        return ""
-    number = f"{len(others)} {'file is' if len(others) == 1 else 'files are'}"
-    return f"{number} left out of input={given!r}, such as {others[0]}: read are {', '.join(IMAGE_ENDS + VIDEOS)}"
-
-
-def _find(given: str) -> tuple[Path, list[Path]]:
+def _find(given: str, say: Callable[[str], None]) -> tuple[Path, list[Path]]:
     path = at_home(given)
     if _is_file(path) and path.suffix.lower() in _OTHER_VIDEOS:
         raise DataError(
@@ -116,12 +113,21 @@ def _find(given: str) -> tuple[Path, list[Path]]:
     there = candidates(given)
     found = sorted(path for path in there if path.suffix.lower() in IMAGE_ENDS + VIDEOS and _may_be_read(path))
     if found:
+        _say_left_out(given, there, say)
         return (path if path.is_dir() else _common_folder(found)), found
     if path.is_dir():
         raise DataError(f"input={given!r} is a folder without images or videos ({', '.join(IMAGE_ENDS + VIDEOS)})")
     if there:
         raise DataError(f"input={given!r} matches no images or videos ({', '.join(IMAGE_ENDS + VIDEOS)})")
     raise DataError(f"input={given!r}: no such image, folder or video, and no files that match it")
+
+
+def _say_left_out(given: str, there: Sequence[Path], say: Callable[[str], None]) -> None:
+    ends = OTHER_IMAGE_ENDS + _OTHER_VIDEOS
+    others = sorted(path for path in there if path.suffix.lower() in ends and _is_file(path))
+    if others:
+        number = f"{len(others)} {'file is' if len(others) == 1 else 'files are'}"
+        say(f"{number} left out of input={given!r}, such as {others[0]}: read are {', '.join(IMAGE_ENDS + VIDEOS)}")
 
 
 def _may_be_read(path: Path) -> bool:
