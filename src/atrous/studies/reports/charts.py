@@ -71,7 +71,7 @@ def _trend(result: TableResult, *, width: int, height: int, css: str) -> str:
     if any(row.mean is not None for row in rows):
         parts.append('<text x="4" y="15" style="fill:var(--first)">● measured</text>')
     if any(row.paper is not None for row in rows):
-        parts.append('<text x="96" y="15" style="fill:var(--second)">● paper</text>')
+        parts.append('<text x="112" y="15" style="fill:var(--second)">● paper</text>')
     return plane.svg(parts, title=f"{title_of(result.table.metric)} by row", css=css)
 
 
